@@ -1,0 +1,218 @@
+"""Image, Grid and the corner law: where every pixel and every box is.
+
+Array axes are (channel, [slice,] row, column). A grid's `affine` maps voxel *centres*, as indices in array axis
+order ([slice,] row, column), to world coordinates:
+
+* frame `patient_ras`: x towards the patient's right, y to the front, z to the head, millimetres (MONAI's convention);
+* frame `image_plane`: x to the right and y down, millimetres, or pixels when the image is uncalibrated. The centre
+  of the source image's first pixel is the origin. No patient orientation is known or used there.
+
+**Corner law.** Voxel centres and corner coordinates differ by half a voxel: index 0 is the centre of the first voxel,
+whose corners are 0 and 1. Boxes and outlines are corner coordinates, so they go −½, affine, +½. `Grid.carry_corners`
+is the only place where that happens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from imaging.errors import GeometryError, Reason
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+Frame = Literal["patient_ras", "image_plane"]
+Unit = Literal["mm", "pixel"]
+Channels = Literal["luminance", "rgb", "ybr_full"]
+
+UNKNOWN = "unknown"
+MIXED = "mixed"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an image comes from: the three fields that every record carries. `unknown` when unknown, never guessed."""
+
+    site: str = UNKNOWN
+    scanner: str = UNKNOWN
+    protocol: str = UNKNOWN
+
+    @staticmethod
+    def common(origins: list[Origin]) -> Origin:
+        """The origin of a study: each field where all agree, `mixed` where they do not, `unknown` when empty."""
+
+        def one(values: set[str]) -> str:
+            return values.pop() if len(values) == 1 else (MIXED if values else UNKNOWN)
+
+        return Origin(
+            one({o.site for o in origins}), one({o.scanner for o in origins}), one({o.protocol for o in origins})
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRef:
+    """One frame (or one region of one frame) of one DICOM instance.
+
+    `frame_number` counts from 1 and is None for a single-frame object; `region` counts the items of
+    SequenceOfUltrasoundRegions from 0 and is None when the whole frame is meant.
+    """
+
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    sop_uid: str
+    frame_number: int | None = None
+    region: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A regular lattice of voxels: `shape` ([slice,] row, column), `affine` (d+1, d+1) float64 in array axis order."""
+
+    shape: tuple[int, ...]
+    affine: Floats
+    frame: Frame
+    unit: Unit = "mm"
+
+    def __post_init__(self) -> None:
+        dims = len(self.shape)
+        affine = np.asarray(self.affine, dtype=np.float64)
+        object.__setattr__(self, "affine", affine)
+        if affine.shape != (dims + 1, dims + 1):
+            raise GeometryError(
+                f"Grid.affine: found shape {affine.shape} for {dims} array axes {self.shape}; "
+                f"allowed is ({dims + 1}, {dims + 1})",
+                Reason.GEOMETRY,
+            )
+        if not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:-1, :-1])) < 1e-12:
+            raise GeometryError(
+                f"Grid.affine: found a singular or non-finite matrix {affine.tolist()}; allowed is an invertible one",
+                Reason.GEOMETRY,
+            )
+
+    @staticmethod
+    def plane(rows: int, columns: int, row_step: float = 1.0, column_step: float = 1.0, unit: Unit = "pixel") -> Grid:
+        """The grid of a whole 2-D image: steps in `unit`, origin at the centre of the first pixel."""
+        affine = np.array([[0.0, column_step, 0.0], [row_step, 0.0, 0.0], [0.0, 0.0, 1.0]])
+        return Grid((rows, columns), affine, "image_plane", unit)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Distance between neighbouring voxels along each array axis, in `unit`."""
+        return tuple(float(v) for v in np.linalg.norm(self.affine[:-1, :-1], axis=0))
+
+    @property
+    def voxel_size(self) -> float:
+        """Area (2-D) or volume (3-D) of one voxel, in `unit` squared or cubed."""
+        return float(abs(np.linalg.det(self.affine[:-1, :-1])))
+
+    def index_map(self, target: Grid) -> Floats:
+        """Affine (d+1, d+1) from this grid's centre indices to the target's. Raises GeometryError across frames."""
+        if (self.frame, self.unit, len(self.shape)) != (target.frame, target.unit, len(target.shape)):
+            raise GeometryError(
+                f"Grid: found {self.frame} in {self.unit} with {len(self.shape)} axes against "
+                f"{target.frame} in {target.unit} with {len(target.shape)}; both must be the same",
+                Reason.GEOMETRY,
+            )
+        return np.asarray(np.linalg.solve(target.affine, self.affine))
+
+    def carry_corners(self, points: Array, target: Grid) -> Floats:
+        """Corner coordinates (n, d), array axis order, of this grid as corner coordinates of the target: the corner law."""
+        matrix = self.index_map(target)
+        centres = np.asarray(points, dtype=np.float64) - 0.5
+        return np.asarray(centres @ matrix[:-1, :-1].T + matrix[:-1, -1] + 0.5)
+
+    def carry_boxes(self, boxes: Array, target: Grid) -> Floats:
+        """Boxes (n, 2d) as (low corner, high corner) in array axis order; the enclosing box where axes are not parallel."""
+        boxes = np.asarray(boxes, dtype=np.float64)
+        dims = len(self.shape)
+        low, high = boxes[:, :dims], boxes[:, dims:]
+        picks = np.stack(np.meshgrid(*[[0, 1]] * dims, indexing="ij"), axis=-1).reshape(-1, dims)
+        corners = np.where(picks[:, None, :] == 0, low, high)
+        carried = self.carry_corners(corners.reshape(-1, dims), target).reshape(len(picks), -1, dims)
+        return np.concatenate([carried.min(axis=0), carried.max(axis=0)], axis=1)
+
+    def world(self, points: Array) -> Floats:
+        """World coordinates (n, d) of corner coordinates (n, d) in array axis order."""
+        centres = np.asarray(points, dtype=np.float64) - 0.5
+        return np.asarray(centres @ self.affine[:-1, :-1].T + self.affine[:-1, -1])
+
+    def crop(self, low: tuple[int, ...], shape: tuple[int, ...]) -> Grid:
+        """The sub-grid that starts at voxel `low`; `low` may be negative and the shape may reach outside (padding)."""
+        affine = self.affine.copy()
+        affine[:-1, -1] += affine[:-1, :-1] @ np.asarray(low, dtype=np.float64)
+        return replace(self, shape=shape, affine=affine)
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Pixels with their place and their origin.
+
+    `array` is (channel, [slice,] row, column) and `grid` its place; `source_grid` is the grid of the whole source
+    frame or volume, to which findings return. `channels` says what the channel axis holds.
+    """
+
+    array: Array
+    grid: Grid
+    source_grid: Grid
+    refs: tuple[SourceRef, ...]
+    origin: Origin
+    channels: Channels = "luminance"
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.array.shape[1:] != self.grid.shape:
+            raise GeometryError(
+                f"Image: found array shape {self.array.shape} on a grid of {self.grid.shape}; "
+                "allowed is (channel, *grid shape)",
+                Reason.GEOMETRY,
+            )
+
+
+def resample(array: Array, source: Grid, target: Grid, order: int = 1, fill: float = 0.0) -> Array:
+    """The array ([slice,] row, column) of `source`, sampled at the voxel centres of `target`.
+
+    Positions are exact (float64 affine, no rounding to edges). When the target is coarser, a Gaussian of the missing
+    bandwidth goes first for `order` ≥ 1, so that thin structures are averaged, not aliased. Edge voxels extend half a
+    voxel outwards, as their area does; beyond that the value is `fill`.
+    """
+    if array.shape != source.shape:
+        raise GeometryError(
+            f"resample: found array shape {array.shape} on a grid of {source.shape}; they must be equal",
+            Reason.GEOMETRY,
+        )
+    matrix = target.index_map(source)
+    linear = matrix[:-1, :-1]
+    values = array.astype(np.float32, copy=False) if order else array
+    if order:
+        stretch = np.linalg.norm(linear, axis=1)
+        sigma = np.sqrt(np.maximum(stretch**2 - 1.0, 0.0)) * 0.4
+        if np.any(sigma > 0.1):
+            values = ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=3.0)
+    out: Array = ndimage.affine_transform(
+        values, linear, offset=matrix[:-1, -1], output_shape=target.shape, order=order, mode="nearest"
+    )
+    outside = _outside(matrix, source.shape, target.shape)
+    if outside is not None:
+        out[outside] = fill
+    return out
+
+
+def _outside(matrix: Floats, source_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """Where target voxels lie more than half a voxel beyond the source; None when there are none."""
+    dims = len(source_shape)
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in target_shape], indexing="ij"), -1).reshape(-1, dims)
+    ends = corners @ matrix[:-1, :-1].T + matrix[:-1, -1]
+    edge = np.asarray(source_shape) - 0.5
+    if np.all(ends >= -0.5 - 1e-9) and np.all(ends <= edge + 1e-9):
+        return None
+    outside = np.zeros(target_shape, dtype=np.bool_)
+    axes = np.ogrid[tuple(slice(0, n) for n in target_shape)]
+    for axis in range(dims):
+        position = matrix[axis, -1] + sum(matrix[axis, k] * axes[k] for k in range(dims))
+        outside |= np.broadcast_to((position < -0.5 - 1e-9) | (position > edge[axis] + 1e-9), target_shape)
+    return outside
