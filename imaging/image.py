@@ -121,13 +121,13 @@ class Grid:
         return np.asarray(np.linalg.solve(target.affine, self.affine))
 
     def carry_corners(self, points: Array, target: Grid) -> Floats:
-        """Corner coordinates (n, d), array axis order, of this grid as corner coordinates of the target: the corner law."""
+        """Corner coordinates (n, d), in array axis order, of this grid as those of the target: the corner law."""
         matrix = self.index_map(target)
         centres = np.asarray(points, dtype=np.float64) - 0.5
         return np.asarray(centres @ matrix[:-1, :-1].T + matrix[:-1, -1] + 0.5)
 
     def carry_boxes(self, boxes: Array, target: Grid) -> Floats:
-        """Boxes (n, 2d) as (low corner, high corner) in array axis order; the enclosing box where axes are not parallel."""
+        """Boxes (n, 2d), low then high corner in array axis order; the enclosing box where axes are not parallel."""
         boxes = np.asarray(boxes, dtype=np.float64)
         dims = len(self.shape)
         low, high = boxes[:, :dims], boxes[:, dims:]

@@ -1,0 +1,12 @@
+"""Site-aware medical imaging AI: harmonised DICOM in, validated DICOM-SR out.
+
+The tree reads as the data flow (records in brackets)::
+
+    export → dicom.index [Series] → dicom.select [Group] → dicom.read [Image] → harmonise [MetaTensor]
+    → data [Sample] → models inside tasks [Prediction] → findings [Finding] → exam [ExamResult]
+    → report (SR, SEG, page)
+
+Every record knows its site, scanner and protocol (`imaging.image.Origin`).
+"""
+
+__version__ = "0.1.0"

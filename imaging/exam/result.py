@@ -1,0 +1,86 @@
+"""ExamResult: everything one package says of one group of one study, complete also when it found or read nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from imaging.errors import Reason
+from imaging.findings import Code, Finding, Label
+from imaging.image import Origin, SourceRef
+
+FindingState = Literal["yes", "no", "unknown"]
+Completeness = Literal["all", "some", "none"]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Who speaks in a result: the package, as the report must name it (PS3.16 TID 4019).
+
+    `identity` is a hex digest that changes whenever weights, recipe, thresholds or codes change; `parameters` are
+    the lines of Algorithm Parameters. `validated` is False for demonstration packages, whose reports say "not for
+    clinical use" and carry no probability of disease.
+    """
+
+    name: str
+    version: str
+    manufacturer: str
+    identity: str
+    parameters: tuple[str, ...]
+    labels: tuple[Label, ...]
+    procedure: Code
+    validated: bool = False
+
+    def label(self, name: str) -> Label:
+        return next(label for label in self.labels if label.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An image that belongs to the group and was not analysed, and why. `detail` never holds patient identity."""
+
+    ref: SourceRef
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class ExamFinding:
+    """A finding of the exam: its key frame, every frame where it was seen, and its measures by name (with unit).
+
+    For a still `frames` is empty. A measure is None where the image is uncalibrated.
+    """
+
+    key: Finding
+    frames: tuple[int, ...] = ()
+    measures: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExamResult:
+    """One answer per study × package × group. `finding` and `completeness` follow from what was read and found."""
+
+    study_uid: str
+    modality: str
+    package: str
+    group: str
+    origin: Origin
+    algorithm: Algorithm
+    findings: tuple[ExamFinding, ...]
+    analysed: tuple[SourceRef, ...]
+    unread: tuple[Unread, ...]
+    measures: dict[str, float | None] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def completeness(self) -> Completeness:
+        if not self.analysed:
+            return "none"
+        return "some" if self.unread else "all"
+
+    @property
+    def finding(self) -> FindingState:
+        """`no` needs every image read: an unread view can never hide behind "nothing found"."""
+        if self.findings:
+            return "yes"
+        return "no" if self.completeness == "all" else "unknown"

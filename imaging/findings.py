@@ -1,0 +1,203 @@
+"""Prediction → findings on the source grid: masks, boxes, outlines and sizes, in the source image's own pixels.
+
+Nothing here knows networks or DICOM. Pixel coordinates are the source image's, x = column and y = row, in the corner
+convention (the first pixel spans 0 to 1), which is also that of a DICOM SCOORD (PS3.3 C.18.6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+
+from imaging.image import Array, Floats, Grid, SourceRef, resample
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept: code value, coding scheme designator, and the exact English code meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What one output class of a package means, in codes.
+
+    `finding` is what the report says (e.g. SCT 52988006 "Lesion"); `category` and `kind` are the Segmented Property
+    Category and Type of the segmentation object (PS3.3 C.8.20.2); `site` is the anatomic finding site.
+    """
+
+    name: str
+    finding: Code
+    category: Code
+    kind: Code
+    site: Code
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says of one image: `probabilities` (class, row, column) float32 in 0-1, on `grid`.
+
+    `source_grid` is the whole source frame; `ref` names it.
+    """
+
+    probabilities: Array
+    grid: Grid
+    source_grid: Grid
+    ref: SourceRef
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One thing found on one source frame.
+
+    `mask` (row, column) bool is placed at `mask_origin` (row, column) of the source frame of `source_grid.shape`.
+    `outline_px` is (n, 2) x, y in corner convention, not repeating its first point; it runs along the pixel edges of
+    the mask, whose pixels are 4-connected; its area is exactly their number, holes filled. Sizes in millimetres are
+    None where the image is uncalibrated.
+    """
+
+    label: str
+    score: float
+    ref: SourceRef
+    source_grid: Grid
+    mask: Mask
+    mask_origin: tuple[int, int]
+    outline_px: Floats
+
+    @property
+    def box_px(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 in corner convention: a mask of the single pixel (0, 0) has the box 0, 0, 1, 1."""
+        row, column = self.mask_origin
+        rows, columns = self.mask.shape
+        return float(column), float(row), float(column + columns), float(row + rows)
+
+    @property
+    def center_px(self) -> tuple[float, float]:
+        """Centroid x, y of the mask."""
+        rows, columns = np.nonzero(self.mask)
+        return (
+            float(columns.mean() + self.mask_origin[1] + 0.5),
+            float(rows.mean() + self.mask_origin[0] + 0.5),
+        )
+
+    @property
+    def area_mm2(self) -> float | None:
+        if self.source_grid.unit != "mm":
+            return None
+        return float(self.mask.sum()) * self.source_grid.voxel_size
+
+    @property
+    def longest_diameter_mm(self) -> float | None:
+        """Greatest distance between two points of the mask's border, taken at the middle of the pixel edges."""
+        return None if self.source_grid.unit != "mm" else float(np.linalg.norm(np.diff(self.longest_axis_mm, axis=0)))
+
+    @property
+    def longest_axis_px(self) -> Floats:
+        """Both ends (2, 2) as x, y of the longest diameter, in source pixels."""
+        return self._longest_axis()[0]
+
+    @property
+    def longest_axis_mm(self) -> Floats:
+        """Both ends (2, 2) of the longest diameter in the grid's world coordinates."""
+        return self._longest_axis()[1]
+
+    def _longest_axis(self) -> tuple[Floats, Floats]:
+        middles = (self.outline_px + np.roll(self.outline_px, -1, axis=0)) / 2
+        world = self.source_grid.world(middles[:, ::-1])
+        hull = ConvexHull(world).vertices if len(world) > 3 else np.arange(len(world))
+        apart = np.linalg.norm(world[hull][:, None] - world[hull][None], axis=-1)
+        first, second = np.unravel_index(int(apart.argmax()), apart.shape)
+        ends = [int(hull[first]), int(hull[second])]
+        return middles[ends], world[ends]
+
+    def full_mask(self) -> Mask:
+        """The mask on the whole source frame."""
+        whole = np.zeros(self.source_grid.shape, dtype=np.bool_)
+        (row, column), (rows, columns) = self.mask_origin, self.mask.shape
+        whole[row : row + rows, column : column + columns] = self.mask
+        return whole
+
+
+def extract(prediction: Prediction, labels: tuple[str, ...], threshold: float, least_pixels: int) -> list[Finding]:
+    """Findings of a 2-D segmentation: connected parts (4-neighbours) of each class above `threshold`, best score first.
+
+    Class 0 is background; class k is `labels[k - 1]`. The probabilities return to the source grid before they are
+    cut, so the outline is as fine as the source. A part with fewer than `least_pixels` pixels *of the model grid* is
+    dropped. The score is the part's highest probability. No part: an empty list.
+    """
+    window = _window(prediction.grid, prediction.source_grid)
+    if window is None:
+        return []
+    origin, target = window
+    pixels_per_model_pixel = prediction.grid.voxel_size / prediction.source_grid.voxel_size
+    found: list[Finding] = []
+    for index, label in enumerate(labels, start=1):
+        chance = resample(prediction.probabilities[index], prediction.grid, target)
+        parts, _ = ndimage.label(chance >= threshold)
+        for part, where in enumerate(ndimage.find_objects(parts), start=1):
+            mask: Mask = parts[where] == part
+            if mask.sum() < max(1.0, least_pixels * pixels_per_model_pixel):
+                continue
+            corner = (origin[0] + where[0].start, origin[1] + where[1].start)
+            score = float(np.clip(chance[where][mask].max(), 0.0, 1.0))
+            outline = trace_outline(mask) + np.array([corner[1], corner[0]], dtype=np.float64)
+            found.append(Finding(label, score, prediction.ref, prediction.source_grid, mask, corner, outline))
+    return sorted(found, key=lambda f: (-f.score, f.mask_origin))
+
+
+def _window(grid: Grid, source: Grid) -> tuple[tuple[int, int], Grid] | None:
+    """The part of the source frame that the model grid covers: its first (row, column) and its grid."""
+    box = grid.carry_boxes(np.array([[0, 0, *grid.shape]]), source)[0]
+    low = np.maximum(np.floor(box[:2] + 1e-6), 0).astype(int)
+    high = np.minimum(np.ceil(box[2:] - 1e-6), source.shape).astype(int)
+    if np.any(high <= low):
+        return None
+    origin = (int(low[0]), int(low[1]))
+    return origin, source.crop(origin, (int(high[0] - low[0]), int(high[1] - low[1])))
+
+
+def trace_outline(mask: Mask) -> Floats:
+    """The outer border of the mask's largest 4-connected part, as corners (n, 2) x, y along pixel edges, clockwise.
+
+    Holes are not traced. Straight runs are merged into one edge. The shoelace area of a part without holes equals its
+    number of pixels. An empty mask gives an empty (0, 2) array.
+    """
+    parts, count = ndimage.label(mask)
+    if count == 0:
+        return np.zeros((0, 2))
+    sizes = np.bincount(parts.ravel())[1:]
+    solid = np.pad(ndimage.binary_fill_holes(parts == int(sizes.argmax()) + 1), 1)
+    row, column = (int(v) for v in np.argwhere(solid)[0])
+    corners: list[tuple[int, int]] = []
+    start = (column, row)
+    here, heading = start, (1, 0)
+    while True:
+        here = (here[0] + heading[0], here[1] + heading[1])
+        turned = _turn(solid, here, heading)
+        if turned != heading:
+            corners.append(here)
+        heading = turned
+        if here == start and heading == (1, 0):
+            break
+    return np.array(corners, dtype=np.float64) - 1.0
+
+
+def _turn(solid: Mask, corner: tuple[int, int], heading: tuple[int, int]) -> tuple[int, int]:
+    """Next heading at a pixel corner, keeping the solid to the right (y grows downwards, so clockwise)."""
+    x, y = corner
+    dx, dy = heading
+    ahead_right = solid[y + (dy + dx - 1) // 2, x + (dx - dy - 1) // 2]
+    ahead_left = solid[y + (dy - dx - 1) // 2, x + (dx + dy - 1) // 2]
+    if not ahead_right:
+        return (-dy, dx)
+    # 4-connected: a diagonal neighbour does not count, so the border turns left only into a solid edge neighbour.
+    return (dy, -dx) if ahead_left else heading
