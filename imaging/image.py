@@ -153,7 +153,8 @@ class Image:
     """Pixels with their place and their origin.
 
     `array` is (channel, [slice,] row, column) and `grid` its place; `source_grid` is the grid of the whole source
-    frame or volume, to which findings return. `channels` says what the channel axis holds.
+    frame or volume, to which findings return. `channels` says what the channel axis holds. `region` is a declared
+    2-D region of interest on `grid`, half-open (row, column, row, column); None when the source declares none.
     """
 
     array: Array
@@ -162,6 +163,7 @@ class Image:
     refs: tuple[SourceRef, ...]
     origin: Origin
     channels: Channels = "luminance"
+    region: tuple[int, int, int, int] | None = None
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:

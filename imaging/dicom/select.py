@@ -1,0 +1,88 @@
+"""Typed rules → groups: which images of a study play which role, with the reason for each one that plays none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from imaging.dicom.index import Instance, Region, Series
+from imaging.errors import Reason
+from imaging.image import SourceRef
+
+ULTRASOUND_IMAGES = (
+    "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound Image Storage
+    "1.2.840.10008.5.1.4.1.1.3.1",  # Ultrasound Multi-frame Image Storage
+    "1.2.840.10008.5.1.4.1.1.6",  # retired
+    "1.2.840.10008.5.1.4.1.1.3",  # retired
+)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which images may play `role`: modality, SOP classes, and how many (at least one, no upper bound)."""
+
+    role: str
+    modality: str
+    sop_class_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """One instance, or one region of it. All its frames are meant."""
+
+    instance: Instance
+    region: Region | None = None
+
+    def source_refs(self) -> list[SourceRef]:
+        """One SourceRef per frame; a single-frame object has no frame number."""
+        frames = [None] if self.instance.frames is None else range(1, self.instance.frames + 1)
+        number = None if self.region is None else self.region.number
+        i = self.instance
+        return [SourceRef(i.study_uid, i.series_uid, i.sop_class_uid, i.sop_uid, frame, number) for frame in frames]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The images of one study that are read together: role → images in acquisition order."""
+
+    study_uid: str
+    name: str
+    roles: dict[str, tuple[ImageRef, ...]]
+
+    def images(self) -> Iterable[ImageRef]:
+        return (ref for refs in self.roles.values() for ref in refs)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The group of a study under a rule (None when nothing fits), and why each other instance was left out."""
+
+    group: Group | None
+    rejected: tuple[tuple[Instance, Reason], ...]
+
+
+def select(series: list[Series], rule: Rule) -> Selection:
+    """Every image of the study that the rule admits, series by series; several tissue regions are several images."""
+    chosen: list[ImageRef] = []
+    rejected: list[tuple[Instance, Reason]] = []
+    ordered = sorted(
+        (i for s in series for i in s.instances), key=lambda i: (i.series_number, i.instance_number, i.name)
+    )
+    for instance in ordered:
+        if instance.modality != rule.modality or instance.sop_class_uid not in rule.sop_class_uids:
+            rejected.append((instance, Reason.UNSUPPORTED_MODALITY))
+            continue
+        refs = _regions(instance)
+        chosen.extend(refs)
+        if not refs:
+            rejected.append((instance, Reason.NO_TISSUE_REGION))
+    group = Group(series[0].study_uid, rule.role, {rule.role: tuple(chosen)}) if chosen else None
+    return Selection(group, tuple(rejected))
+
+
+def _regions(instance: Instance) -> list[ImageRef]:
+    """One reference per distinct tissue region; the whole frame when the header declares no regions at all."""
+    if not instance.regions:
+        return [ImageRef(instance)]
+    distinct = {region.box: region for region in reversed(instance.regions) if region.is_tissue}
+    return [ImageRef(instance, region) for region in sorted(distinct.values(), key=lambda r: r.number)]
