@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +51,11 @@ class Region:
 
 @dataclass(frozen=True)
 class Instance:
-    """One image object as its header describes it. `patient_key` is a digest: it compares, it does not name."""
+    """One image object as its header describes it. `patient_key` is a digest: it compares, it does not name.
+
+    `refusal` says why an instance must not be read although its header could be: it still belongs to its study, so
+    that the study is never answered as if the image did not exist.
+    """
 
     path: Path
     name: str
@@ -72,6 +76,7 @@ class Instance:
     regions: tuple[Region, ...]
     origin: Origin
     passport: Passport
+    refusal: Reason | None = None
 
 
 @dataclass(frozen=True)
@@ -124,10 +129,7 @@ def build_index(export: Path, site: str | None = None) -> Index:
             instances.append(found)
         else:
             index.files[name] = found
-    for instance, reason in _single(instances):
-        state: State = "skipped" if reason is Reason.DUPLICATE else "refused"
-        index.files[instance.name] = FileState(instance.name, state if reason else "used", reason)
-    kept = [i for i in instances if index.files[i.name].reason is None]
+    kept = list(_single(instances, index.files))
     by_series: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     for instance in kept:
         by_series[instance.study_uid, instance.series_uid].append(instance)
@@ -225,10 +227,11 @@ def _patient_key(header: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _single(instances: list[Instance]) -> Iterator[tuple[Instance, Reason | None]]:
-    """Each instance with why it must not be used: a repeated SOP Instance UID, or two patients under one study.
+def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[Instance]:
+    """One instance per SOP Instance UID, with its refusal, and the state of every file.
 
-    Of byte-equal copies the first is kept; where bytes differ all are refused, because nothing says which is true.
+    Of byte-equal copies the first is used. Where bytes differ, or where two patients stand under one study, none may
+    be read, because nothing says which is true.
     """
     by_uid: dict[str, list[Instance]] = defaultdict(list)
     patients: dict[str, set[str]] = defaultdict(set)
@@ -236,14 +239,17 @@ def _single(instances: list[Instance]) -> Iterator[tuple[Instance, Reason | None
         by_uid[instance.sop_uid].append(instance)
         patients[instance.study_uid].add(instance.patient_key)
     for same in by_uid.values():
-        digests = [_file_digest(i.path) for i in same] if len(same) > 1 else [""]
+        refusal = Reason.DUPLICATE_UID if len(same) > 1 and len({_file_digest(i.path) for i in same}) > 1 else None
+        if any(len(patients[i.study_uid]) > 1 for i in same):
+            refusal = Reason.MIXED_PATIENTS
         for number, instance in enumerate(same):
-            if len(patients[instance.study_uid]) > 1:
-                yield instance, Reason.MIXED_PATIENTS
-            elif len(set(digests)) > 1:
-                yield instance, Reason.DUPLICATE_UID
+            if refusal:
+                files[instance.name] = FileState(instance.name, "refused", refusal)
+            elif number:
+                files[instance.name] = FileState(instance.name, "skipped", Reason.DUPLICATE)
             else:
-                yield instance, Reason.DUPLICATE if number else None
+                files[instance.name] = FileState(instance.name, "used")
+        yield replace(same[0], refusal=refusal)
 
 
 def _file_digest(path: Path) -> str:

@@ -50,6 +50,8 @@ def read_frames(ref: ImageRef) -> Iterator[tuple[SourceRef, Image | ImagingError
 
 def _open(instance: Instance) -> Dataset:
     """The header once more, with the checks that come before decoding."""
+    if instance.refusal:
+        raise InputError(f"{instance.name}: {instance.refusal.meaning}", instance.refusal)
     try:
         header = dcmread(instance.path, stop_before_pixels=True)
         decoder = get_decoder(UID(instance.transfer_syntax_uid)) if _is_encapsulated(instance) else None

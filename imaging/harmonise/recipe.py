@@ -1,0 +1,49 @@
+"""The Recipe protocol: how one modality's images become comparable across sites. The same object serves training,
+evaluation and inference, and its identity is part of every result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, ClassVar, Protocol, Self
+
+from monai.data import MetaTensor
+
+from imaging.dicom.select import Rule
+from imaging.image import Image
+
+# Raised whenever a change of this folder's code changes harmonised pixels; cached and packaged results then differ.
+CODE_VERSION = 1
+
+
+class Recipe(Protocol):
+    """A frozen dataclass of settings. It knows images, grid and intensity, and no task, label or split."""
+
+    name: ClassVar[str]
+    spatial_dims: ClassVar[int]
+    rule: ClassVar[Rule]
+
+    def tissue(self, image: Image) -> MetaTensor:
+        """The part of the image that may be analysed and shown: luminance, nothing beside the tissue, source pixels."""
+        ...
+
+    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
+        """The tissue on the model's grid with the model's intensities, (channel, row, column) float32."""
+        ...
+
+    def fit(self, images: Iterable[Image]) -> Self:
+        """A new frozen recipe with what it learns from training-site images; the same one when it learns nothing."""
+        ...
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's settings, learned references included, as plain values."""
+    return asdict(recipe)  # type: ignore[call-overload,no-any-return]  # every recipe is a dataclass
+
+
+def identity(recipe: Recipe) -> str:
+    """sha256 over name, settings and code version."""
+    told = json.dumps([recipe.name, settings(recipe), CODE_VERSION], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()

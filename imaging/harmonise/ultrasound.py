@@ -1,0 +1,51 @@
+"""Ultrasound: declared (or found) 2-D tissue region → luminance → isotropic square → robust range.
+
+The square grid is fitted to the field of view instead of a fixed millimetre spacing, because a third of real
+ultrasound is uncalibrated; calibration still makes anisotropic pixels square (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from monai.data import MetaTensor
+from monai.transforms import Compose
+
+from imaging.dicom.select import ULTRASOUND_IMAGES, Rule
+from imaging.harmonise.intensity import ScalePercentiles, ToLuminance
+from imaging.harmonise.spatial import CropToTissue, FitSquare, to_tensor
+from imaging.image import Image
+
+
+@dataclass(frozen=True)
+class UltrasoundRecipe:
+    """Settings of the ultrasound recipe.
+
+    Args:
+        side: Side of the square model grid in pixels; a multiple of 16 suits every network here.
+        low: Percentile of lit tissue that becomes 0.
+        high: Percentile of lit tissue that becomes 1.
+    """
+
+    name: ClassVar[str] = "ultrasound"
+    spatial_dims: ClassVar[int] = 2
+    rule: ClassVar[Rule] = Rule("image", "US", ULTRASOUND_IMAGES)
+
+    side: int = 256
+    low: float = 1.0
+    high: float = 99.5
+
+    def tissue(self, image: Image) -> MetaTensor:
+        """Luminance (1, row, column) of the tissue region in source pixels."""
+        return Compose([ToLuminance(), CropToTissue()])(to_tensor(image))
+
+    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
+        """(1, side, side) float32 in 0-1."""
+        return Compose([FitSquare(self.side), ScalePercentiles(self.low, self.high)])(tissue)
+
+    def fit(self, images: Iterable[Image]) -> UltrasoundRecipe:
+        """Nothing is learned: the recipe itself."""
+        del images
+        return self
