@@ -20,8 +20,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"
     DUPLICATE_UID = "duplicate_uid_different_bytes"
     MIXED_PATIENTS = "mixed_patients_in_study"
-    UNSUPPORTED_MODALITY = "unsupported_modality"
-    NO_PACKAGE = "no_package_for_modality"
+    NO_PACKAGE = "no_package"
     OTHER_ANATOMY = "other_anatomy"
     UNKNOWN_ANATOMY = "unknown_anatomy"
     NO_TISSUE_REGION = "no_tissue_region"
@@ -53,8 +52,7 @@ _MEANING: dict[Reason, str] = {
     Reason.DUPLICATE: "the same object, byte for byte, as another file",
     Reason.DUPLICATE_UID: "another file has the same SOP Instance UID and different bytes",
     Reason.MIXED_PATIENTS: "files of this study disagree about the patient",
-    Reason.UNSUPPORTED_MODALITY: "this modality has no reader yet",
-    Reason.NO_PACKAGE: "no package is made for this modality",
+    Reason.NO_PACKAGE: "no package is made for this kind of image",
     Reason.OTHER_ANATOMY: "the body part is not one the package is made for",
     Reason.UNKNOWN_ANATOMY: "the body part is not stated; name the package with --package to run it all the same",
     Reason.NO_TISSUE_REGION: "no 2-D tissue region: only Doppler, M-mode or spectral regions",

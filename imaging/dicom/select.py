@@ -26,6 +26,23 @@ class Rule:
     sop_class_uids: tuple[str, ...]
 
 
+# What each recipe reads, by the recipe's name. The rules stand here so that planning a run needs no torch.
+RULES: dict[str, Rule] = {"ultrasound": Rule("image", "US", ULTRASOUND_IMAGES)}
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Which body parts (BodyPartExamined) are meant. An image that states none is admitted only if `unknown_too`."""
+
+    body_parts: frozenset[str]
+    unknown_too: bool
+
+    def refuse(self, instance: Instance) -> Reason | None:
+        if not instance.body_part:
+            return None if self.unknown_too else Reason.UNKNOWN_ANATOMY
+        return None if instance.body_part in self.body_parts else Reason.OTHER_ANATOMY
+
+
 @dataclass(frozen=True)
 class ImageRef:
     """One instance, or one region of it. All its frames are meant."""
@@ -61,8 +78,11 @@ class Selection:
     rejected: tuple[tuple[Instance, Reason], ...]
 
 
-def select(series: list[Series], rule: Rule) -> Selection:
-    """Every image of the study that the rule admits, series by series; several tissue regions are several images."""
+def select(series: list[Series], rule: Rule, anatomy: Anatomy | None = None) -> Selection:
+    """Every image of the study that rule and anatomy admit, series by series; several tissue regions are several images.
+
+    Without `anatomy` every body part is admitted. The group is None when nothing fits.
+    """
     chosen: list[ImageRef] = []
     rejected: list[tuple[Instance, Reason]] = []
     ordered = sorted(
@@ -70,7 +90,10 @@ def select(series: list[Series], rule: Rule) -> Selection:
     )
     for instance in ordered:
         if instance.modality != rule.modality or instance.sop_class_uid not in rule.sop_class_uids:
-            rejected.append((instance, Reason.UNSUPPORTED_MODALITY))
+            rejected.append((instance, Reason.NO_PACKAGE))
+            continue
+        if anatomy and (reason := anatomy.refuse(instance)):
+            rejected.append((instance, reason))
             continue
         refs = _regions(instance)
         chosen.extend(refs)

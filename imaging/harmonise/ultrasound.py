@@ -13,7 +13,7 @@ from typing import ClassVar
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from imaging.dicom.select import ULTRASOUND_IMAGES, Rule
+from imaging.dicom.select import RULES, Rule
 from imaging.harmonise.intensity import ScalePercentiles, ToLuminance
 from imaging.harmonise.spatial import CropToTissue, FitSquare, to_tensor
 from imaging.image import Image
@@ -31,7 +31,7 @@ class UltrasoundRecipe:
 
     name: ClassVar[str] = "ultrasound"
     spatial_dims: ClassVar[int] = 2
-    rule: ClassVar[Rule] = Rule("image", "US", ULTRASOUND_IMAGES)
+    rule: ClassVar[Rule] = RULES["ultrasound"]
 
     side: int = 256
     low: float = 1.0

@@ -1,0 +1,81 @@
+"""A table of cases → [Case]: which image belongs to which patient, site and split, and where its truth is."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from imaging.errors import ConfigError, Reason
+
+Split = Literal["train", "val", "test"]
+COLUMNS = ("case_id", "patient_id", "site", "split", "image", "truth")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One image with its truth. Paths are absolute; the split belongs to the patient."""
+
+    case_id: str
+    patient_id: str
+    site: str
+    split: Split
+    image: Path
+    truth: Path
+
+
+def read_manifest(path: Path) -> list[Case]:
+    """The cases of a CSV with the columns case_id, patient_id, site, split, image and truth.
+
+    `image` and `truth` are relative to the table's folder. Raises ConfigError with the line's number for a missing
+    column or value, an unknown split, a repeated case_id, a file that is not there, and a patient in two splits.
+    """
+    if not path.is_file():
+        raise ConfigError(f"manifest {path}: there is no such file", Reason.CONFIG_INVALID)
+    with path.open(newline="", encoding="utf-8") as stream:
+        table = csv.DictReader(stream)
+        missing = [name for name in COLUMNS if name not in (table.fieldnames or [])]
+        if missing:
+            raise ConfigError(
+                f"manifest {path.name}: found columns {table.fieldnames}; missing {missing}", Reason.CONFIG_INVALID
+            )
+        cases = [_case(path, number, row) for number, row in enumerate(table, start=2)]
+    _refuse_repeats(path, cases)
+    return cases
+
+
+def _case(path: Path, number: int, row: dict[str, str]) -> Case:
+    where = f"manifest {path.name}, line {number}"
+    empty = [name for name in COLUMNS if not (row[name] or "").strip()]
+    if empty:
+        raise ConfigError(f"{where}: no value for {empty}", Reason.CONFIG_INVALID)
+    if row["split"] not in get_args(Split):
+        raise ConfigError(
+            f"{where}: split is '{row['split']}'; allowed are {', '.join(get_args(Split))}", Reason.CONFIG_INVALID
+        )
+    files = {name: path.parent / row[name] for name in ("image", "truth")}
+    for name, file in files.items():
+        if not file.is_file():
+            raise ConfigError(f"{where}: {name} '{row[name]}' is not a file", Reason.CONFIG_INVALID)
+    split: Split = row["split"]  # type: ignore[assignment]  # checked just above
+    return Case(row["case_id"], row["patient_id"], row["site"], split, files["image"], files["truth"])
+
+
+def _refuse_repeats(path: Path, cases: list[Case]) -> None:
+    splits: dict[str, set[str]] = defaultdict(set)
+    seen: set[str] = set()
+    for case in cases:
+        splits[case.patient_id].add(case.split)
+        if case.case_id in seen:
+            raise ConfigError(f"manifest {path.name}: case_id '{case.case_id}' stands twice", Reason.CONFIG_INVALID)
+        seen.add(case.case_id)
+    torn = {patient: sorted(where) for patient, where in splits.items() if len(where) > 1}
+    if torn:
+        patient, where = next(iter(torn.items()))
+        raise ConfigError(
+            f"manifest {path.name}: {len(torn)} patients stand in two splits, first '{patient}' in {where}; "
+            "give each patient one split",
+            Reason.CONFIG_INVALID,
+        )

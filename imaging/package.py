@@ -1,0 +1,238 @@
+"""A trained model as one folder: weights, a typed description, and a golden phantom with its expected output.
+
+    package.yaml         the description below
+    weights.safetensors  half-precision weights
+    golden.npz           one synthetic image and what the network said of it when the package was made
+
+Nothing here unpickles and nothing imports a class by a name from the file. Reading a description needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from imaging import __version__
+from imaging.dicom.select import RULES, Anatomy
+from imaging.errors import PackageError, Reason
+from imaging.exam.result import Algorithm
+from imaging.findings import Code, Label
+from imaging.models.networks import Network
+
+FORMAT_VERSION = 1
+DESCRIPTION = "package.yaml"
+
+
+@dataclass(frozen=True)
+class Applicability:
+    """What a package is made for: a DICOM modality and BodyPartExamined values."""
+
+    modality: str
+    body_parts: list[str]
+
+
+@dataclass(frozen=True)
+class RecipeChoice:
+    """A recipe by name with its settings and learned references; `identity` is the hash it must have here."""
+
+    name: Literal["ultrasound"]
+    settings: dict[str, Any]
+    identity: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The validation that permits a probability of disease in reports."""
+
+    population: str
+    prevalence: float
+    operating_point: str
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the package, pinned."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What people decide about a package: everything that training does not produce.
+
+    Args:
+        name: Identifier, lower case with underscores.
+        version: Changes with every release.
+        manufacturer: Who answers for it.
+        summary: One sentence; a package trained on phantoms says "synthetic".
+        licence: Of the weights.
+        procedure: Procedure reported, a code of the imaging procedure.
+        applicability: Which images it is made for.
+        labels: What each output class means.
+        least_pixels: Smallest finding, in pixels of the model grid.
+        measures: Measures of the exam that its reports give.
+        calibration: None for a demonstration package.
+    """
+
+    name: str
+    version: str
+    manufacturer: str
+    summary: str
+    licence: str
+    procedure: Code
+    applicability: Applicability
+    labels: list[Label]
+    least_pixels: int
+    measures: list[Literal["longest_diameter", "area", "circumference"]]
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """package.yaml: the card, and what training and packaging produced.
+
+    Args:
+        format_version: Of this file.
+        least_toolkit: Oldest toolkit version that can run it.
+        card: What people decided.
+        network: Architecture.
+        recipe: Harmonisation, with its identity.
+        threshold: Probability from which a pixel counts, chosen on training-site validation cases.
+        support: Acquisition passport values seen in training, per fact.
+        training: Facts of the training run (manifest and configuration hashes, counts, validation figures).
+        weights: The safetensors file.
+        golden: The golden phantom.
+        golden_tolerance: Largest accepted difference of a probability on the golden phantom.
+    """
+
+    format_version: int
+    least_toolkit: str
+    card: Card
+    network: Network
+    recipe: RecipeChoice
+    threshold: float
+    support: dict[str, list[str]]
+    training: dict[str, Any]
+    weights: File
+    golden: File
+    golden_tolerance: float
+
+
+@dataclass(frozen=True)
+class Package:
+    """A verified description with its folder. `identity` changes when anything that can change a result changes."""
+
+    folder: Path
+    description: Description
+    identity: str
+    explicit: bool = field(default=False)
+
+    @property
+    def name(self) -> str:
+        return self.description.card.name
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """The anatomy it runs on: unknown anatomy only when the package was named on the command line."""
+        return Anatomy(frozenset(self.description.card.applicability.body_parts), unknown_too=self.explicit)
+
+    def algorithm(self) -> Algorithm:
+        """How reports name it (TID 4019)."""
+        told, card = self.description, self.description.card
+        return Algorithm(
+            name=card.name,
+            version=card.version,
+            manufacturer=card.manufacturer,
+            identity=self.identity,
+            parameters=(
+                f"package sha256 {self.identity}",
+                f"weights sha256 {told.weights.sha256}",
+                f"recipe {told.recipe.name} sha256 {told.recipe.identity}",
+                f"threshold {told.threshold:g}, least pixels {card.least_pixels}",
+                f"sitewise-imaging {__version__}",
+            ),
+            labels=tuple(card.labels),
+            procedure=card.procedure,
+            validated=card.calibration is not None,
+        )
+
+
+def load_package(folder: Path, explicit: bool = False) -> Package:
+    """The package of a folder, its files verified against their sha256.
+
+    `explicit` says that the user named it. Raises PackageError naming the file and the key that is wrong.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise PackageError(f"package {folder}: there is no {DESCRIPTION}", Reason.PACKAGE_INVALID)
+    description: Description = read_typed(path, Description)
+    if description.format_version != FORMAT_VERSION:
+        raise PackageError(
+            f"{path}: format_version is {description.format_version}; this toolkit reads {FORMAT_VERSION}",
+            Reason.PACKAGE_INVALID,
+        )
+    if _release(description.least_toolkit) > _release(__version__):
+        raise PackageError(
+            f"{path}: least_toolkit is {description.least_toolkit}; this is sitewise-imaging {__version__}, update it",
+            Reason.PACKAGE_INVALID,
+        )
+    if description.card.applicability.modality != RULES[description.recipe.name].modality:
+        raise PackageError(
+            f"{path}: card.applicability.modality is '{description.card.applicability.modality}'; the recipe "
+            f"'{description.recipe.name}' reads '{RULES[description.recipe.name].modality}'",
+            Reason.PACKAGE_INVALID,
+        )
+    for pinned in (description.weights, description.golden):
+        _verify(folder, pinned)
+    return Package(folder, description, _identity(description), explicit)
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """package.yaml of a folder that already holds the files it pins."""
+    text = yaml.safe_dump(asdict(description), sort_keys=False, allow_unicode=True, width=110)
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def pin(path: Path) -> File:
+    """A file of the package with its sha256."""
+    return File(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def read_typed(path: Path, kind: type[Any]) -> Any:
+    """A YAML file as the dataclass `kind`. Raises PackageError with the key's name for a missing, unknown or wrong one."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "top")
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        parsed = parser.parse_object({"top": loaded}, defaults=False)
+        return parser.instantiate_classes(parsed)["top"]
+    except (ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
+        detail = " ".join(str(error).replace("top.", "").split())
+        raise PackageError(f"{path}: {detail}", Reason.PACKAGE_INVALID) from error
+
+
+def _verify(folder: Path, pinned: File) -> None:
+    path = folder / pinned.name
+    if Path(pinned.name).name != pinned.name or not path.is_file():
+        raise PackageError(f"package {folder.name}: file '{pinned.name}' is not in the folder", Reason.PACKAGE_INVALID)
+    found = pin(path).sha256
+    if found != pinned.sha256:
+        raise PackageError(
+            f"package {folder.name}: {pinned.name} has sha256 {found}; the description pins {pinned.sha256}",
+            Reason.PACKAGE_INVALID,
+        )
+
+
+def _identity(description: Description) -> str:
+    return hashlib.sha256(json.dumps(asdict(description), sort_keys=True).encode()).hexdigest()
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
