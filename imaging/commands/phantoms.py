@@ -1,0 +1,82 @@
+"""`imaging phantoms`: write synthetic exports and training sets."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from imaging.errors import ImagingError
+from imaging.phantoms.export import DEFAULT_SEED, write_export, write_training_set
+
+_HELP = """\
+Write synthetic ultrasound: DICOM files that behave like those of four vendors, with known truth.
+No person was imaged; the same seed gives the same files.
+
+examples:
+  imaging phantoms export  build/pacs_export
+      three patients, mixed series, a DICOMDIR, junk and two broken images: input for `imaging infer`
+  imaging phantoms training build/phantoms --cases 400 --seed 7
+      400 stills of four sites, a truth mask for each, and manifest.csv: input for training
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the subcommand and its two actions."""
+    parser = subparsers.add_parser(
+        "phantoms",
+        help="write synthetic exports and training sets",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, summary, handler in (
+        ("export", "a sample PACS export", _export),
+        ("training", "stills of four sites with truth masks and manifest.csv", _training),
+    ):
+        action = actions.add_parser(
+            name, help=summary, description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        action.add_argument("out", metavar="OUT", type=Path, help="a new or empty folder")
+        action.add_argument(
+            "--seed", type=int, default=DEFAULT_SEED, help="draws everything that is random (default: %(default)s)"
+        )
+        action.set_defaults(run=handler)
+        if name == "training":
+            action.add_argument("--cases", type=int, required=True, metavar="N", help="how many stills, 1 or more")
+
+
+def _export(args: argparse.Namespace) -> int:
+    try:
+        written = write_export(args.out, args.seed)
+    except ImagingError as error:
+        return _refuse(error)
+    print(f"{len(written)} files in {args.out}")
+    return 0
+
+
+def _training(args: argparse.Namespace) -> int:
+    """A bar on a terminal, a line for every tenth of the cases otherwise."""
+    bar = tqdm(total=args.cases, unit="case", disable=not sys.stderr.isatty())
+
+    def show(done: int, total: int) -> None:
+        bar.update(1)
+        if bar.disable and (done == total or done % max(total // 10, 1) == 0):
+            print(f"{done} of {total} cases", flush=True)
+
+    try:
+        manifest = write_training_set(args.out, args.cases, args.seed, show)
+    except ImagingError as error:
+        return _refuse(error)
+    finally:
+        bar.close()
+    print(f"manifest: {manifest}")
+    return 0
+
+
+def _refuse(error: ImagingError) -> int:
+    print(f"imaging phantoms: {error}", file=sys.stderr)
+    return 2
