@@ -1,0 +1,109 @@
+"""Preview pictures on the result page, with the outlines of the findings drawn over them in source pixels."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from imaging.report.page_markup import Json, Markup, count, element, inner_link
+
+# Previews beyond this are linked, not embedded: a browser must still open the page of a large export.
+EMBEDDED_BYTES_LIMIT = 96 * 2**20
+PREVIEWS_SHOWN_AT_ONCE = 6
+
+
+@dataclass
+class Previews:
+    """The preview pictures under `out`, embedded until the page holds `EMBEDDED_BYTES_LIMIT` bytes of them."""
+
+    out: Path
+    embedded: int = 0
+
+    def embed(self, path: str) -> tuple[Markup, int, int] | None:
+        """The picture as a data URI with its width and height; None when it is missing, not a PNG or too much."""
+        link = inner_link(path)
+        file = self.out / path
+        try:
+            inside = link is not None and file.resolve().is_relative_to(self.out.resolve())
+            if not inside or self.embedded + file.stat().st_size > EMBEDDED_BYTES_LIMIT:
+                return None
+            content = file.read_bytes()
+        except (OSError, ValueError):
+            return None
+        # PNG (ISO/IEC 15948): signature, then an IHDR chunk that begins with width and height.
+        if not content.startswith(b"\x89PNG\r\n\x1a\n") or content[12:16] != b"IHDR" or len(content) < 24:
+            return None
+        self.embedded += len(content)
+        width, height = struct.unpack(">II", content[16:24])
+        return Markup(f"data:image/png;base64,{base64.b64encode(content).decode()}"), width, height
+
+
+def figures(result: Json, previews: Previews) -> list[Markup]:
+    """Pictures with findings first; those beyond `PREVIEWS_SHOWN_AT_ONCE` are folded away."""
+    numbered = list(enumerate(result["findings"], start=1))
+    seen = [(preview, [(n, f) for n, f in numbered if _shows(preview, f)]) for preview in result["previews"]]
+    seen.sort(key=lambda pair: not pair[1])
+    drawn = [_figure(preview, found, previews) for preview, found in seen]
+    shown, folded = drawn[:PREVIEWS_SHOWN_AT_ONCE], drawn[PREVIEWS_SHOWN_AT_ONCE:]
+    blocks = [element("div", *shown, class_=f"gallery{' single' if len(shown) == 1 else ''}")] if shown else []
+    if folded:
+        summary = element("summary", f"Show {count(len(folded), 'more image')}")
+        blocks.append(element("details", summary, element("div", *folded, class_="gallery")))
+    return blocks
+
+
+def _shows(preview: Json, finding: Json) -> bool:
+    return all(preview[key] == finding[key] for key in ("source_sop_uid", "frame", "region"))
+
+
+def _figure(preview: Json, found: list[tuple[int, Json]], previews: Previews) -> Markup:
+    picture = previews.embed(preview["path"])
+    where = "".join(f"{key} {preview[key]}, " for key in ("frame", "region") if preview[key] is not None)
+    if picture is None:
+        link = inner_link(preview["path"])
+        frame = element("p", element("a", "Picture not embedded", href=link) if link else "Picture missing",
+                        class_="missing")  # fmt: skip
+    else:
+        source, width, height = picture
+        told = f"Tissue region, {where}{count(len(found), 'outlined finding')}"
+        image = element("img", src=source, width=width, height=height, alt=told, decoding="async")
+        frame = element(
+            "button", image, _overlay(preview["box_px"], found), type="button", class_="frame", aria_expanded="false",
+            title="Enlarge or reduce",
+        )  # fmt: skip
+    numbers = ", ".join(str(number) for number, _ in found)
+    caption = f"finding {numbers}" if numbers else "nothing outlined"
+    return element("figure", frame, element("figcaption", f"{where}{caption}".capitalize()))
+
+
+def _overlay(box: list[float], found: list[tuple[int, Json]]) -> Markup | None:
+    """Outlines in source pixels over the part `box` of the frame, whatever pixel size the picture has."""
+    x0, y0, x1, y1 = box
+    if not found or x1 <= x0 or y1 <= y0:
+        return None
+    shapes, badges = [], []
+    for number, finding in found:
+        points = " ".join(f"{_plain(x)},{_plain(y)}" for x, y in finding["outline_px"] or _corners(finding["box_px"]))
+        shapes += [element("polygon", points=points, class_=layer) for layer in ("halo", "line")]
+        left, top = (finding["box_px"][0] - x0) / (x1 - x0), (finding["box_px"][1] - y0) / (y1 - y0)
+        badges.append(_badge(number, min(max(left, 0.0), 0.94), min(max(top, 0.08), 1.0)))
+    view = f"{_plain(x0)} {_plain(y0)} {_plain(x1 - x0)} {_plain(y1 - y0)}"
+    drawing = element("svg", *shapes, viewBox=view, preserveAspectRatio="none", width="100%", height="100%")
+    return element("svg", drawing, *badges, class_="overlay", aria_hidden="true")
+
+
+def _badge(number: int, left: float, top: float) -> Markup:
+    """The finding's number at its upper left corner: placed in per cent, so that it is never stretched."""
+    return element("text", number, x=f"{left:.2%}", y=f"{top:.2%}", dy="-4", dx="1")
+
+
+def _corners(box: list[float]) -> list[tuple[float, float]]:
+    x0, y0, x1, y1 = box
+    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+
+
+def _plain(value: float) -> str:
+    """A coordinate to a hundredth of a pixel, without trailing zeros."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
