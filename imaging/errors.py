@@ -21,6 +21,7 @@ class Reason(StrEnum):
     DUPLICATE_UID = "duplicate_uid_different_bytes"
     MIXED_PATIENTS = "mixed_patients_in_study"
     NO_PACKAGE = "no_package"
+    UNSUPPORTED_OBJECT = "unsupported_object"
     OTHER_ANATOMY = "other_anatomy"
     UNKNOWN_ANATOMY = "unknown_anatomy"
     NO_TISSUE_REGION = "no_tissue_region"
@@ -53,6 +54,7 @@ _MEANING: dict[Reason, str] = {
     Reason.DUPLICATE_UID: "another file has the same SOP Instance UID and different bytes",
     Reason.MIXED_PATIENTS: "files of this study disagree about the patient",
     Reason.NO_PACKAGE: "no package is made for this kind of image",
+    Reason.UNSUPPORTED_OBJECT: "this kind of DICOM object is not one that is read here",
     Reason.OTHER_ANATOMY: "the body part is not one the package is made for",
     Reason.UNKNOWN_ANATOMY: "the body part is not stated; name the package with --package to run it all the same",
     Reason.NO_TISSUE_REGION: "no 2-D tissue region: only Doppler, M-mode or spectral regions",

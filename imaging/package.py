@@ -206,7 +206,7 @@ def pin(path: Path) -> File:
 
 
 def read_typed(path: Path, kind: type[Any]) -> Any:
-    """A YAML file as the dataclass `kind`. Raises PackageError with the key's name for a missing, unknown or wrong one."""
+    """A YAML file as the dataclass `kind`. Raises PackageError naming a missing, unknown or wrong key."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "top")
     try:

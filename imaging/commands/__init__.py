@@ -1,0 +1,36 @@
+"""The `imaging` command: one thin module per subcommand. This module only finds the right one and its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from imaging import __version__
+from imaging.commands import infer, package, phantoms
+from imaging.errors import ImagingError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; 2 with a one-line message for an error of the command, a package or the output."""
+    parser = argparse.ArgumentParser(
+        prog="imaging",
+        description="Site-aware medical imaging AI: harmonised DICOM in, validated DICOM-SR out. "
+        "Research use only: not a medical device.",
+        epilog="`imaging COMMAND --help` explains a command with examples. Training: `python train.py --help`.",
+    )
+    parser.add_argument("--version", action="version", version=f"sitewise-imaging {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (infer, package, phantoms):
+        command.register(subparsers)
+    return execute(parser.parse_args(arguments))
+
+
+def execute(args: argparse.Namespace) -> int:
+    """The chosen command's exit status, its errors told in one line."""
+    try:
+        status: int = args.run(args)
+    except ImagingError as error:
+        print(f"imaging: {error} [{error.reason}]", file=sys.stderr)
+        return 2
+    return status

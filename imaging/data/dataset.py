@@ -47,7 +47,7 @@ class SegmentationDataset(Dataset[Sample]):
 
 def read_sample(case: Case, recipe: Recipe) -> Sample:
     """One case through the same reading and harmonising as inference; truth by nearest neighbour onto that grid."""
-    image = _first_image(case, recipe)
+    image = first_image(case, recipe)
     tissue = recipe.tissue(image)
     harmonised = recipe.harmonise(tissue)
     mask = read_mask(case.truth, image.source_grid)
@@ -60,7 +60,7 @@ def read_sample(case: Case, recipe: Recipe) -> Sample:
     )
 
 
-def _first_image(case: Case, recipe: Recipe) -> Image:
+def first_image(case: Case, recipe: Recipe) -> Image:
     """The first frame of the case's file. Raises InputError naming the case when the file holds no fitting image."""
     index = build_index(case.image, case.site)
     selection = select(index.series, recipe.rule) if index.series else None

@@ -223,7 +223,8 @@ def _patient_key(header: Dataset) -> str:
     for keyword in ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate"):
         raw = header.get_item(keyword)
         value = getattr(raw, "value", b"") or b""
-        digest.update((value if isinstance(value, bytes) else str(value).encode()).rstrip(b" \0") + b"\x1f")
+        # Trailing delimiters and padding carry nothing: "Doe^J" and "Doe^J^^ " are one name (PS3.5 6.2).
+        digest.update((value if isinstance(value, bytes) else str(value).encode()).rstrip(b" ^=\0") + b"\x1f")
     return digest.hexdigest()
 
 

@@ -79,7 +79,7 @@ class Selection:
 
 
 def select(series: list[Series], rule: Rule, anatomy: Anatomy | None = None) -> Selection:
-    """Every image of the study that rule and anatomy admit, series by series; several tissue regions are several images.
+    """Every image of the study that rule and anatomy admit, in order; several tissue regions are several images.
 
     Without `anatomy` every body part is admitted. The group is None when nothing fits.
     """

@@ -1,0 +1,7 @@
+"""`python -m imaging`."""
+
+import sys
+
+from imaging.commands import main
+
+sys.exit(main())

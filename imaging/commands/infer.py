@@ -1,0 +1,188 @@
+"""`imaging infer`: an export in, DICOM results out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from imaging.errors import ConfigError, Reason
+from imaging.package import Package, load_package
+
+EXAMPLES = """\
+examples:
+  imaging infer data_samples/pacs_export --out results
+      every study of the export, with the shipped packages
+  imaging infer EXPORT --dry-run
+      what would run on what, and why not; reads headers only and writes nothing
+  imaging infer EXPORT --out results --package my_package --site "Hospital A"
+      one package, also on images that state no body part; the site is written into every result
+
+exit status:
+  0  every applicable study has its answer
+  1  some applicable study has none (nothing could be read, or its report was not released); all others are done
+  2  the command, a package or the output folder is wrong
+"""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The subcommand and its arguments."""
+    parser = subparsers.add_parser(
+        "infer",
+        help="read a PACS export and write DICOM results",
+        description="Reads every DICOM file below EXPORT and writes coded results (SR, SEG), a page and a summary.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of inference, also those of infer.py."""
+    parser.add_argument("export", type=Path, metavar="EXPORT", help="folder of DICOM files, in any structure")
+    parser.add_argument("--out", type=Path, metavar="OUT", help="folder for the results (made if missing)")
+    parser.add_argument(
+        "--package",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        default=[],
+        help="a model package; may be given several times; default: the packages shipped with this repository. "
+        "A package named here also runs on images that state no body part",
+    )
+    parser.add_argument("--site", metavar="NAME", help="name of the hospital; default: InstitutionName of each image")
+    parser.add_argument(
+        "--content-time",
+        metavar="T",
+        help="time written into the results (2026-01-31T12:00:00), so that two runs give the same bytes; "
+        "default: the first run's time when OUT holds results, else now",
+    )
+    parser.add_argument(
+        "--approved-packages",
+        type=Path,
+        metavar="FILE",
+        help="run only packages whose identity (sha256, one per line) stands in FILE",
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda or cuda:N")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run on what and why; write nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
+    from imaging.inference.run import Run, has_failure, parse_time, run_inference
+
+    packages = tuple(_packages(args))
+    if args.dry_run:
+        return _explain(args.export, packages, args.site)
+    if args.out is None:
+        raise ConfigError("--out: missing; name the folder for the results, or add --dry-run", Reason.CONFIG_INVALID)
+    when = parse_time(args.content_time) if args.content_time else None
+    order = Run(args.export, args.out, packages, args.site, when, args.device)
+    summary = run_inference(order, _Bar() if sys.stderr.isatty() else _Lines())
+    _tell(summary, args.out)
+    return 1 if has_failure(summary) else 0
+
+
+def _packages(args: argparse.Namespace) -> list[Package]:
+    folders = args.package or sorted(shipped_packages().glob("*/package.yaml"))
+    if not folders:
+        raise ConfigError(
+            "--package: none given and none shipped beside this installation; name a package folder",
+            Reason.CONFIG_INVALID,
+        )
+    packages = [
+        load_package(folder if folder.name != "package.yaml" else folder.parent, explicit=bool(args.package))
+        for folder in folders
+    ]
+    if args.approved_packages:
+        _refuse_unapproved(packages, args.approved_packages)
+    return packages
+
+
+def _refuse_unapproved(packages: Sequence[Package], approvals: Path) -> None:
+    if not approvals.is_file():
+        raise ConfigError(f"--approved-packages: {approvals} is not a file", Reason.CONFIG_INVALID)
+    lines = approvals.read_text(encoding="utf-8").splitlines()
+    approved = {line.split()[0].lower() for line in lines if line.strip() and not line.startswith("#")}
+    for package in packages:
+        if package.identity not in approved:
+            raise ConfigError(
+                f"package {package.name}: identity {package.identity} does not stand in {approvals}",
+                Reason.CONFIG_INVALID,
+            )
+
+
+def shipped_packages() -> Path:
+    """Where a checkout keeps its packages."""
+    return Path(__file__).resolve().parents[2] / "data_samples" / "packages"
+
+
+def _explain(export: Path, packages: Sequence[Package], site: str | None) -> int:
+    from imaging.dicom.index import build_index
+    from imaging.inference.router import plan
+    from imaging.inference.store import study_folder
+
+    index = build_index(export, site)
+    for work in plan(index, packages):
+        images = list(work.group.images()) if work.group else []
+        frames = sum(len(ref.source_refs()) for ref in images)
+        verdict = (
+            f"would read {len(images)} images, {frames} frames"
+            if work.group
+            else f"not applicable: {work.reason and work.reason.meaning}"
+        )
+        print(f"{study_folder(work.study_uid)}  {work.package.name}: {verdict}")
+        for name, reason in work.rejected if work.group else ():
+            print(f"    leaves out {name}: {reason.meaning}")
+    for file in index.files.values():
+        if file.reason:
+            print(f"{file.state} {file.path}: {file.reason.meaning}")
+    print(f"{len(index.files)} files, {len(index.studies())} studies; nothing was written")
+    return 0
+
+
+def _outcome(result: dict[str, object]) -> str:
+    if result["applicability"] == "not_applicable":
+        return f"{result['package']}: not applicable ({result['reason']})"
+    reason = f" ({result['reason']})" if result["reason"] else ""
+    return f"{result['package']}: finding {result['finding']}, {result['completeness']} read{reason}"
+
+
+class _Bar:
+    """A progress bar on a terminal."""
+
+    def begin(self, frames: int) -> None:
+        self._bar = tqdm(total=frames, unit="frame", dynamic_ncols=True)
+
+    def frame(self) -> None:
+        self._bar.update()
+
+    def study(self, folder: str, results: Sequence[dict[str, object]]) -> None:
+        for result in results:
+            self._bar.write(f"{folder}  {_outcome(result)}", file=sys.stderr)
+
+
+class _Lines:
+    """Plain lines for logs: one per study and package."""
+
+    def begin(self, frames: int) -> None:
+        print(f"{frames} frames to read", file=sys.stderr)
+
+    def frame(self) -> None:
+        """A line per frame would drown the log."""
+
+    def study(self, folder: str, results: Sequence[dict[str, object]]) -> None:
+        for result in results:
+            print(f"{folder}  {_outcome(result)}", file=sys.stderr, flush=True)
+
+
+def _tell(summary: dict[str, list[dict[str, object]]], out: Path) -> None:
+    states = [file["state"] for file in summary["files"]]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("used", "skipped", "refused"))
+    print(f"{len(summary['studies'])} studies; {len(states)} files: {counts}")
+    print(f"page     {(out / 'index.html').resolve()}")
+    print(f"summary  {(out / 'summary.json').resolve()}")

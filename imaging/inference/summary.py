@@ -1,0 +1,142 @@
+"""What a run says of itself: summary.json (docs/summary.schema.json) as plain values, with no patient identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from imaging import __version__
+from imaging.dicom.index import FileState
+from imaging.errors import Reason
+from imaging.exam.result import ExamFinding, ExamResult
+from imaging.image import Origin
+from imaging.package import Package
+from imaging.predictor import Thumbnail
+from imaging.report.document import Document
+
+Json = dict[str, Any]
+
+
+def summary_of(packages: Sequence[Package], studies: list[Json], files: list[FileState], when: datetime) -> Json:
+    """The whole run. Files and studies stand in a stable order; no time but `when` is in it."""
+    return {
+        "schema_version": 1,
+        "toolkit": {"name": "sitewise-imaging", "version": __version__},
+        "content_time": when.isoformat(timespec="seconds"),
+        "packages": [
+            {
+                "name": package.name,
+                "version": package.description.card.version,
+                "identity": package.identity,
+                "summary": package.description.card.summary,
+                "validated": package.description.card.calibration is not None,
+            }
+            for package in packages
+        ],
+        "studies": studies,
+        "files": [
+            {"path": file.path, "state": file.state, **reason_of(file.reason)}
+            for file in sorted(files, key=lambda file: file.path)
+        ],
+    }
+
+
+def study_of(study_uid: str, modality: str, origin: Origin, results: list[Json]) -> Json:
+    """One study with its results."""
+    return {
+        "study_uid": study_uid,
+        "modality": modality or "unknown",
+        "site": origin.site,
+        "scanner": origin.scanner,
+        "protocol": origin.protocol,
+        "results": results,
+    }
+
+
+def released(
+    result: ExamResult, documents: Sequence[tuple[str, Document]], previews: Sequence[tuple[str, Thumbnail]]
+) -> Json:
+    """A result whose documents were written; each document and preview with its path relative to the output."""
+    return {
+        **_blank(result.package, result.group, "applicable"),
+        "finding": result.finding,
+        "completeness": result.completeness,
+        "objects": [
+            {"path": path, "sop_class_uid": d.sop_class_uid, "sop_instance_uid": d.sop_instance_uid}
+            for path, d in documents
+        ],
+        "findings": [_finding(finding) for finding in result.findings],
+        "measures": {name: _rounded(value) for name, value in result.measures.items()},
+        "analysed": len(result.analysed),
+        "unread": [
+            {"source_sop_uid": u.ref.sop_uid, "frame": u.ref.frame_number, **reason_of(u.reason)} for u in result.unread
+        ],
+        "notes": list(result.notes),
+        "previews": [
+            {
+                "path": path,
+                "source_sop_uid": shown.ref.sop_uid,
+                "frame": shown.ref.frame_number,
+                "region": shown.ref.region,
+                "box_px": [_rounded(v) for v in shown.box_px],
+            }
+            for path, shown in previews
+        ],
+    }
+
+
+def not_released(package: str, group: str, reason: Reason) -> Json:
+    """An applicable study for which no document could be given: the answer is unknown, and says why."""
+    return {**_blank(package, group, "applicable"), **reason_of(reason)}
+
+
+def not_applicable(package: str, reason: Reason) -> Json:
+    """A study that the package is not made for."""
+    return {**_blank(package, "", "not_applicable"), **reason_of(reason)}
+
+
+def reason_of(reason: Reason | None) -> Json:
+    """A reason code with its meaning, both None for none."""
+    return {"reason": reason and reason.value, "reason_meaning": reason and reason.meaning}
+
+
+def _blank(package: str, group: str, applicability: str) -> Json:
+    return {
+        "package": package,
+        "group": group,
+        "finding": "unknown",
+        "completeness": "none",
+        "applicability": applicability,
+        **reason_of(None),
+        "objects": [],
+        "findings": [],
+        "measures": {},
+        "analysed": 0,
+        "unread": [],
+        "notes": [],
+        "previews": [],
+    }
+
+
+def _finding(finding: ExamFinding) -> Json:
+    key = finding.key
+    return {
+        "label": key.label,
+        "score": _rounded(key.score),
+        "source_sop_uid": key.ref.sop_uid,
+        "frame": key.ref.frame_number,
+        "region": key.ref.region,
+        "box_px": [_rounded(v) for v in key.box_px],
+        "center_px": [_rounded(v) for v in key.center_px],
+        "center_lps_mm": None,  # an ultrasound image has no patient coordinates
+        "area_mm2": _rounded(key.area_mm2),
+        "volume_ml": None,
+        "longest_diameter_mm": _rounded(key.longest_diameter_mm),
+        "outline_px": [[_rounded(x), _rounded(y)] for x, y in key.outline_px],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    """Four decimals: finer than any pixel, coarser than the last bits that differ between machines."""
+    return None if value is None else round(float(value), 4)

@@ -1,0 +1,208 @@
+"""A finished training run → a package: best weights in half precision, threshold, passport support, golden phantom."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from imaging import __version__
+from imaging.data.dataset import first_image
+from imaging.data.manifest import Case, read_manifest
+from imaging.data.truth import read_mask
+from imaging.dicom.index import build_index
+from imaging.errors import ConfigError, Reason
+from imaging.findings import Finding, extract
+from imaging.harmonise.recipe import identity, settings
+from imaging.harmonise.spatial import FitSquare
+from imaging.image import Array, Image
+from imaging.models.networks import Network, build
+from imaging.package import (
+    FORMAT_VERSION,
+    Card,
+    Description,
+    File,
+    Package,
+    RecipeChoice,
+    load_package,
+    pin,
+    read_typed,
+    write_description,
+)
+from imaging.predictor import RECIPES, Predictor, golden_image
+
+THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(2, 20))
+GOLDEN_TOLERANCE = 0.02
+_UNPINNED = File("", "")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Validation cases at one threshold: mean Dice of cases with a lesion (a miss is 0), marked cases without one."""
+
+    threshold: float
+    dice: float
+    marked_empty: float
+    score: float
+
+
+def make_package(run: Path, card_file: Path, out: Path) -> Package:
+    """A package from a LightningCLI run folder (config.yaml, checkpoints/best.ckpt) and a card.
+
+    The threshold is the one of highest macro mean over training sites on validation cases, where a case without a
+    lesion scores 1 when nothing is marked and 0 otherwise. Raises ConfigError when the run is not complete.
+    """
+    card: Card = read_typed(card_file, Card)
+    config = _read_config(run)
+    network, recipe = _network(config), _recipe(config)
+    cases = read_manifest(Path(config["data"]["manifest"]))
+    held_out = set(config["data"].get("test_sites") or [])
+    seen = [case for case in cases if case.site not in held_out]
+    model = build(network)
+    weights = {name: value.half() for name, value in _best_weights(run).items()}
+    model.load_state_dict({name: value.float() for name, value in weights.items()})
+    draft = Description(
+        format_version=FORMAT_VERSION,
+        least_toolkit=__version__,
+        card=card,
+        network=network,
+        recipe=recipe,
+        threshold=0.5,
+        support=_support([case for case in seen if case.split == "train"]),
+        training={},
+        weights=_UNPINNED,
+        golden=_UNPINNED,
+        golden_tolerance=GOLDEN_TOLERANCE,
+    )
+    frozen = RECIPES[recipe.name](**recipe.settings)
+    predictor = Predictor(Package(out, draft, "draft"), model, frozen)
+    validation = [case for case in seen if case.split == "val"]
+    judged = _judge(predictor, validation)
+    best = max(judged, key=lambda j: (j.score, j.threshold))
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(weights, out / "weights.safetensors")
+    _save_golden(out / "golden.npz", predictor, validation)
+    write_description(
+        out,
+        replace(
+            draft,
+            threshold=best.threshold,
+            weights=pin(out / "weights.safetensors"),
+            golden=pin(out / "golden.npz"),
+            training={
+                "manifest_sha256": _digest(Path(config["data"]["manifest"])),
+                "config_sha256": _digest(run / "config.yaml"),
+                "sites": sorted({case.site for case in seen}),
+                "held_out_sites": sorted(held_out),
+                "cases": {split: sum(case.split == split for case in seen) for split in ("train", "val")},
+                "validation_dice": round(best.dice, 4),
+                "validation_marked_empty": round(best.marked_empty, 4),
+            },
+        ),
+    )
+    return load_package(out)
+
+
+def _read_config(run: Path) -> dict[str, Any]:
+    path = run / "config.yaml"
+    if not path.is_file() or not (run / "checkpoints" / "best.ckpt").is_file():
+        raise ConfigError(
+            f"{run}: not a finished run; needed are config.yaml and checkpoints/best.ckpt, as train.py fit leaves them",
+            Reason.CONFIG_INVALID,
+        )
+    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return config
+
+
+def _network(config: dict[str, Any]) -> Network:
+    told = dict(config["model"]["init_args"]["network"])
+    return Network(**{**told, "features": tuple(told["features"])})
+
+
+def _recipe(config: dict[str, Any]) -> RecipeChoice:
+    told = config["data"]["recipe"]
+    name = next(name for name, kind in RECIPES.items() if told["class_path"].endswith(f".{kind.__name__}"))
+    recipe = RECIPES[name](**told.get("init_args", {}))
+    return RecipeChoice(name, settings(recipe), identity(recipe))  # type: ignore[arg-type]  # the keys of RECIPES
+
+
+def _best_weights(run: Path) -> dict[str, torch.Tensor]:
+    with torch.serialization.safe_globals([Network]):
+        stored = torch.load(run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+    return {
+        name.removeprefix("model."): value for name, value in stored["state_dict"].items() if name.startswith("model.")
+    }
+
+
+def _support(cases: Sequence[Case]) -> dict[str, list[str]]:
+    """Every value of every passport fact that training saw."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        for series in build_index(case.image).series:
+            for instance in series.instances:
+                for fact, value in instance.passport.items():
+                    seen[fact].add(value)
+    return {fact: sorted(values) for fact, values in sorted(seen.items())}
+
+
+def _judge(predictor: Predictor, cases: Sequence[Case]) -> list[Judged]:
+    """Every threshold on every validation case, through the same extraction as inference."""
+    card = predictor.package.description.card
+    labels = tuple(label.name for label in card.labels)
+    dices: dict[float, dict[str, list[float]]] = {t: defaultdict(list) for t in THRESHOLDS}
+    marked: dict[float, dict[str, list[float]]] = {t: defaultdict(list) for t in THRESHOLDS}
+    for case in cases:
+        image = first_image(case, predictor.recipe)
+        truth = read_mask(case.truth, image.source_grid) > 0
+        prediction = predictor.predict(image)
+        for threshold in THRESHOLDS:
+            found = extract(prediction, labels, threshold, card.least_pixels)
+            if truth.any():
+                dices[threshold][case.site].append(_dice(found, truth))
+            else:
+                marked[threshold][case.site].append(float(bool(found)))
+    return [_judged(t, dices[t], marked[t]) for t in THRESHOLDS]
+
+
+def _judged(threshold: float, dices: dict[str, list[float]], marked: dict[str, list[float]]) -> Judged:
+    by_site = {site: dices.get(site, []) + [1 - m for m in marked.get(site, [])] for site in {*dices, *marked}}
+    return Judged(
+        threshold,
+        dice=float(np.mean([np.mean(v) for v in dices.values()])),
+        marked_empty=float(np.mean([np.mean(v) for v in marked.values()])) if marked else 0.0,
+        score=float(np.mean([np.mean(v) for v in by_site.values()])),
+    )
+
+
+def _dice(found: Sequence[Finding], truth: Array) -> float:
+    own = np.zeros(truth.shape, dtype=bool)
+    for finding in found:
+        own |= finding.full_mask()
+    return float(2 * (own & truth).sum() / (own.sum() + truth.sum()))
+
+
+def _save_golden(path: Path, predictor: Predictor, cases: Sequence[Case]) -> None:
+    """The first validation case on which something is found, at the model's size, with what the network says of it."""
+    case = next((c for c in cases if _has_truth(c, predictor)), cases[0])
+    image: Image = first_image(case, predictor.recipe)
+    square = FitSquare(256)(predictor.recipe.tissue(image))
+    pixels = np.clip(np.rint(square.numpy()[0]), 0, 255).astype(np.uint8)
+    spacing = (1.0, 1.0)
+    said = predictor.predict(golden_image(pixels, spacing)).probabilities[1:]
+    np.savez_compressed(path, pixels=pixels, expected=np.rint(said * 255).astype(np.uint8), spacing_mm=spacing)
+
+
+def _has_truth(case: Case, predictor: Predictor) -> bool:
+    return bool(read_mask(case.truth, first_image(case, predictor.recipe).source_grid).any())
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

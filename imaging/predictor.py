@@ -1,0 +1,165 @@
+"""A package → a predictor: Images in, findings out. The one path for inference and benchmarks. Writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from imaging.errors import PackageError, Reason
+from imaging.findings import Finding, Prediction, extract
+from imaging.harmonise.recipe import Recipe, identity
+from imaging.harmonise.spatial import Respace, grid_of
+from imaging.harmonise.ultrasound import UltrasoundRecipe
+from imaging.image import Array, Grid, Image, Origin, SourceRef
+from imaging.models.networks import build
+from imaging.package import Package, RecipeChoice
+
+RECIPES: dict[str, type[Recipe]] = {"ultrasound": UltrasoundRecipe}
+
+_THUMBNAIL_SIDE = 384
+
+
+@dataclass(frozen=True, eq=False)
+class Thumbnail:
+    """What a result may show of an image: tissue only, uint8 (row, column), pixels square in the world.
+
+    `box_px` is the part of the source frame that it shows, x0, y0, x1, y1 in corner convention.
+    """
+
+    ref: SourceRef
+    pixels: Array
+    box_px: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One image read: what was found on it (possibly nothing), and what may be shown of it."""
+
+    ref: SourceRef
+    findings: tuple[Finding, ...]
+    thumbnail: Thumbnail
+
+
+class Predictor:
+    """A package's network, recipe and threshold, ready to read images on one device."""
+
+    def __init__(self, package: Package, model: nn.Module, recipe: Recipe, device: str = "cpu") -> None:
+        """From its parts; `load_predictor` builds and checks them from a package folder."""
+        self.package = package
+        self.recipe = recipe
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+
+    def read(self, image: Image) -> Reading:
+        """Findings of one image on its source grid, at the package's threshold. Raises ImagingError."""
+        tissue = self.recipe.tissue(image)
+        told = self.package.description
+        labels = tuple(label.name for label in told.card.labels)
+        found = extract(self.predict(image, tissue), labels, told.threshold, told.card.least_pixels)
+        return Reading(image.refs[0], tuple(found), _thumbnail(image, tissue))
+
+    def predict(self, image: Image, tissue: MetaTensor | None = None) -> Prediction:
+        """Class probabilities of one image on the model grid; `tissue` spares doing the recipe's first half twice."""
+        harmonised = self.recipe.harmonise(self.recipe.tissue(image) if tissue is None else tissue)
+        return Prediction(
+            self._probabilities(harmonised.as_tensor()), grid_of(harmonised), image.source_grid, image.refs[0]
+        )
+
+    def _probabilities(self, harmonised: torch.Tensor) -> Array:
+        with torch.inference_mode():
+            logits = self.model(harmonised.float()[None].to(self.device))
+            chances: Array = logits.softmax(dim=1)[0].cpu().numpy()
+        if not np.isfinite(chances).all():
+            raise PackageError(
+                f"package {self.package.folder.name}: the network gave a probability that is not a number",
+                Reason.PREDICTION_FAILED,
+            )
+        return chances
+
+
+def load_predictor(package: Package, device: str = "cpu") -> Predictor:
+    """The predictor of a package. Raises PackageError when weights, recipe or the golden phantom's output disagree."""
+    told = package.description
+    recipe = build_recipe(told.recipe, package.folder.name)
+    model = build(told.network)
+    try:
+        weights = load_file(package.folder / told.weights.name)
+        model.load_state_dict({name: value.float() for name, value in weights.items()})
+    except (RuntimeError, OSError, ValueError, SafetensorError) as error:
+        raise PackageError(
+            f"package {package.folder.name}: {told.weights.name} does not hold the weights of the network that the "
+            f"description names ({type(error).__name__})",
+            Reason.PACKAGE_INVALID,
+        ) from error
+    predictor = Predictor(package, model, recipe, device)
+    _check_golden(predictor)
+    return predictor
+
+
+def _check_golden(predictor: Predictor) -> None:
+    """The golden phantom must give what it gave when the package was made."""
+    package = predictor.package
+    pixels, expected, spacing = read_golden(package)
+    apart = float(np.abs(predictor.predict(golden_image(pixels, spacing)).probabilities[1:] - expected).max())
+    allowed = package.description.golden_tolerance
+    if not apart <= allowed:
+        raise PackageError(
+            f"package {package.folder.name}: the golden phantom differs by {apart:.3g} from its expected output; "
+            f"allowed is {allowed:g}",
+            Reason.PACKAGE_INVALID,
+        )
+
+
+def read_golden(package: Package) -> tuple[Array, Array, tuple[float, float]]:
+    """The golden phantom: pixels uint8 (row, column), expected probabilities (label, row, column), spacing in mm."""
+    try:
+        with np.load(package.folder / package.description.golden.name, allow_pickle=False) as golden:
+            expected = golden["expected"].astype(np.float32) / 255
+            spacing = golden["spacing_mm"]
+            return golden["pixels"], expected, (float(spacing[0]), float(spacing[1]))
+    except (OSError, KeyError, ValueError) as error:
+        raise PackageError(
+            f"package {package.folder.name}: {package.description.golden.name} is not a golden phantom with pixels, "
+            "expected and spacing_mm",
+            Reason.PACKAGE_INVALID,
+        ) from error
+
+
+def golden_image(pixels: Array, spacing_mm: tuple[float, float]) -> Image:
+    """A golden phantom's pixels as an Image whose whole frame is the tissue region."""
+    grid = Grid.plane(pixels.shape[0], pixels.shape[1], spacing_mm[0], spacing_mm[1], "mm")
+    ref = SourceRef("golden", "golden", "", "golden")
+    return Image(pixels[None], grid, grid, (ref,), Origin(), region=(0, 0, pixels.shape[0], pixels.shape[1]))
+
+
+def build_recipe(choice: RecipeChoice, where: str) -> Recipe:
+    """The recipe that a package describes. Raises PackageError when its identity is not the stated one."""
+    try:
+        recipe: Recipe = RECIPES[choice.name](**choice.settings)
+    except TypeError as error:
+        raise PackageError(f"package {where}: recipe.settings: {error}", Reason.PACKAGE_INVALID) from error
+    if identity(recipe) != choice.identity:
+        raise PackageError(
+            f"package {where}: recipe '{choice.name}' has identity {identity(recipe)}; the description states "
+            f"{choice.identity}. The harmonisation code or its settings changed: make the package again",
+            Reason.PACKAGE_INVALID,
+        )
+    return recipe
+
+
+def _thumbnail(image: Image, tissue: MetaTensor) -> Thumbnail:
+    grid = grid_of(tissue)
+    step = max(n * s for n, s in zip(grid.shape, grid.spacing, strict=True)) / _THUMBNAIL_SIDE
+    shown = Respace((max(step, min(grid.spacing)),) * 2)(tissue)
+    values: Any = shown.numpy()[0]
+    scale = 255 / max(float(values.max()), 1.0) if values.max() > 255 else 1.0
+    box = grid_of(shown).carry_boxes(np.array([[0, 0, *values.shape]]), image.source_grid)[0]
+    pixels = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+    return Thumbnail(image.refs[0], pixels, (float(box[1]), float(box[0]), float(box[3]), float(box[2])))
