@@ -1,0 +1,118 @@
+"""Content items of a structured report (PS3.3 C.17.3), one small builder for each value type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+from pydicom import Dataset
+
+from imaging.errors import ImagingError, Reason
+from imaging.findings import Code
+from imaging.image import Floats
+from imaging.report import codes
+
+HAS_MODIFIER: Final = "HAS CONCEPT MOD"
+HAS_OBSERVATION_CONTEXT: Final = "HAS OBS CONTEXT"
+HAS_ACQUISITION_CONTEXT: Final = "HAS ACQ CONTEXT"
+CONTAINS: Final = "CONTAINS"
+SELECTED_FROM: Final = "SELECTED FROM"
+
+# GraphicData is FL with a 16-bit length in Explicit VR (PS3.5 7.1.2): 65534 bytes are 8191 points.
+MOST_POINTS: Final = 8191
+
+
+def _item(relationship: str, value_type: str, name: Code | None, children: Iterable[Dataset] = ()) -> Dataset:
+    item = Dataset()
+    item.RelationshipType = relationship
+    item.ValueType = value_type
+    if name is not None:
+        item.ConceptNameCodeSequence = [codes.concept(name)]
+    below = list(children)
+    if below:
+        item.ContentSequence = below
+    return item
+
+
+def container(name: Code, children: Iterable[Dataset], template: str | None = None) -> Dataset:
+    """A section. `template` is the TID it was made from (PS3.3 C.18.8)."""
+    item = _item(CONTAINS, "CONTAINER", name, children)
+    item.ContinuityOfContent = "SEPARATE"
+    if template is not None:
+        item.ContentTemplateSequence = [template_identification(template)]
+    return item
+
+
+def template_identification(template: str) -> Dataset:
+    identification = Dataset()
+    identification.MappingResource = "DCMR"
+    identification.MappingResourceUID = "1.2.840.10008.8.1.1"
+    identification.TemplateIdentifier = template
+    return identification
+
+
+def code(relationship: str, name: Code, value: Code, children: Iterable[Dataset] = ()) -> Dataset:
+    item = _item(relationship, "CODE", name, children)
+    item.ConceptCodeSequence = [codes.concept(value)]
+    return item
+
+
+def text(relationship: str, name: Code, value: str) -> Dataset:
+    item = _item(relationship, "TEXT", name)
+    item.TextValue = value
+    return item
+
+
+def uid_reference(relationship: str, name: Code, value: str) -> Dataset:
+    item = _item(relationship, "UIDREF", name)
+    item.UID = value
+    return item
+
+
+def date(relationship: str, name: Code, value: str) -> Dataset:
+    item = _item(relationship, "DATE", name)
+    item.Date = value
+    return item
+
+
+def number(relationship: str, name: Code, value: float, unit: Code, children: Iterable[Dataset] = ()) -> Dataset:
+    """A measurement, rounded to two decimals so that it fits the 16 characters of DS and repeats exactly."""
+    written = f"{round(value, 2):.10g}"
+    if not math.isfinite(value) or len(written) > 16:
+        raise ImagingError(
+            f"measurement {name.meaning}: found {value}; allowed is a finite number of at most 16 characters",
+            Reason.REPORT_FAILED,
+        )
+    item = _item(relationship, "NUM", name, children)
+    measured = Dataset()
+    measured.MeasurementUnitsCodeSequence = [codes.concept(unit)]
+    measured.NumericValue = written
+    item.MeasuredValueSequence = [measured]
+    return item
+
+
+def image(relationship: str, sop_class_uid: str, sop_uid: str, frames: Iterable[int], *below: Dataset) -> Dataset:
+    """A reference to an image, or to some frames of it (numbers from 1) when it has several."""
+    item = _item(relationship, "IMAGE", None, below)
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = sop_class_uid
+    reference.ReferencedSOPInstanceUID = sop_uid
+    numbers = sorted(frames)
+    if numbers:
+        reference.ReferencedFrameNumber = numbers
+    item.ReferencedSOPSequence = [reference]
+    return item
+
+
+def outline(name: Code, points_px: Floats, source: Dataset) -> Dataset:
+    """A closed POLYLINE: `points_px` (n, 2) as x, y in corner convention, the first point repeated (PS3.3 C.18.6)."""
+    if not 3 <= len(points_px) < MOST_POINTS:
+        raise ImagingError(
+            f"outline: found {len(points_px)} points; allowed are 3 to {MOST_POINTS - 1} (FL, 16-bit length)",
+            Reason.REPORT_FAILED,
+        )
+    item = _item(CONTAINS, "SCOORD", name, [source])
+    item.GraphicType = "POLYLINE"
+    item.GraphicData = [float(v) for point in (*points_px, points_px[0]) for v in point]
+    return item
