@@ -343,7 +343,7 @@ def test_every_study_and_every_outcome_is_there(page: str) -> None:
                   "uncalibrated: no millimetres", "Not a medical device; not for clinical use."):  # fmt: skip
         assert words in text
     for reason in (Reason.OTHER_ANATOMY, Reason.DECODE_FAILED, Reason.READBACK_FAILED, Reason.NOT_AN_IMAGE):
-        assert reason.meaning in text
+        assert reason.meaning[1:] in text  # A sentence may start with it.
 
 
 def test_failures_stand_before_successes(page: str) -> None:
@@ -414,8 +414,7 @@ def test_outlines_lie_in_source_pixels_over_the_part_that_the_preview_shows(page
     drawings = [a for tag, a in Outline(page).elements if tag == "svg" and a.get("viewbox")]
     assert {a["viewbox"] for a in drawings} == {"80 40 480 360"}
     assert 'points="250,120 390,120 390,230 250,230"' in page  # No outline: the box stands for it.
-    assert "Picture missing" not in page
-    assert "Picture not embedded" in page
+    assert "Picture missing" in page
 
 
 def test_an_empty_run_says_what_to_do(tmp_path: Path) -> None:
@@ -429,7 +428,7 @@ def test_previews_beyond_the_limit_are_linked(out: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("imaging.report.page_pictures.EMBEDDED_BYTES_LIMIT", len(speckle(3)) + 10)
     page = render(a_run(), out)
     assert page.count("data:image") == 1
-    assert 'href="studies/a/2.png"' in page
+    assert '<a href="studies/a/2.png">Picture not embedded</a>' in page
 
 
 def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from imaging.errors import OutputError, Reason
@@ -31,6 +32,8 @@ from imaging.report.page_markup import (
 )
 from imaging.report.page_pictures import Previews
 from imaging.report.page_style import ICONS, SCRIPT, STYLE
+
+SITES_SHOWN = 5
 
 _FILE_STATES = {
     "refused": "damaged, dangerous or not DICOM",
@@ -56,7 +59,8 @@ def write_page(summary: Json, out: Path) -> Path:
             os.fsync(stream.fileno())
         part.replace(page)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise OutputError(f"{page}: cannot be written ({error.strerror})", Reason.OUTPUT_FAILED) from error
     return page
 
@@ -116,18 +120,20 @@ def _source_hash(source: str) -> str:
 
 
 def _masthead(summary: Json) -> Markup:
-    sites = sorted({study["site"] for study in summary["studies"]})
+    sites = [quoted(site) for site in sorted({study["site"] for study in summary["studies"]})]
+    shown = sites if len(sites) <= SITES_SHOWN else [*sites[: SITES_SHOWN - 1], f"{len(sites) - SITES_SHOWN + 1} more"]
     packages = [
         joined(
             [
                 quoted(f"{package['name']} {package['version']}"),
+                " ",
                 None if package["validated"] else element("span", "demonstration, not validated", class_="tag"),
             ]
         )
         for package in summary["packages"]
     ]
     facts = [
-        ("Site", _either(_listed(map(quoted, sites)), "none")),
+        ("Site" if len(sites) < 2 else "Sites", _either(_listed(shown), "none")),
         ("Package" if len(packages) == 1 else "Packages", _either(_listed(packages), "none")),
         ("Content time", summary["content_time"].replace("T", " ")),
     ]
@@ -147,7 +153,7 @@ def _masthead(summary: Json) -> Markup:
     )
 
 
-def _listed(items: Iterable[Markup]) -> Markup | None:
+def _listed(items: Iterable[str]) -> Markup | None:
     rows = [element("li", item) for item in items]
     return element("ul", *rows, class_="inline") if rows else None
 
@@ -184,34 +190,39 @@ def _footer(summary: Json) -> Markup:
 
 
 def _overview(summary: Json, answers: list[Answer]) -> Markup:
-    files = [file["state"] for file in summary["files"]]
-    states = [
-        element(
-            "a",
-            _tile_content(_FILE_ICONS[state], state.capitalize(), files.count(state), meaning),
-            class_=f"tile{_muted(files.count(state))}",
-            href=f"#files-{state}",
-        )
-        for state, meaning in _FILE_STATES.items()
-    ]
+    hint = element("span", " · choose a count to see only those", class_="quiet wants-js")
+    tiles = element(
+        "fieldset",
+        element("legend", "Answers", hint),
+        element("div", *_answer_tiles(summary, answers), class_="tiles"),
+    )
     return element(
         "section",
         element("h2", "At a glance", id="glance"),
-        element(
-            "fieldset",
-            element("legend", "Answers", element("span", " choose a count to see only those", class_="quiet wants-js")),
-            element("div", *_answer_tiles(summary, answers), class_="tiles"),
-        ),
-        element(
-            "div",
-            element("p", count(len(files), "file"), " in the export", class_="legend"),
-            element("div", *states, class_="tiles"),
-            role="group",
-            aria_label="Files",
-        ),
+        tiles if answers else element("p", "No study was answered."),
+        _file_counts(summary),
         aria_labelledby="glance",
         class_="overview",
     )
+
+
+def _file_counts(summary: Json) -> Markup:
+    states = [file["state"] for file in summary["files"]]
+    links = [
+        element(
+            "li",
+            element(
+                "a",
+                icon(_FILE_ICONS[state]),
+                f"{grouped(states.count(state))} {state}",
+                href=f"#files-{state}",
+                class_="some-refused" if state == "refused" and "refused" in states else None,
+            ),
+        )
+        for state in _FILE_STATES
+    ]
+    total = element("li", count(len(states), "file"), ":", class_="quiet")
+    return element("ul", total, *links, class_="file-states")
 
 
 def _answer_tiles(summary: Json, answers: list[Answer]) -> Iterator[Markup]:
@@ -254,8 +265,8 @@ def _answer_tile(kind: str, symbol: str, title: str, number: int, detail: str) -
 def _tile_content(symbol: str, title: str, number: int, detail: str) -> Markup:
     return joined(
         [
-            element("span", icon(symbol), title, class_="tile-title"),
             element("span", grouped(number), class_="tile-number"),
+            element("span", icon(symbol), title, class_="tile-title"),
             element("span", detail, class_="tile-detail"),
         ]
     )
@@ -325,7 +336,7 @@ def _nothing_to_show(summary: Json) -> Markup:
     else:
         files = "The files below say, each with its reason, why they were not used."
         advice = [
-            element("p", element("strong", "No study was answered.")),
+            element("p", element("strong", "No DICOM study was found that could be looked at.")),
             element(
                 "ul",
                 element("li", "Check that the export folder is the right one and holds DICOM images."),
@@ -361,7 +372,7 @@ def _row(answer: Answer) -> Markup:
         element("span", icon("na"), quoted(answer.study["modality"]), class_="modality"),
         element("span", quoted(answer.study["study_uid"], "uid"), class_="study"),
         element("span", quoted(answer.result["package"]), " · ", quoted(answer.study["site"]), class_="quiet"),
-        reason_of(answer.result),
+        reason_of(answer.result, starts=True),
         data_kinds=" ".join(answer.kinds),
         data_find=answer.search_text,
     )
@@ -392,7 +403,8 @@ def _file_state(state: str, causes: dict[tuple[str, str], list[str]]) -> Markup:
 
 
 def _file_group(code: str, meaning: str, paths: list[str]) -> Markup:
-    words = reason_of({"reason": code, "reason_meaning": meaning}) if code else "No reason to leave it out"
+    entry = {"reason": code, "reason_meaning": meaning}
+    words = reason_of(entry, starts=True) if code else "Show the paths"
     return element(
         "details",
         element("summary", element("b", grouped(len(paths)), class_="tally"), element("span", words)),

@@ -110,7 +110,8 @@ def card(answer: Answer, previews: Previews) -> Markup:
             "header",
             element(
                 "h3",
-                element("span", icon(kind), _FINDING_WORDS[result["finding"]], class_="outcome"),
+                element("span", icon("failed"), "Failed", class_="outcome") if answer.failed else None,
+                element("span", icon(result["finding"]), _FINDING_WORDS[result["finding"]], class_="outcome stated"),
                 element("span", icon(result["completeness"]), _completeness(result), class_="completeness"),
             ),
             _headline(answer),
@@ -132,6 +133,8 @@ def card(answer: Answer, previews: Previews) -> Markup:
 
 def _completeness(result: Json) -> str:
     total = result["analysed"] + len(result["unread"])
+    if not total:
+        return "No image to analyse"
     words = {"all": "All images analysed", "some": "Some images analysed", "none": "No image analysed"}
     return f"{words[result['completeness']]} ({result['analysed']} of {total})"
 
@@ -148,7 +151,7 @@ def _headline(answer: Answer) -> Markup | None:
     if not result["objects"]:
         sentences.append("No DICOM object was released.")
     if result["reason"]:
-        sentences.append(reason_of(result))
+        sentences.append(reason_of(result, starts=True))
     return element("p", *_spaced(sentences), class_="headline") if sentences else None
 
 
@@ -161,7 +164,7 @@ def _origin(answer: Answer) -> Markup | None:
     package = joined(
         [
             quoted(result["package"]),
-            element("span", "demonstration", class_="tag") if answer.validated is False else None,
+            joined([" ", element("span", "demonstration", class_="tag")]) if answer.validated is False else None,
         ]
     )
     pairs: list[tuple[str, object]] = [
@@ -188,8 +191,8 @@ def _unread(result: Json) -> Markup | None:
 
 
 def _image_name(image: Json) -> Markup:
-    frame = None if image["frame"] is None else element("span", f", frame {image['frame']}", class_="nowrap")
-    return joined([quoted(image["source_sop_uid"], "uid"), frame])
+    frame = None if image["frame"] is None else element("span", f"frame {image['frame']}", class_="nowrap")
+    return joined([quoted(image["source_sop_uid"], "uid"), " ", frame])
 
 
 def _findings(result: Json) -> Markup | None:
@@ -213,7 +216,7 @@ def _finding(number: int, finding: Json) -> Markup:
             ("Size", element("span", "uncalibrated: no millimetres", class_="quiet")),
             ("Box", f"{amount(x1 - x0)} × {amount(y1 - y0)} px"),
         ]
-    pairs.append(("Center", f"x {amount(x)}, y {amount(y)} px"))
+    pairs.append(("Center", f"x {x:.1f}, y {y:.1f} px"))
     if finding["center_lps_mm"] is not None:
         pairs.append(("Patient (LPS)", f"{', '.join(map(amount, finding['center_lps_mm']))} mm"))
     return element(

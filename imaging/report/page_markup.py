@@ -98,8 +98,8 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def reason_of(entry: Json) -> Markup:
-    """A reason in words with its code, for one who reads and one who searches the logs."""
-    meaning = quoted(entry["reason_meaning"], "meaning")
+def reason_of(entry: Json, starts: bool = False) -> Markup:
+    """A reason in words with its code, for one who reads and one who searches the logs; `starts` a sentence or not."""
+    meaning = entry["reason_meaning"]
     code = joined([" ", element("code", quoted(entry["reason"]))]) if entry["reason"] else None
-    return element("span", meaning, code, class_="reason")
+    return element("span", quoted(sentence(meaning) if starts else meaning), code, class_="reason")

@@ -21,16 +21,26 @@ class Previews:
     out: Path
     embedded: int = 0
 
+    def link(self, path: str) -> str | None:
+        """A relative URL for a picture that is there, under `out`; None for any other path."""
+        link = inner_link(path)
+        try:
+            file = (self.out / path).resolve()
+            there = link is not None and file.is_relative_to(self.out.resolve()) and file.is_file()
+        except (OSError, ValueError):
+            return None
+        return link if there else None
+
     def embed(self, path: str) -> tuple[Markup, int, int] | None:
         """The picture as a data URI with its width and height; None when it is missing, not a PNG or too much."""
-        link = inner_link(path)
+        if self.link(path) is None:
+            return None
         file = self.out / path
         try:
-            inside = link is not None and file.resolve().is_relative_to(self.out.resolve())
-            if not inside or self.embedded + file.stat().st_size > EMBEDDED_BYTES_LIMIT:
+            if self.embedded + file.stat().st_size > EMBEDDED_BYTES_LIMIT:
                 return None
             content = file.read_bytes()
-        except (OSError, ValueError):
+        except OSError:
             return None
         # PNG (ISO/IEC 15948): signature, then an IHDR chunk that begins with width and height.
         if not content.startswith(b"\x89PNG\r\n\x1a\n") or content[12:16] != b"IHDR" or len(content) < 24:
@@ -43,14 +53,18 @@ class Previews:
 def figures(result: Json, previews: Previews) -> list[Markup]:
     """Pictures with findings first; those beyond `PREVIEWS_SHOWN_AT_ONCE` are folded away."""
     numbered = list(enumerate(result["findings"], start=1))
+    frames = [(preview["source_sop_uid"], preview["frame"]) for preview in result["previews"]]
     seen = [(preview, [(n, f) for n, f in numbered if _shows(preview, f)]) for preview in result["previews"]]
     seen.sort(key=lambda pair: not pair[1])
-    drawn = [_figure(preview, found, previews) for preview, found in seen]
+    drawn = [
+        _figure(preview, found, previews, frames.count((preview["source_sop_uid"], preview["frame"])) > 1)
+        for preview, found in seen
+    ]
     shown, folded = drawn[:PREVIEWS_SHOWN_AT_ONCE], drawn[PREVIEWS_SHOWN_AT_ONCE:]
-    blocks = [element("div", *shown, class_=f"gallery{' single' if len(shown) == 1 else ''}")] if shown else []
+    blocks = [element("div", *shown, class_=f"gallery{'' if numbered else ' clear'}")] if shown else []
     if folded:
         summary = element("summary", f"Show {count(len(folded), 'more image')}")
-        blocks.append(element("details", summary, element("div", *folded, class_="gallery")))
+        blocks.append(element("details", summary, element("div", *folded, class_="gallery clear")))
     return blocks
 
 
@@ -58,24 +72,37 @@ def _shows(preview: Json, finding: Json) -> bool:
     return all(preview[key] == finding[key] for key in ("source_sop_uid", "frame", "region"))
 
 
-def _figure(preview: Json, found: list[tuple[int, Json]], previews: Previews) -> Markup:
+def _figure(preview: Json, found: list[tuple[int, Json]], previews: Previews, one_of_several: bool) -> Markup:
+    """One picture; its region is named only where the same frame is shown in several."""
     picture = previews.embed(preview["path"])
-    where = "".join(f"{key} {preview[key]}, " for key in ("frame", "region") if preview[key] is not None)
+    where = "" if preview["frame"] is None else f" frame {preview['frame']}"
+    if one_of_several and preview["region"] is not None:
+        where += f" region {preview['region']}"
     if picture is None:
-        link = inner_link(preview["path"])
-        frame = element("p", element("a", "Picture not embedded", href=link) if link else "Picture missing",
-                        class_="missing")  # fmt: skip
+        link = previews.link(preview["path"])
+        words = element("a", "Picture not embedded", href=link) if link else "Picture missing"
+        frame = element("p", words, class_="missing")
     else:
-        source, width, height = picture
-        told = f"Tissue region, {where}{count(len(found), 'outlined finding')}"
-        image = element("img", src=source, width=width, height=height, alt=told, decoding="async")
-        frame = element(
-            "button", image, _overlay(preview["box_px"], found), type="button", class_="frame", aria_expanded="false",
-            title="Enlarge or reduce",
-        )  # fmt: skip
+        frame = _frame(picture, preview["box_px"], found, where)
     numbers = ", ".join(str(number) for number, _ in found)
-    caption = f"finding {numbers}" if numbers else "nothing outlined"
-    return element("figure", frame, element("figcaption", f"{where}{caption}".capitalize()))
+    caption = f"{'Finding' if len(found) == 1 else 'Findings'} {numbers}" if numbers else "Nothing outlined"
+    source = element("span", element("bdi", preview["source_sop_uid"], class_="uid"), where, class_="quiet")
+    return element("figure", frame, element("figcaption", caption, source))
+
+
+def _frame(picture: tuple[Markup, int, int], box: list[float], found: list[tuple[int, Json]], where: str) -> Markup:
+    source, width, height = picture
+    told = f"Tissue region{where}, {count(len(found), 'outlined finding')}"
+    image = element("img", src=source, width=width, height=height, alt=told, decoding="async")
+    return element(
+        "button",
+        image,
+        _overlay(box, found),
+        type="button",
+        class_="frame",
+        aria_expanded="false",
+        title="Enlarge or reduce",
+    )
 
 
 def _overlay(box: list[float], found: list[tuple[int, Json]]) -> Markup | None:

@@ -65,7 +65,7 @@ code { color: var(--quiet); }
 }
 .icon use, .solid { fill: currentColor; }
 .tag {
-  display: inline-block; font-size: .75rem; line-height: 1.35; padding: 0 .45em; margin-left: .5em;
+  display: inline-block; font-size: .75rem; line-height: 1.35; padding: 0 .45em;
   border: 1px solid currentColor; border-radius: 3px; color: var(--unknown); white-space: nowrap;
 }
 .masthead { padding-top: 1.25rem; }
@@ -77,8 +77,9 @@ code { color: var(--quiet); }
 .facts { display: flex; flex-wrap: wrap; gap: .35rem 2.25rem; margin-top: .9rem; font-size: .95rem; }
 dt { color: var(--quiet); font-size: .8rem; line-height: 1.4; }
 .inline li { display: inline; }
-.inline li + li::before { content: "· "; color: var(--quiet); }
+.inline li + li::before { content: " · "; color: var(--quiet); white-space: pre; }
 .overview h2 { margin-top: 1.75rem; }
+.overview > p { margin-bottom: .6rem; }
 fieldset { border: 0; min-width: 0; margin-bottom: 1.1rem; }
 .tiles { display: grid; gap: .5rem; grid-template-columns: repeat(auto-fill, minmax(9.1rem, 1fr)); }
 .choice { position: relative; display: grid; }
@@ -87,11 +88,11 @@ fieldset { border: 0; min-width: 0; margin-bottom: 1.1rem; }
   display: flex; flex-direction: column; gap: .1rem; padding: .6rem .75rem .65rem; border: 1px solid var(--rule);
   border-radius: 6px; background: var(--paper); color: inherit; text-decoration: none;
 }
-.live label.tile, a.tile { cursor: pointer; }
-.live label.tile:hover, a.tile:hover { border-color: var(--accent); }
+.live .tile { cursor: pointer; }
+.live .tile:hover { border-color: var(--accent); }
 .live input:checked + .tile { border-color: var(--accent); box-shadow: inset 0 0 0 1px var(--accent); }
-.tile-title { font-size: .85rem; font-weight: 600; line-height: 1.35; }
 .tile-number { font-size: 1.75rem; line-height: 1.15; font-weight: 600; letter-spacing: -.01em; }
+.tile-title { font-size: .85rem; font-weight: 600; line-height: 1.35; }
 .tile-detail { font-size: .78rem; line-height: 1.35; color: var(--quiet); }
 .tile-failed:not(.zero) { background: var(--failed-soft); }
 .tile-failed:not(.zero) .tile-title, .tile-failed:not(.zero) .tile-number { color: var(--failed); }
@@ -99,6 +100,10 @@ fieldset { border: 0; min-width: 0; margin-bottom: 1.1rem; }
 .tile-unknown:not(.zero) .tile-title, .tile-unknown:not(.zero) .tile-number { color: var(--unknown); }
 .tile-yes:not(.zero) .tile-title, .tile-yes:not(.zero) .tile-number { color: var(--yes); }
 .tile-no:not(.zero) .tile-title, .tile-no:not(.zero) .tile-number { color: var(--no); }
+.file-states { display: flex; flex-wrap: wrap; gap: .3rem 1.5rem; font-size: .95rem; }
+.file-states a { color: inherit; text-decoration-color: var(--rule); }
+.file-states a:hover { text-decoration-color: currentColor; }
+.file-states .some-refused { color: var(--failed); }
 .zero .tile-title, .zero .tile-number { color: var(--quiet); font-weight: 400; }
 .toolbar {
   display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: center; padding: .6rem 0; margin-bottom: .6rem;
@@ -121,8 +126,7 @@ button { font: inherit; color: inherit; cursor: pointer; }
 #status { color: var(--quiet); font-size: .9rem; }
 .card {
   background: var(--paper); border: 1px solid var(--rule); border-left: 5px solid var(--tone); border-radius: 6px;
-  padding: 1.1rem clamp(.9rem, 2.5vw, 1.5rem) 1.25rem; margin-bottom: 1rem; content-visibility: auto;
-  contain-intrinsic-size: auto 26rem;
+  padding: 1.1rem clamp(.9rem, 2.5vw, 1.5rem) 1.25rem; margin-bottom: 1rem;
 }
 .failed { --tone: var(--failed); --soft: var(--failed-soft); }
 .unknown { --tone: var(--unknown); --soft: var(--unknown-soft); }
@@ -131,11 +135,11 @@ button { font: inherit; color: inherit; cursor: pointer; }
 h3 { font-size: 1.1rem; font-weight: 650; line-height: 1.35; }
 .card h3 { display: flex; flex-wrap: wrap; gap: .35rem .75rem; align-items: center; }
 .outcome { color: var(--tone); background: var(--soft); border-radius: 5px; padding: .15rem .65rem .15rem .55rem; }
+.failed .stated { color: var(--ink); background: var(--sunk); }
 .completeness { font-size: .95rem; font-weight: 500; }
 .headline { margin-top: .55rem; max-width: 68ch; }
 .card > header > p:not(.headline) { margin-top: .55rem; font-size: .9rem; }
 .reason code { white-space: normal; }
-.reason .meaning::first-letter { text-transform: uppercase; }
 .origin {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .4rem 1.25rem; margin-top: .8rem;
   padding-top: .7rem; border-top: 1px solid var(--rule); font-size: .92rem;
@@ -154,16 +158,18 @@ h3 { font-size: 1.1rem; font-weight: 650; line-height: 1.35; }
 }
 .no-pictures { grid-template-columns: minmax(0, 1fr); margin-top: 0; }
 .evidence:not(.no-pictures) > .details > h4:first-child { margin-top: 0; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem; }
-.gallery.single { grid-template-columns: minmax(0, 1fr); }
+.gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14.5rem), 1fr)); gap: .75rem; }
+.gallery.clear { grid-template-columns: repeat(auto-fill, minmax(min(100%, 10.5rem), 1fr)); }
 .pictures details { margin-top: .6rem; }
-figcaption { font-size: .82rem; color: var(--quiet); margin-top: .25rem; }
+figcaption { font-size: .85rem; line-height: 1.4; margin-top: .3rem; }
+figcaption .quiet { display: block; font-size: .9em; }
 .frame {
   position: relative; display: flex; width: 100%; padding: 0; border: 0; border-radius: 4px; overflow: hidden;
   background: var(--well); justify-content: center; cursor: zoom-in;
 }
+.frame:focus-visible { outline-offset: -3px; outline-color: #ffd84d; }
 .frame > img { display: block; width: 100%; height: auto; }
-.wide { grid-column: 1 / -1; }
+.gallery .wide { grid-column: 1 / -1; }
 .wide .frame { cursor: zoom-out; }
 .overlay { position: absolute; inset: 0; width: 100%; height: 100%; overflow: hidden; }
 .overlay polygon { fill: none; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
@@ -191,7 +197,7 @@ figcaption { font-size: .82rem; color: var(--quiet); margin-top: .25rem; }
 .rows { border: 1px solid var(--rule); border-radius: 6px; background: var(--paper); }
 .rows li {
   display: grid; grid-template-columns: 5.5rem minmax(0, 1.3fr) minmax(0, 1fr) minmax(0, 1.6fr); gap: .2rem 1.25rem;
-  padding: .6rem .9rem; font-size: .9rem; content-visibility: auto; contain-intrinsic-size: auto 2.6rem;
+  padding: .6rem .9rem; font-size: .9rem;
 }
 .rows li + li { border-top: 1px solid var(--rule); }
 .section-rows > .quiet { margin: -.5rem 0 .7rem; font-size: .92rem; }
@@ -217,7 +223,10 @@ body > footer {
   font-size: .85rem;
 }
 body > footer > * + * { margin-top: .5rem; }
-@media (min-width: 48rem) { .toolbar { position: sticky; top: 0; z-index: 2; } }
+@media (min-width: 48rem) and (min-height: 34rem) {
+  .toolbar { position: sticky; top: 0; z-index: 2; }
+  .pictures { position: sticky; top: 4.75rem; align-self: start; max-height: calc(100vh - 5.5rem); overflow-y: auto; }
+}
 @media (max-width: 48rem) {
   .evidence { grid-template-columns: minmax(0, 1fr); }
   .evidence:not(.no-pictures) > .details { margin-top: 1rem; }
@@ -238,8 +247,8 @@ body > footer > * + * { margin-top: .5rem; }
     --no: #174c3d; --no-soft: #fff; color-scheme: light;
   }
   body { font-size: 10pt; }
+  .pictures, .toolbar { position: static; max-height: none; overflow: visible; }
   .toolbar label, .toolbar button, .skip, .legend span, legend span { display: none !important; }
-  .card, .rows li { content-visibility: visible; }
   .card header, figure, .findings > li, .unread, .tile { break-inside: avoid; }
   .outcome { border: 1px solid currentColor; }
   .frame, .overlay { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
