@@ -182,7 +182,11 @@ def _footer(summary: Json) -> Markup:
             "A score is the model's own number, not a probability of disease. Pixel positions count from the corner of "
             "the source image's first pixel. Pictures show tissue regions only.",
         ),
-        element("p", f"Made by {toolkit['name']} {toolkit['version']}. This page holds no patient identity."),
+        element(
+            "p",
+            f"Made by {toolkit['name']} {toolkit['version']}. Patient names and numbers are not shown; the paths of files "
+            "stand as the export names them.",
+        ),
     )
 
 
