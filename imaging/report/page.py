@@ -184,8 +184,8 @@ def _footer(summary: Json) -> Markup:
         ),
         element(
             "p",
-            f"Made by {toolkit['name']} {toolkit['version']}. Patient names and numbers are not shown; the paths of files "
-            "stand as the export names them.",
+            f"Made by {toolkit['name']} {toolkit['version']}. Patient names and numbers are not shown; the paths "
+            "of files stand as the export names them.",
         ),
     )
 
