@@ -92,15 +92,15 @@ class _Fields:
         lattice = ndimage.gaussian_filter(self.rng.normal(size=tuple(size)), 3.0, mode="wrap")
         return lattice / lattice.std(), steps
 
-    def _at_points(self, lattice: Floats, steps: Floats, tilt: float) -> Floats:
+    def _at_points(self, lattice: Floats, steps: Floats, tilt: float, order: int) -> Floats:
         across, down = self.x + tilt * self.z, self.z - tilt * self.x
         where = [(down + 20.0) / steps[0], (across + 120.0) / steps[1]]
-        field: Floats = ndimage.map_coordinates(lattice, where, order=3, mode="grid-wrap")
+        field: Floats = ndimage.map_coordinates(lattice, where, order=order, mode="grid-wrap")
         return field
 
     def smooth(self, scale_x_mm: float, scale_z_mm: float, tilt: float = 0.0) -> Floats:
         """A field whose correlation lengths along (tilted) x and z are those given."""
-        return self._at_points(*self._lattice(scale_x_mm, scale_z_mm), tilt)
+        return self._at_points(*self._lattice(scale_x_mm, scale_z_mm), tilt, order=1)
 
     def boundary(self, depth_mm: float, wave_mm: float) -> Floats:
         """Distance of each point below a wavy horizontal interface at `depth_mm`, in millimetres."""
@@ -115,7 +115,7 @@ class _Fields:
         lattice, steps = self._lattice(scale_x_mm, scale_z_mm)
         slope_z, slope_x = np.gradient(lattice, *steps.tolist())
         steepness = np.hypot(slope_x, slope_z)
-        distance = self._at_points(lattice / np.maximum(steepness, 0.3 * steepness.mean()), steps, tilt)
+        distance = self._at_points(lattice / np.maximum(steepness, 0.3 * steepness.mean()), steps, tilt, order=3)
         patchy = _step(self.smooth(scale_x_mm * 0.7, scale_z_mm * 2.0) + 0.2, 0.5)
         return np.asarray(np.exp(-((distance / thickness_mm) ** 2)) * patchy)
 

@@ -160,17 +160,13 @@ def simulate(scan: Scan, seed: int, lesions: tuple[Lesion, ...] = ()) -> Sonogra
 def simulate_cine(scan: Scan, seed: int, lesions: tuple[Lesion, ...] = (), frames: int = 12) -> list[Sonogram]:
     """A clip: the probe glides (or rocks) to and fro by two millimetres; tissue, speckle and truth go with it."""
     beams = _Beams.of(scan.probe, scan.depth_mm)
-    bench = _Bench(scan, Body(scan.anatomy, seed, lesions), beams)
     phase = 2 * np.pi * np.arange(frames) / max(frames, 1)
     reach = 1.1 / (scan.probe.radius_mm + scan.probe.focus_mm if scan.probe.curved else 1.0) / beams.pitch
     across = np.rint(reach * np.sin(phase)).astype(int)
     down = np.rint(0.25 / beams.step * (1 - np.cos(phase))).astype(int)
-    margin = (int(down.max()), int(np.abs(across).max()))
-    views = [_scatterers(beams, [seed, 100 + look], margin) for look in range(scan.looks)]
-    return [
-        bench.frame([view[d:, margin[1] + a :] for view in views], (d, a), number)
-        for number, (d, a) in enumerate(zip(down.tolist(), across.tolist(), strict=True))
-    ]
+    bench = _Bench.of(scan, Body(scan.anatomy, seed, lesions), beams, (int(down.max()), int(np.abs(across).max())))
+    moves = zip(down.tolist(), across.tolist(), strict=True)
+    return [bench.frame(moved, number) for number, moved in enumerate(moves)]
 
 
 def plant_lesion(scan: Scan, seed: int) -> Lesion:
@@ -211,34 +207,44 @@ def _from_beam(probe: Probe, depth: Floats, line: Floats) -> tuple[Floats, Float
     return reach * np.sin(line), reach * np.cos(line) - probe.radius_mm
 
 
-def _scatterers(beams: _Beams, seed: list[int], margin: tuple[int, int]) -> Signal:
-    """White circular complex Gaussian noise on the beam lattice, with a margin (samples, lines) to move about in."""
+def _scatterers(seed: list[int], shape: tuple[int, ...]) -> Signal:
+    """White circular complex Gaussian noise of unit power, (sample, line)."""
     rng = np.random.default_rng(seed)
-    shape = (len(beams.depth) + margin[0], len(beams.lines) + 2 * margin[1])
     return np.asarray((rng.normal(size=shape) + 1j * rng.normal(size=shape)) / np.sqrt(2))
 
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """A body under a probe: everything that stays the same from frame to frame."""
+    """A body under a probe. `tissue` and `views` (the scatterers of each look) lie on the beam lattice with a margin
+    of (samples below, lines on either side), so that a moving probe looks at another window of the same body."""
 
     scan: Scan
     body: Body
     beams: _Beams
+    margin: tuple[int, int]
+    tissue: Tissue
+    views: list[Signal]
 
-    def frame(self, views: list[Signal], moved: tuple[int, int], number: int) -> Sonogram:
-        """One frame, the probe `moved` by (samples, lines): under lattice point p lies the tissue of p + moved.
+    @staticmethod
+    def of(scan: Scan, body: Body, beams: _Beams, margin: tuple[int, int]) -> _Bench:
+        samples = np.arange(len(beams.depth) + margin[0]) * beams.step
+        lines = np.arange(-margin[1], len(beams.lines) + margin[1]) * beams.pitch + beams.lines[0]
+        depth, line = np.meshgrid(samples, lines, indexing="ij")
+        tissue = body.tissue(*_from_beam(scan.probe, depth, line), depth)
+        views = [_scatterers([body.seed, 100 + look], depth.shape) for look in range(scan.looks)]
+        return _Bench(scan, body, beams, margin, tissue, views)
 
-        `views`: the scatterers seen by each look, at least as large as the beam lattice.
-        """
+    def frame(self, moved: tuple[int, int], number: int) -> Sonogram:
+        """One frame, the probe `moved` by (samples, lines): under lattice point p lies the tissue of p + moved."""
         scan, probe, beams = self.scan, self.scan.probe, self.beams
-        offset = (moved[0] * beams.step, moved[1] * beams.pitch)
-        depth, line = np.meshgrid(beams.depth + offset[0], beams.lines + offset[1], indexing="ij")
-        tissue = self.body.tissue(*_from_beam(probe, depth, line), depth)
-        noise = _scatterers(beams, [self.body.seed, 300 + number], (0, 0))
-        echoes = [_receive(scan, beams, tissue, v[: depth.shape[0], : depth.shape[1]], noise) for v in views]
+        first_line = self.margin[1] + moved[1]
+        window = (slice(moved[0], moved[0] + len(beams.depth)), slice(first_line, first_line + len(beams.lines)))
+        tissue = Tissue(self.tissue.echo_db[window], self.tissue.mirror[window], self.tissue.absorption[window])
+        noise = _scatterers([self.body.seed, 300 + number], tissue.echo_db.shape)
+        echoes = [_receive(scan, beams, tissue, view[window], noise) for view in self.views]
         envelope = np.mean(np.abs(np.stack(echoes)), axis=0)
 
+        offset = (moved[0] * beams.step, moved[1] * beams.pitch)
         pixel_depth, pixel_line = _to_beam(probe, *scan.pixel_centres())
         fan = (pixel_depth >= 0) & (pixel_depth <= scan.depth_mm) & (np.abs(pixel_line) <= probe.half_field)
         pixels = np.where(fan, _convert(scan, beams, envelope, pixel_depth, pixel_line), 0).astype(np.uint8)
