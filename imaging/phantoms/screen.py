@@ -18,11 +18,14 @@ from imaging.phantoms.ultrasound import CURVED_7, LINEAR_8, LINEAR_10, SECTOR_3,
 
 VendorLetter = Literal["A", "B", "C", "D"]
 Encoding = Literal["RGB", "YBR_FULL_422", "PALETTE COLOR", "MONOCHROME2"]
-Arrangement = Literal["single", "split", "duplex"]
+Arrangement = Literal["single", "split", "duplex", "colour"]
 
-MARK_COLOURS = ((0, 0, 0), (235, 235, 235), (250, 225, 60), (70, 215, 235), (225, 60, 50), (70, 100, 245))
-"""RGB of mark 0 (none) and of the text, caliper, cursor, warning and logo marks 1 to 5."""
-TEXT, CALIPER, CURSOR, WARNING, LOGO = range(1, 6)
+MARK_COLOURS = (
+    *((0, 0, 0), (235, 235, 235), (250, 225, 60), (70, 215, 235), (70, 100, 245)),
+    *((40, 70, 190), (40, 130, 240), (110, 210, 255), (150, 25, 20), (225, 70, 25), (255, 190, 60)),
+)
+"""RGB of mark 0 (none), of the text, caliper, cursor and logo marks, and of six flow velocities, away to towards."""
+TEXT, CALIPER, CURSOR, LOGO, FLOW = range(1, 6)
 _HEADER, _FOOTER, _LEFT, _RIGHT = 48, 26, 14, 62
 
 
@@ -78,7 +81,8 @@ ECHO_SCAN = Scan(SECTOR_3, 160.0, anatomy="heart", noise_db=-95.0, gain_db=-2.0)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is on the screen: one picture, two side by side (the second without a lesion), or B-mode over Doppler.
+    """What is on the screen: one picture, two side by side (the second without a lesion), B-mode over a Doppler
+    spectrum (duplex), or B-mode with a colour flow box in it.
 
     `frames` > 1 gives a cine. `calibrated`: SequenceOfUltrasoundRegions is written; without it nothing states a size.
     """
@@ -95,9 +99,9 @@ SINGLE = Layout()
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A rectangle of the screen: `tissue` (spacing in mm) or `spectral` (seconds and cm/s per pixel). Pixels."""
+    """A rectangle of the screen in pixels. `spacing`, (row, column): mm, or cm/s and seconds in a spectrum."""
 
-    kind: Literal["tissue", "spectral"]
+    kind: Literal["tissue", "colour", "spectral"]
     row: int
     column: int
     rows: int
@@ -180,6 +184,8 @@ def compose(scene: Scene) -> Screen:
         _spectrum(canvas, scene.seed, (_HEADER + upper + 10, _LEFT, height - upper - 10, width))
     else:
         region = _b_mode(canvas, scene, (_HEADER, _LEFT, height, width))
+    if scene.layout.arrangement == "colour":
+        _colour_flow(canvas, scene.seed, region)
     if scene.layout.text:
         _annotate(canvas, scene, region)
     if scene.layout.calipers:
@@ -212,6 +218,25 @@ def _spectrum(canvas: _Canvas, seed: int, box: tuple[int, int, int, int]) -> Non
     canvas.grey[:, row : row + rows, column : column + columns] = strip
     canvas.write(row + 2, column + columns + 4, "cm/s", CURSOR)
     canvas.regions.append(Region("spectral", row, column, rows, columns, (110.0 / rows, seconds / columns)))
+
+
+def _colour_flow(canvas: _Canvas, seed: int, inside: Region) -> None:
+    """A colour box over the middle of a picture: a winding vessel with flow towards and away from the probe."""
+    rng = np.random.default_rng([seed, 53])
+    rows, columns = int(inside.rows * 0.4), int(inside.columns * 0.45)
+    row = inside.row + int(inside.rows * rng.uniform(0.15, 0.3))
+    column = inside.column + int(inside.columns * rng.uniform(0.2, 0.35))
+    down, across = np.mgrid[:rows, :columns] / np.array([rows, columns])[:, None, None]
+    phase = rng.uniform(0, 2 * np.pi)
+    centre = 0.5 + 0.25 * np.sin(5 * across + phase)
+    speed = 1 - ((down - centre) / 0.09) ** 2 + rng.normal(0, 0.12, (rows, columns))
+    towards = np.cos(5 * across + phase) > 0
+    level = np.clip((speed * 3).astype(int), 0, 2)
+    flow = np.where(towards, FLOW + 3 + level, FLOW + level).astype(np.uint8)
+    drawn = np.where(speed > 0.15, flow, 0).astype(np.uint8)
+    canvas.picture.paste(Picture.fromarray(drawn), (column, row))
+    canvas.draw.rectangle([column - 1, row - 1, column + columns, row + rows], outline=CURSOR)
+    canvas.regions.append(Region("colour", row, column, rows, columns, inside.spacing))
 
 
 def _cursor(canvas: _Canvas, region: Region) -> None:

@@ -56,8 +56,10 @@ _EXAMS: dict[BodyPart | None, tuple[str, str]] = {
     None: ("General", "SMALL PARTS"),
 }
 """ProtocolName and the third value of ImageType (PS3.3 C.8.5.6.1.1) by body part."""
-_MODES = {"single": "0001", "split": "0001", "duplex": "0009"}
-"""The fourth value of ImageType: a sum of 0001 (2-D imaging) and 0008 (pulsed-wave Doppler)."""
+_MODES = {"single": "0001", "split": "0001", "duplex": "0009", "colour": "0011"}
+"""The fourth value of ImageType, a hexadecimal sum of 2-D imaging 0001, pulsed Doppler 0008, colour Doppler 0010."""
+_REGION_TYPES = {"tissue": (1, 1), "colour": (1, 2), "spectral": (3, 3)}
+"""RegionSpatialFormat and RegionDataType."""
 _GREEK = dict(zip("αβγδεζηικλμνξοπρσςτυφω", "avgdeziiklmnxoprsstyfo", strict=True)) | {"θ": "th", "χ": "ch", "ψ": "ps"}
 
 
@@ -190,6 +192,8 @@ def dataset(acquisition: Acquisition) -> FileDataset:
     _describe_image(ds, acquisition, shown)
     if acquisition.layout.calibrated:
         ds.SequenceOfUltrasoundRegions = Sequence([_region(r, acquisition.setting) for r in shown.regions])
+    if acquisition.stored_as != "MONOCHROME2":
+        ds.UltrasoundColorDataPresent = int(acquisition.layout.arrangement == "colour")
     _PIXELS[acquisition.stored_as](ds, shown, acquisition.behaviour.tint)
     return ds
 
@@ -275,17 +279,17 @@ def _describe_image(ds: Dataset, acquisition: Acquisition, shown: Screen) -> Non
 
 def _region(region: Region, scan: Scan) -> Dataset:
     """One item of SequenceOfUltrasoundRegions (PS3.3 C.8.5.5): tissue in cm (3), a spectrum in s (4) and cm/s (7)."""
-    tissue = region.kind == "tissue"
+    plane = region.kind != "spectral"
     item = Dataset()
-    item.RegionSpatialFormat, item.RegionDataType = (1, 1) if tissue else (3, 3)
+    item.RegionSpatialFormat, item.RegionDataType = _REGION_TYPES[region.kind]
     item.RegionFlags = 0
     item.RegionLocationMinX0, item.RegionLocationMinY0 = region.column, region.row
     item.RegionLocationMaxX1 = region.column + region.columns - 1
     item.RegionLocationMaxY1 = region.row + region.rows - 1
-    item.PhysicalUnitsXDirection, item.PhysicalUnitsYDirection = (3, 3) if tissue else (4, 7)
-    factor = 0.1 if tissue else 1.0
+    item.PhysicalUnitsXDirection, item.PhysicalUnitsYDirection = (3, 3) if plane else (4, 7)
+    factor = 0.1 if plane else 1.0
     item.PhysicalDeltaX, item.PhysicalDeltaY = region.spacing[1] * factor, region.spacing[0] * factor
-    if tissue:
+    if region.kind == "tissue":
         item.ReferencePixelX0 = region.columns // 2
         item.ReferencePixelY0 = round(-scan.extent_mm[0] / region.spacing[0])
         item.ReferencePixelPhysicalValueX = item.ReferencePixelPhysicalValueY = 0.0
@@ -306,7 +310,6 @@ def _even(data: bytes) -> bytes:
 
 def _as_rgb(ds: Dataset, shown: Screen, tint: tuple[float, float, float]) -> None:
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
-    ds.UltrasoundColorDataPresent = 0
     ds.PixelData = _even(_coloured(shown, tint).tobytes())
 
 
@@ -319,7 +322,6 @@ def _as_jpeg(ds: Dataset, shown: Screen, tint: tuple[float, float, float]) -> No
         Picture.fromarray(frame).save(buffer, format="JPEG", quality=88, subsampling="4:2:2")
         fragments.append(buffer.getvalue())
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "YBR_FULL_422", 0
-    ds.UltrasoundColorDataPresent = 0
     ds.LossyImageCompression, ds.LossyImageCompressionMethod = "01", "ISO_10918_1"
     ds.LossyImageCompressionRatio = f"{picture.nbytes / sum(map(len, fragments)):.1f}"
     ds.PixelData = encapsulate(fragments)
@@ -334,7 +336,6 @@ def _as_palette(ds: Dataset, shown: Screen, tint: tuple[float, float, float]) ->
     ramp[_FIRST_MARK:] = np.asarray(MARK_COLOURS[1:]) / 255
     table = np.rint(ramp * 65535).astype("<u2")
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "PALETTE COLOR"
-    ds.UltrasoundColorDataPresent = 0
     for number, colour in enumerate(("Red", "Green", "Blue")):
         setattr(ds, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
         setattr(ds, f"{colour}PaletteColorLookupTableData", table[:, number].tobytes())
