@@ -111,7 +111,7 @@ class Finding:
         return self._longest_axis()[1]
 
     def _longest_axis(self) -> tuple[Floats, Floats]:
-        middles = (self.outline_px + np.roll(self.outline_px, -1, axis=0)) / 2
+        middles = _edge_middles(self.outline_px)
         world = self.source_grid.world(middles[:, ::-1])
         hull = ConvexHull(world).vertices if len(world) > 3 else np.arange(len(world))
         apart = np.linalg.norm(world[hull][:, None] - world[hull][None], axis=-1)
@@ -189,6 +189,14 @@ def trace_outline(mask: Mask) -> Floats:
         if here == start and heading == (1, 0):
             break
     return np.array(corners, dtype=np.float64) - 1.0
+
+
+def _edge_middles(outline: Floats) -> Floats:
+    """The middle of every pixel edge along an outline of merged runs, (edges, 2) x, y."""
+    runs = np.roll(outline, -1, axis=0) - outline
+    lengths = np.abs(runs).sum(axis=1).astype(int)
+    steps = np.concatenate([np.arange(n) + 0.5 for n in lengths])
+    return np.asarray(np.repeat(outline, lengths, axis=0) + steps[:, None] * np.repeat(np.sign(runs), lengths, axis=0))
 
 
 def _turn(solid: Mask, corner: tuple[int, int], heading: tuple[int, int]) -> tuple[int, int]:

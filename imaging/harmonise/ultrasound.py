@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from monai.data import MetaTensor
 from monai.transforms import Compose
@@ -45,7 +45,7 @@ class UltrasoundRecipe:
         """(1, side, side) float32 in 0-1."""
         return Compose([FitSquare(self.side), ScalePercentiles(self.low, self.high)])(tissue)
 
-    def fit(self, images: Iterable[Image]) -> UltrasoundRecipe:
+    def fit(self, images: Iterable[Image]) -> Self:
         """Nothing is learned: the recipe itself."""
         del images
         return self

@@ -30,7 +30,8 @@ class SegmentationTask(pl.LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.model = build(network)
-        self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
+        # Dice over the batch, not per image: most images may hold nothing, and an empty image has no Dice of its own.
+        self.loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
         self._dice: dict[str, list[float]] = defaultdict(list)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
-from imaging.errors import OutputError, Reason
-from imaging.report.page_card import Answer, answers_of, card
-from imaging.report.page_markup import (
+from imaging.report.page.card import Answer, answers_of, card
+from imaging.report.page.markup import (
     Json,
     Markup,
     count,
@@ -30,8 +27,8 @@ from imaging.report.page_markup import (
     sentence,
     terms,
 )
-from imaging.report.page_pictures import Previews
-from imaging.report.page_style import ICONS, SCRIPT, STYLE
+from imaging.report.page.pictures import Previews
+from imaging.report.page.style import ICONS, SCRIPT, STYLE
 
 SITES_SHOWN = 5
 
@@ -41,28 +38,6 @@ _FILE_STATES = {
     "used": "offered to a package",
 }
 _FILE_ICONS = {"refused": "failed", "skipped": "na", "used": "all"}
-
-
-def write_page(summary: Json, out: Path) -> Path:
-    """Write `out/index.html` from the run's summary and the previews under `out`; give its path.
-
-    The file appears whole or not at all. An empty run gives a page that says what to do. Raises OutputError where
-    `out` cannot be written.
-    """
-    page = out / "index.html"
-    part = out / ".index.html.part"
-    content = render(summary, out).encode("utf-8")
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(page)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        raise OutputError(f"{page}: cannot be written ({error.strerror})", Reason.OUTPUT_FAILED) from error
-    return page
 
 
 def render(summary: Json, out: Path) -> str:

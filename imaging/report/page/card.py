@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imaging.report.page_markup import (
+from imaging.report.page.markup import (
     Json,
     Markup,
     amount,
@@ -19,7 +19,7 @@ from imaging.report.page_markup import (
     sentence,
     terms,
 )
-from imaging.report.page_pictures import Previews, figures
+from imaging.report.page.pictures import Previews, figures
 
 UNREAD_SHOWN_AT_ONCE = 8
 

@@ -1,0 +1,123 @@
+"""Findings on the source grid: hand-drawn masks with their outline, size and place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from imaging.exam.ultrasound import circumference_mm, exam_measures, summarise
+from imaging.findings import Finding, Prediction, extract, trace_outline
+from imaging.image import Grid, SourceRef
+
+REF = SourceRef("1.2", "1.2.3", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.3.4")
+
+
+def drawn(picture: str) -> np.ndarray:
+    return np.array([[c == "#" for c in line.strip()] for line in picture.strip().splitlines()])
+
+
+def shoelace(points: np.ndarray) -> float:
+    x, y = points.T
+    return float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2)
+
+
+def finding(mask: np.ndarray, grid: Grid, frame: int | None = None, score: float = 0.9, at: int = 0) -> Finding:
+    ref = SourceRef(REF.study_uid, REF.series_uid, REF.sop_class_uid, REF.sop_uid, frame)
+    outline = trace_outline(mask) + at
+    return Finding("lesion", score, ref, grid, mask, (at, at), outline)
+
+
+def test_outline_of_an_l_shape() -> None:
+    mask = drawn(
+        """
+        #..
+        ##.
+        ...
+        """
+    )
+    assert trace_outline(mask).tolist() == [[1, 0], [1, 1], [2, 1], [2, 2], [0, 2], [0, 0]]
+
+
+def test_outline_area_is_the_number_of_pixels_with_holes_filled() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        picture = rng.random((12, 15)) < 0.6
+        parts, _ = ndimage.label(picture)
+        part = parts == int(np.bincount(parts.ravel())[1:].argmax()) + 1
+        assert shoelace(trace_outline(part)) == ndimage.binary_fill_holes(part).sum()
+
+
+def test_outline_of_nothing_is_empty() -> None:
+    assert trace_outline(np.zeros((3, 3), dtype=bool)).shape == (0, 2)
+
+
+def test_sizes_of_a_bar_in_millimetres() -> None:
+    """3 × 1 pixels of 0.5 × 2 mm: the furthest edge middles are two rows (1 mm) and one column (2 mm) apart."""
+    grid = Grid.plane(20, 20, 0.5, 2.0, "mm")
+    bar = finding(np.ones((3, 1), dtype=bool), grid, at=4)
+    assert bar.box_px == (4, 4, 5, 7)
+    assert bar.center_px == (4.5, 5.5)
+    assert bar.area_mm2 == pytest.approx(3.0)
+    assert bar.longest_diameter_mm == pytest.approx(np.hypot(2.0, 1.0))
+
+
+def test_an_uncalibrated_finding_has_no_millimetres() -> None:
+    bar = finding(np.ones((3, 3), dtype=bool), Grid.plane(9, 9))
+    assert (bar.area_mm2, bar.longest_diameter_mm, circumference_mm(bar)) == (None, None, None)
+
+
+def test_circumference_of_a_drawn_circle_and_ellipse() -> None:
+    """On anisotropic pixels; the exact perimeters are 2 pi 20 = 125.66 mm and 4 a E(e) = 145.29 mm for 30 × 15."""
+    grid = Grid.plane(300, 300, 0.25, 0.4, "mm")
+    rows, columns = np.ogrid[:300, :300]
+    y, x = (rows - 150) * 0.25, (columns - 150) * 0.4
+    for a, b, expected in ((20, 20, 125.66), (30, 15, 145.29)):
+        assert circumference_mm(finding((x / a) ** 2 + (y / b) ** 2 < 1, grid)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_extract_returns_to_the_source_grid_within_half_a_pixel() -> None:
+    """A disc on a coarse model grid, whose source has finer, anisotropic pixels."""
+    source = Grid.plane(200, 160, 0.2, 0.25, "mm")
+    model = Grid((50, 50), np.array([[0, 0.8, 0.3], [0.8, 0, 0.3], [0, 0, 1]]), "image_plane", "mm")
+    rows, columns = np.ogrid[:50, :50]
+    places = 0.8 * columns + 0.3, 0.8 * rows + 0.3
+    disc = 1 / (1 + np.exp((np.hypot(places[0] - 18, places[1] - 21) - 6) / 0.3))
+    found = extract(Prediction(np.stack([1 - disc, disc]), model, source, REF), ("lesion",), 0.5, 4)
+    assert len(found) == 1
+    assert found[0].center_px == pytest.approx((18 / 0.25 + 0.5, 21 / 0.2 + 0.5), abs=0.5)
+    assert found[0].longest_diameter_mm == pytest.approx(12, abs=0.4)
+    assert found[0].area_mm2 == pytest.approx(np.pi * 36, rel=0.03)
+
+
+def test_extract_drops_specks_and_gives_nothing_for_nothing() -> None:
+    grid = Grid.plane(40, 40)
+    chance = np.zeros((2, 40, 40), dtype=np.float32)
+    assert extract(Prediction(chance, grid, grid, REF), ("lesion",), 0.5, 4) == []
+    chance[1, 5, 5:8] = 1
+    assert extract(Prediction(chance, grid, grid, REF), ("lesion",), 0.5, 4) == []
+    assert len(extract(Prediction(chance, grid, grid, REF), ("lesion",), 0.5, 3)) == 1
+
+
+def test_a_lesion_of_a_cine_is_told_once_at_its_best_frame() -> None:
+    grid = Grid.plane(60, 60, 0.5, 0.5, "mm")
+    mask = np.ones((8, 8), dtype=bool)
+    moving = [finding(mask, grid, frame, 0.5 + 0.1 * frame, at=10 + frame) for frame in (1, 2, 4)]
+    elsewhere = finding(mask, grid, 2, 0.55, at=40)
+    told = summarise([*moving, elsewhere], ["area"])
+    assert [(f.key.ref.frame_number, f.frames) for f in told] == [(4, (1, 2, 4)), (2, (2,))]
+    assert told[0].measures == {"area_mm2": 16.0}
+
+
+def test_two_findings_of_one_still_stay_two() -> None:
+    grid = Grid.plane(60, 60)
+    mask = np.ones((8, 8), dtype=bool)
+    told = summarise([finding(mask, grid), finding(mask, grid, at=2)], [])
+    assert [f.frames for f in told] == [(), ()]
+
+
+def test_exam_measures_are_those_of_the_largest_and_empty_for_nothing() -> None:
+    grid = Grid.plane(60, 60, 1, 1, "mm")
+    small, large = (finding(np.ones((n, n), dtype=bool), grid, score=1 / n) for n in (3, 9))
+    assert exam_measures(summarise([small, large], ["area"])) == {"area_mm2": 81.0}
+    assert exam_measures(()) == {}

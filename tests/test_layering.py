@@ -1,0 +1,106 @@
+"""Imports point one way, so that the tree reads as the data flow."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "imaging"
+
+# What each part may import of this package. A part is a module or folder directly below imaging/.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "image": {"errors"},
+    "findings": {"errors", "image"},
+    "dicom": {"errors", "image", "findings"},
+    "exam": {"errors", "image", "findings"},
+    "models": {"errors"},
+    "harmonise": {"errors", "image", "dicom"},
+    "data": {"errors", "image", "dicom", "harmonise"},
+    "tasks": {"errors", "image", "data", "models", "findings", "harmonise"},
+    "package": {"errors", "image", "dicom", "findings", "exam", "models"},
+    "predictor": {"errors", "image", "harmonise", "findings", "models", "package"},
+    "packaging": {"errors", "image", "dicom", "harmonise", "data", "findings", "models", "package", "predictor"},
+    "report": {"errors", "image", "findings", "exam", "dicom"},
+    "evaluation": {"errors", "findings"},
+    "inference": {"errors", "image", "dicom", "exam", "findings", "package", "predictor", "report"},
+    "phantoms": {"errors"},
+}
+ONLY_IN: dict[str, set[str]] = {
+    "torch": {"harmonise", "data", "models", "tasks", "predictor", "packaging"},
+    "monai": {"harmonise", "models", "tasks", "predictor"},
+    "pytorch_lightning": {"data", "tasks", "commands"},
+    "pydicom": {"dicom", "report", "phantoms"},
+    "highdicom": {"report"},
+}
+# Modality names belong to recipes, exams, phantoms and reports; these parts must serve every modality alike.
+MODALITY_FREE = ("data", "models", "tasks", "evaluation")
+MODALITY_NAMES = ("ultrasound", "mammo", "prostate")
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part not in ("__init__", "__main__"):
+            found.append((part, path))
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+def wrong_imports(part: str, names: set[str]) -> list[str]:
+    wrong = []
+    for name in names:
+        root, _, rest = name.partition(".")
+        if root == "imaging" and part != "commands":
+            target = rest.split(".")[0]
+            if target and target != part and target not in MAY_IMPORT[part]:
+                wrong.append(name)
+        elif root in ONLY_IN and part not in ONLY_IN[root]:
+            wrong.append(name)
+    return wrong
+
+
+@pytest.mark.parametrize(("part", "path"), modules(), ids=lambda v: v.name if isinstance(v, Path) else v)
+def test_imports_point_one_way(part: str, path: Path) -> None:
+    assert part == "commands" or part in MAY_IMPORT, f"{part} is new: say in MAY_IMPORT what it may import"
+    assert wrong_imports(part, imported(path)) == []
+
+
+def test_the_check_can_fail() -> None:
+    assert wrong_imports("dicom", {"imaging.harmonise.recipe"}) == ["imaging.harmonise.recipe"]
+    assert wrong_imports("exam", {"torch.nn"}) == ["torch.nn"]
+
+
+def test_no_modality_name_where_all_modalities_are_served() -> None:
+    told = [
+        f"{path.name}: {name}"
+        for part, path in modules()
+        if part in MODALITY_FREE
+        for name in MODALITY_NAMES
+        if name in path.read_text(encoding="utf-8").lower()
+    ]
+    assert told == []
+
+
+def test_reading_a_package_needs_no_torch() -> None:
+    """The parent of a run plans with descriptions and headers alone."""
+    code = (
+        "import sys, imaging.package, imaging.inference.router, imaging.dicom.read\n"
+        "assert 'torch' not in sys.modules and 'monai' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
