@@ -8,43 +8,32 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pydicom
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
+from imaging.dicom.content_tree import ContentItem, Measure, Reference, code, content_tree, reference, values
 from imaging.errors import InputError, Reason
 from imaging.findings import Code, Mask
 from imaging.image import Floats
 
 _SEGMENTATIONS: Final = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
 _REPORTS: Final = "1.2.840.10008.5.1.4.1.1.88."
-_DEEPEST: Final = 40
 # What pydicom raises, on access, for values that a damaged file holds.
 _DAMAGE: Final = (
     AttributeError, KeyError, IndexError, ValueError, TypeError, OverflowError, NotImplementedError, RecursionError,
-    EOFError, struct.error, InvalidDicomError,
+    EOFError, OSError, struct.error, BytesLengthException, InvalidDicomError,
 )  # fmt: skip
 
 _FINDING, _SITE, _CERTAINTY = ("121071", "DCM"), ("363698007", "SCT"), ("111012", "DCM")
 _TRACKING_ID, _TRACKING_UID = ("112039", "DCM"), ("112040", "DCM")
 _GROUP, _SUMMARY, _DETECTIONS = ("125007", "DCM"), ("111017", "DCM"), ("111064", "DCM")
 _LIBRARY, _COMMENT, _PROCEDURE = ("111028", "DCM"), ("121106", "DCM"), ("121058", "DCM")
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A reference to an object: its class and UID, frame numbers (from 1) and segment numbers where given."""
-
-    sop_class_uid: str
-    sop_uid: str
-    frames: tuple[int, ...] = ()
-    segments: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,38 +46,15 @@ class EvidenceItem:
     sop_uid: str
 
 
-@dataclass(frozen=True)
-class ContentItem:
-    """One node of the content tree. `value` is text, a Code, a Measure, points (n, 2 or 3), a Reference or None."""
-
-    value_type: str
-    relationship: str
-    name: Code | None
-    value: Any
-    template: str
-    children: tuple[ContentItem, ...]
-    graphic_type: str = ""
-
-    def is_named(self, key: tuple[str, str]) -> bool:
-        return self.name is not None and (self.name.value, self.name.scheme) == key
-
-    def walk(self) -> Iterator[ContentItem]:
-        """This item and everything below it, in document order."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
-
-    def child(self, key: tuple[str, str]) -> ContentItem | None:
-        return next((item for item in self.children if item.is_named(key)), None)
-
-
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """A number with its unit; `value` is None where the file gives only a reason for its absence."""
+class Equipment:
+    """What made an object, or contributed to it; `purpose` is None for the maker."""
 
-    concept: Code | None
-    value: float | None
-    unit: Code | None
+    purpose: Code | None
+    manufacturer: str
+    model: str
+    version: str
+    serial: str
 
 
 @dataclass(frozen=True)
@@ -130,6 +96,7 @@ class ReadReport:
     library: tuple[Reference, ...]
     findings: tuple[ReadFinding, ...]
     evidence: tuple[EvidenceItem, ...]
+    equipment: tuple[Equipment, ...]
 
 
 @dataclass(frozen=True)
@@ -166,6 +133,7 @@ class ReadSegmentation:
     identity: dict[int, bytes]
     segments: tuple[ReadSegment, ...]
     evidence: tuple[EvidenceItem, ...]
+    equipment: tuple[Equipment, ...]
 
 
 def read_result(data: bytes, tags: frozenset[int] = frozenset()) -> ReadReport | ReadSegmentation:
@@ -178,22 +146,23 @@ def read_result(data: bytes, tags: frozenset[int] = frozenset()) -> ReadReport |
         dataset = pydicom.dcmread(io.BytesIO(data))
     except _DAMAGE as error:
         raise InputError(f"result file: {type(error).__name__}; allowed is a DICOM file", Reason.NOT_DICOM) from error
-    identity = {tag: _raw(dataset, tag) for tag in sorted(tags) if tag in dataset}
     try:
-        sop_class = str(dataset.get("SOPClassUID", ""))
-        if sop_class in _SEGMENTATIONS:
-            return _segmentation(dataset, identity)
-        if sop_class.startswith(_REPORTS):
-            return _report(dataset, identity)
+        return _records(dataset, {tag: _raw(dataset, tag) for tag in sorted(tags) if tag in dataset})
     except _DAMAGE as error:
         raise InputError(
-            f"result file {dataset.get('SOPInstanceUID', '')}: {type(error).__name__} while reading its content; "
-            "allowed is a complete SR or SEG",
+            f"result file: {type(error).__name__} while reading its content; allowed is a complete SR or SEG",
             Reason.UNREADABLE_HEADER,
         ) from error
+
+
+def _records(dataset: Dataset, identity: dict[int, bytes]) -> ReadReport | ReadSegmentation:
+    sop_class = str(dataset.get("SOPClassUID", ""))
+    if sop_class in _SEGMENTATIONS:
+        return _segmentation(dataset, identity)
+    if sop_class.startswith(_REPORTS):
+        return _report(dataset, identity)
     raise InputError(
-        f"result file {dataset.get('SOPInstanceUID', '')}, SOPClassUID: found {sop_class or 'none'}; "
-        "allowed are structured reports and segmentations",
+        f"result file, SOPClassUID: found {sop_class or 'none'}; allowed are structured reports and segmentations",
         Reason.UNSUPPORTED_OBJECT,
     )
 
@@ -203,12 +172,12 @@ def _raw(dataset: Dataset, tag: int) -> bytes:
     if isinstance(element, RawDataElement):
         return element.value or b""
     # pydicom decodes Specific Character Set while it reads; its values are ASCII (PS3.5 6.2, CS).
-    value = "\\".join(_values(dataset, "SpecificCharacterSet")).encode("ascii")
+    value = "\\".join(values(dataset, "SpecificCharacterSet")).encode("ascii")
     return value + b" " * (len(value) % 2)
 
 
 def _report(dataset: Dataset, identity: dict[int, bytes]) -> ReadReport:
-    root = _content(dataset, 0)
+    root = content_tree(dataset)
     if root.value_type != "CONTAINER":
         raise ValueError("the root content item is no CONTAINER")
     groups = [item for item in root.walk() if item.is_named(_GROUP)]
@@ -217,9 +186,9 @@ def _report(dataset: Dataset, identity: dict[int, bytes]) -> ReadReport:
     library = root.child(_LIBRARY)
     everything = list(root.walk())
     return ReadReport(
-        sop_class_uid=str(dataset.SOPClassUID),
-        sop_uid=str(dataset.SOPInstanceUID),
-        series_uid=str(dataset.SeriesInstanceUID),
+        sop_class_uid=str(dataset.get("SOPClassUID", "")),
+        sop_uid=str(dataset.get("SOPInstanceUID", "")),
+        series_uid=str(dataset.get("SeriesInstanceUID", "")),
         template=root.template,
         identity=identity,
         completion=str(dataset.get("CompletionFlag", "")),
@@ -229,73 +198,10 @@ def _report(dataset: Dataset, identity: dict[int, bytes]) -> ReadReport:
         outcome=_code_value(everything, _SUMMARY),
         detections=_code_value(everything, _DETECTIONS),
         comments=tuple(item.value for item in everything if item.value_type == "TEXT" and item.is_named(_COMMENT)),
-        library=tuple(i.value for i in library.walk() if i.value_type == "IMAGE") if library else (),
+        library=tuple(i.value for i in library.walk() if isinstance(i.value, Reference)) if library else (),
         findings=tuple([_finding(group, group.children) for group in groups] + [_finding(i, (i,)) for i in alone]),
         evidence=_evidence(dataset),
-    )
-
-
-def _content(dataset: Dataset, depth: int) -> ContentItem:
-    if depth > _DEEPEST:
-        raise ValueError(f"content items nest deeper than {_DEEPEST}")
-    template = dataset.get("ContentTemplateSequence") or []
-    return ContentItem(
-        value_type=str(dataset.get("ValueType", "")),
-        relationship=str(dataset.get("RelationshipType", "")),
-        name=_code(dataset.get("ConceptNameCodeSequence")),
-        value=_value(dataset),
-        template=str(template[0].get("TemplateIdentifier", "")) if template else "",
-        children=tuple(_content(child, depth + 1) for child in dataset.get("ContentSequence") or []),
-        graphic_type=str(dataset.get("GraphicType", "")) if "GraphicData" in dataset else "",
-    )
-
-
-def _value(dataset: Dataset) -> Any:
-    kind = str(dataset.get("ValueType", ""))
-    if kind in {"TEXT", "UIDREF", "DATE", "TIME", "DATETIME", "PNAME"}:
-        keyword = {"TEXT": "TextValue", "UIDREF": "UID", "PNAME": "PersonName"}.get(kind, kind.title())
-        return str(dataset.get("DateTime" if kind == "DATETIME" else keyword, ""))
-    if kind == "CODE":
-        return _code(dataset.get("ConceptCodeSequence"))
-    if kind == "NUM":
-        return _measure(dataset)
-    if kind in {"SCOORD", "SCOORD3D"}:
-        return np.asarray(_values(dataset, "GraphicData"), dtype=np.float64).reshape(-1, 2 if kind == "SCOORD" else 3)
-    if kind in {"IMAGE", "COMPOSITE", "WAVEFORM"}:
-        items = dataset.get("ReferencedSOPSequence") or []
-        return _reference(items[0]) if items else None
-    return None
-
-
-def _values(dataset: Dataset, keyword: str) -> list[Any]:
-    value = dataset.get(keyword)
-    if value is None or value == "":
-        return []
-    return list(value) if hasattr(value, "append") else [value]
-
-
-def _code(items: Any) -> Code | None:
-    """The first item of a code sequence, with the value from whichever of the three attributes holds it."""
-    if not items:
-        return None
-    value = next((items[0].get(k) for k in ("CodeValue", "LongCodeValue", "URNCodeValue") if k in items[0]), "")
-    return Code(str(value), str(items[0].get("CodingSchemeDesignator", "")), str(items[0].get("CodeMeaning", "")))
-
-
-def _measure(dataset: Dataset) -> Measure:
-    concept = _code(dataset.get("ConceptNameCodeSequence"))
-    measured = dataset.get("MeasuredValueSequence") or []
-    if not measured:
-        return Measure(concept, None, None)
-    return Measure(concept, float(measured[0].NumericValue), _code(measured[0].get("MeasurementUnitsCodeSequence")))
-
-
-def _reference(item: Dataset) -> Reference:
-    return Reference(
-        str(item.get("ReferencedSOPClassUID", "")),
-        str(item.get("ReferencedSOPInstanceUID", "")),
-        tuple(int(number) for number in _values(item, "ReferencedFrameNumber")),
-        tuple(int(number) for number in _values(item, "ReferencedSegmentNumber")),
+        equipment=_equipment(dataset),
     )
 
 
@@ -340,10 +246,24 @@ def _evidence(dataset: Dataset) -> tuple[EvidenceItem, ...]:
     for study in studies:
         for series in study.get("ReferencedSeriesSequence") or []:
             for item in series.get("ReferencedSOPSequence") or series.get("ReferencedInstanceSequence") or []:
-                reference = _reference(item)
+                one = reference(item)
                 uids = str(study.get("StudyInstanceUID", "")), str(series.get("SeriesInstanceUID", ""))
-                found.append(EvidenceItem(*uids, reference.sop_class_uid, reference.sop_uid))
+                found.append(EvidenceItem(*uids, one.sop_class_uid, one.sop_uid))
     return tuple(found)
+
+
+def _equipment(dataset: Dataset) -> tuple[Equipment, ...]:
+    """The maker (General Equipment) first, then the items of the Contributing Equipment Sequence."""
+    return tuple(
+        Equipment(
+            code(item.get("PurposeOfReferenceCodeSequence")),
+            str(item.get("Manufacturer", "")),
+            str(item.get("ManufacturerModelName", "")),
+            str(item.get("SoftwareVersions", "")),
+            str(item.get("DeviceSerialNumber", "")),
+        )
+        for item in (dataset, *(dataset.get("ContributingEquipmentSequence") or []))
+    )
 
 
 def _segmentation(dataset: Dataset, identity: dict[int, bytes]) -> ReadSegmentation:
@@ -365,28 +285,29 @@ def _segmentation(dataset: Dataset, identity: dict[int, bytes]) -> ReadSegmentat
         for number, mask in present:
             frames.setdefault(number, []).append(SegmentFrame(mask, sources))
     return ReadSegmentation(
-        sop_class_uid=str(dataset.SOPClassUID),
-        sop_uid=str(dataset.SOPInstanceUID),
-        series_uid=str(dataset.SeriesInstanceUID),
+        sop_class_uid=str(dataset.get("SOPClassUID", "")),
+        sop_uid=str(dataset.get("SOPInstanceUID", "")),
+        series_uid=str(dataset.get("SeriesInstanceUID", "")),
         storage=storage,
         identity=identity,
         segments=tuple(_segment(i, tuple(frames.get(int(i.SegmentNumber), ()))) for i in dataset.SegmentSequence),
         evidence=_evidence(dataset),
+        equipment=_equipment(dataset),
     )
 
 
 def _frame_sources(group: Dataset) -> tuple[Reference, ...]:
     derivations = group.get("DerivationImageSequence") or []
-    return tuple(_reference(item) for d in derivations for item in d.get("SourceImageSequence") or [])
+    return tuple(reference(item) for d in derivations for item in d.get("SourceImageSequence") or [])
 
 
 def _segment(item: Dataset, frames: tuple[SegmentFrame, ...]) -> ReadSegment:
-    sites = [_code([region]) for region in item.get("AnatomicRegionSequence") or []]
+    sites = [code([region]) for region in item.get("AnatomicRegionSequence") or []]
     return ReadSegment(
         number=int(item.SegmentNumber),
         label=str(item.get("SegmentLabel", "")),
-        category=_code(item.get("SegmentedPropertyCategoryCodeSequence")),
-        kind=_code(item.get("SegmentedPropertyTypeCodeSequence")),
+        category=code(item.get("SegmentedPropertyCategoryCodeSequence")),
+        kind=code(item.get("SegmentedPropertyTypeCodeSequence")),
         sites=tuple(site for site in sites if site),
         tracking_id=str(item.get("TrackingID", "")),
         tracking_uid=str(item.get("TrackingUID", "")),

@@ -31,7 +31,8 @@ Kind = Literal["sr", "seg"]
 Identity = Mapping[int, bytes]
 
 SOP_INSTANCE_UID: Final = 0x00080018
-PRODUCT: Final = "Sitewise"
+MANUFACTURER: Final = "Sitewise"
+MODEL: Final = "sitewise-imaging"
 SERIES_NUMBER: Final[dict[Kind, int]] = {"sr": 9001, "seg": 9002}
 SERIES_NAME: Final[dict[Kind, str]] = {"sr": "AI measurement report", "seg": "AI segmentation"}
 
@@ -135,8 +136,8 @@ def new_object(case: Case, kind: Kind) -> Dataset:
     dataset.SeriesDescription = f"{SERIES_NAME[kind]}, {algorithm.name}"[:64]
     dataset.ContentDate = case.content_time.strftime("%Y%m%d")
     dataset.ContentTime = case.content_time.strftime("%H%M%S")
-    dataset.Manufacturer = PRODUCT
-    dataset.ManufacturerModelName = "sitewise-imaging"
+    dataset.Manufacturer = MANUFACTURER
+    dataset.ManufacturerModelName = MODEL
     dataset.SoftwareVersions = __version__
     # The toolkit has no serial number of its own; the package's identity is what distinguishes two set-ups.
     dataset.DeviceSerialNumber = algorithm.identity[:64]
@@ -174,12 +175,13 @@ def _encoded_elements(dataset: Dataset, identity: Identity) -> dict[int, bytes]:
     elements: dict[int, bytes] = {}
     correct_ambiguous_vr(dataset, True)
     for element in dataset:
+        if int(element.tag) in ECHOED:
+            continue
         buffer = DicomBytesIO()
         buffer.is_little_endian, buffer.is_implicit_VR = True, False
         write_data_element(buffer, element)
         elements[int(element.tag)] = buffer.getvalue()
     for tag, (vr, always) in ECHOED.items():
-        elements.pop(tag, None)
         value = identity.get(tag)
         # An empty Specific Character Set says what an absent one says, and is not allowed (Type 1C, PS3.3 C.12.1.1.2).
         if tag == 0x00080005 and not (value or b"").strip():

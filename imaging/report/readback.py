@@ -14,21 +14,23 @@ import numpy as np
 from pydicom import Dataset
 from scipy import ndimage
 
-from imaging.dicom.results import (
-    ContentItem,
-    ReadFinding,
-    ReadReport,
-    ReadSegment,
-    ReadSegmentation,
-    Reference,
-    read_result,
-)
-from imaging.errors import ReadbackError, Reason
+from imaging import __version__
+from imaging.dicom.content_tree import ContentItem, Reference
+from imaging.dicom.results import Equipment, ReadFinding, ReadReport, ReadSegment, ReadSegmentation, read_result
+from imaging.errors import InputError, ReadbackError, Reason
 from imaging.exam.result import ExamFinding, ExamResult
 from imaging.findings import Code, Finding, Mask
 from imaging.image import Floats
 from imaging.report import codes
-from imaging.report.document import ECHOED, SOP_INSTANCE_UID, Document, content_uid, identity_of
+from imaging.report.document import (
+    ECHOED,
+    MANUFACTURER,
+    MODEL,
+    SOP_INSTANCE_UID,
+    Document,
+    content_uid,
+    identity_of,
+)
 from imaging.report.rows import missing_row
 from imaging.report.seg import obstacle
 from imaging.report.tid1500 import comments, images_of, measures_of, tracking_uid
@@ -44,19 +46,27 @@ def verify(documents: Sequence[Document], result: ExamResult, sources: Sources) 
     tags = frozenset(ECHOED)
     for document in documents:
         _check_bytes(document)
-    read = [read_result(document.data, tags) for document in documents]
+    read = [_read(document, tags) for document in documents]
     segmentations = [one for one in read if isinstance(one, ReadSegmentation)]
     reports = [one for one in read if isinstance(one, ReadReport)]
     if len(reports) != 1:
         _refuse(f"study {result.study_uid}", "structured reports", len(reports), "exactly one")
     expected = identity_of(sources[next(iter(images_of(result)))])
-    for segmentation in segmentations:
-        _check_identity(segmentation, expected)
-    _check_identity(reports[0], expected)
+    for one in read:
+        _check_identity(one.sop_uid, one.identity, expected)
+        _check_equipment(one.sop_uid, one.equipment, result)
     _check_report(reports[0], result)
+    _check_remarks(reports[0], segmentations, result, sources)
     _check_references(reports[0], segmentations, result, sources)
     _check_findings(reports[0], result)
     _check_segmentations(segmentations, result, sources)
+
+
+def _read(document: Document, tags: frozenset[int]) -> ReadReport | ReadSegmentation:
+    try:
+        return read_result(document.data, tags)
+    except InputError as error:
+        raise ReadbackError(f"{document.kind} {document.sop_instance_uid}: {error}", Reason.READBACK_FAILED) from error
 
 
 def _refuse(where: str, field: str, found: object, allowed: object) -> NoReturn:
@@ -78,14 +88,24 @@ def _check_bytes(document: Document) -> None:
         _refuse(where, "SOPInstanceUID (0008,0018)", "a UID that is not the hash of the object", "its content's UID")
 
 
-def _check_identity(read: ReadReport | ReadSegmentation, expected: Mapping[int, bytes]) -> None:
+def _check_identity(where: str, found: Mapping[int, bytes], expected: Mapping[int, bytes]) -> None:
     for tag, (_, always) in ECHOED.items():
         wanted = expected.get(tag, b"" if always else None)
         if tag == 0x00080005 and not (wanted or b"").strip():
             wanted = None
-        if read.identity.get(tag) != wanted:
-            found = "other bytes" if tag in read.identity else "nothing"
-            _refuse(read.sop_uid, f"({tag >> 16:04X},{tag & 0xFFFF:04X})", found, "the source's bytes")
+        if found.get(tag) != wanted:
+            what = "other bytes" if tag in found else "nothing"
+            _refuse(where, f"({tag >> 16:04X},{tag & 0xFFFF:04X})", what, "the source's bytes")
+
+
+def _check_equipment(where: str, found: Sequence[Equipment], result: ExamResult) -> None:
+    by = result.algorithm
+    maker = Equipment(None, MANUFACTURER, MODEL, __version__, by.identity[:64])
+    algorithm = Equipment(
+        codes.PROCESSING_EQUIPMENT, by.manufacturer[:64], by.name[:64], by.version[:64], by.identity[:64]
+    )
+    if list(found) != [maker, algorithm]:
+        _refuse(where, "equipment (0008,0070), (0018,A001)", "other equipment", "this toolkit and the algorithm")
 
 
 def _check_report(read: ReadReport, result: ExamResult) -> None:
@@ -108,6 +128,19 @@ def _check_report(read: ReadReport, result: ExamResult) -> None:
     if unsaid:
         _refuse(read.sop_uid, "comments", f"{unsaid.total()} missing", "every statement of the result")
     _check_algorithm(read.root, read.sop_uid, result)
+
+
+def _check_remarks(
+    read: ReadReport, segmentations: Sequence[ReadSegmentation], result: ExamResult, sources: Sources
+) -> None:
+    """Every segmentation is named, and where an image with findings has none the report says why."""
+    needed = [one.sop_uid for one in segmentations]
+    for finding in result.findings:
+        reason = obstacle(sources[finding.key.ref.sop_uid])
+        needed += [] if reason is None else [f"image {finding.key.ref.sop_uid}, because {reason}"]
+    for phrase in needed:
+        if not any(phrase in comment for comment in read.comments):
+            _refuse(read.sop_uid, "comments", "nothing", f"a sentence with {phrase!r}")
 
 
 def _check_algorithm(root: ContentItem, where: str, result: ExamResult) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from imaging.dicom.results import ContentItem
+from imaging.dicom.content_tree import ContentItem
 from imaging.findings import Code
 from imaging.report import codes
 

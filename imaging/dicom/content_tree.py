@@ -1,0 +1,128 @@
+"""The content tree of a structured report (PS3.3 C.17.3), codes and references, as typed records.
+
+Shared by every reader of DICOM results; tolerant of what other toolkits leave out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from pydicom import Dataset
+
+from imaging.findings import Code
+
+_DEEPEST: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A reference to an object: its class and UID, frame numbers (from 1) and segment numbers where given."""
+
+    sop_class_uid: str
+    sop_uid: str
+    frames: tuple[int, ...] = ()
+    segments: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number with its unit; `value` is None where the file gives only a reason for its absence."""
+
+    concept: Code | None
+    value: float | None
+    unit: Code | None
+
+
+@dataclass(frozen=True)
+class ContentItem:
+    """One node of the content tree. `value` is text, a Code, a Measure, points (n, 2 or 3), a Reference or None."""
+
+    value_type: str
+    relationship: str
+    name: Code | None
+    value: Any
+    template: str
+    children: tuple[ContentItem, ...]
+    graphic_type: str = ""
+
+    def is_named(self, key: tuple[str, str]) -> bool:
+        return self.name is not None and (self.name.value, self.name.scheme) == key
+
+    def walk(self) -> Iterator[ContentItem]:
+        """This item and everything below it, in document order."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def child(self, key: tuple[str, str]) -> ContentItem | None:
+        return next((item for item in self.children if item.is_named(key)), None)
+
+
+def content_tree(dataset: Dataset, depth: int = 0) -> ContentItem:
+    """The item and everything below it. Raises ValueError for a tree that no honest report needs."""
+    if depth > _DEEPEST:
+        raise ValueError(f"content items nest deeper than {_DEEPEST}")
+    template = dataset.get("ContentTemplateSequence") or []
+    return ContentItem(
+        value_type=str(dataset.get("ValueType", "")),
+        relationship=str(dataset.get("RelationshipType", "")),
+        name=code(dataset.get("ConceptNameCodeSequence")),
+        value=_value(dataset),
+        template=str(template[0].get("TemplateIdentifier", "")) if template else "",
+        children=tuple(content_tree(child, depth + 1) for child in dataset.get("ContentSequence") or []),
+        graphic_type=str(dataset.get("GraphicType", "")) if "GraphicData" in dataset else "",
+    )
+
+
+def _value(dataset: Dataset) -> Any:
+    kind = str(dataset.get("ValueType", ""))
+    if kind in {"TEXT", "UIDREF", "DATE", "TIME", "DATETIME", "PNAME"}:
+        keyword = {"TEXT": "TextValue", "UIDREF": "UID", "PNAME": "PersonName"}.get(kind, kind.title())
+        return str(dataset.get("DateTime" if kind == "DATETIME" else keyword, ""))
+    if kind == "CODE":
+        return code(dataset.get("ConceptCodeSequence"))
+    if kind == "NUM":
+        return _measure(dataset)
+    if kind in {"SCOORD", "SCOORD3D"}:
+        return np.asarray(values(dataset, "GraphicData"), dtype=np.float64).reshape(-1, 2 if kind == "SCOORD" else 3)
+    if kind in {"IMAGE", "COMPOSITE", "WAVEFORM"}:
+        items = dataset.get("ReferencedSOPSequence") or []
+        return reference(items[0]) if items else None
+    return None
+
+
+def values(dataset: Dataset, keyword: str) -> list[Any]:
+    """The values of an attribute as a list, whatever their number; empty when absent or empty."""
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return []
+    return list(value) if hasattr(value, "append") else [value]
+
+
+def code(items: Any) -> Code | None:
+    """The first item of a code sequence, with the value from whichever of the three attributes holds it."""
+    if not items:
+        return None
+    value = next((items[0].get(k) for k in ("CodeValue", "LongCodeValue", "URNCodeValue") if k in items[0]), "")
+    return Code(str(value), str(items[0].get("CodingSchemeDesignator", "")), str(items[0].get("CodeMeaning", "")))
+
+
+def _measure(dataset: Dataset) -> Measure:
+    concept = code(dataset.get("ConceptNameCodeSequence"))
+    measured = dataset.get("MeasuredValueSequence") or []
+    if not measured:
+        return Measure(concept, None, None)
+    return Measure(concept, float(measured[0].NumericValue), code(measured[0].get("MeasurementUnitsCodeSequence")))
+
+
+def reference(item: Dataset) -> Reference:
+    """An item of a Referenced SOP Sequence."""
+    return Reference(
+        str(item.get("ReferencedSOPClassUID", "")),
+        str(item.get("ReferencedSOPInstanceUID", "")),
+        tuple(int(number) for number in values(item, "ReferencedFrameNumber")),
+        tuple(int(number) for number in values(item, "ReferencedSegmentNumber")),
+    )
