@@ -212,7 +212,7 @@ def read_typed(path: Path, kind: type[Any]) -> Any:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         parsed = parser.parse_object({"top": loaded}, defaults=False)
-        return parser.instantiate_classes(parsed)["top"]
+        return parser.instantiate(parsed)["top"]
     except (ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
         detail = " ".join(str(error).replace("top.", "").split())
         raise PackageError(f"{path}: {detail}", Reason.PACKAGE_INVALID) from error

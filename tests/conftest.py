@@ -1,15 +1,20 @@
-"""Shared test set-up: where the development data is, and how a missing tool skips with its reason."""
+"""Shared test set-up: where the development data is, and how a missing tool skips with its reason.
+
+With IMAGING_STRICT=1 (continuous integration) a conformance or browser test that skips is a failure.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+NEVER_SKIPPED_IN_CI = ("conformance", "browser")
 
 
 def find_tool(name: str) -> str | None:
@@ -32,3 +37,15 @@ def shared_data() -> Path:
     if not value or not Path(value).is_dir():
         pytest.skip("IMAGING_SHARED_DATA does not name a folder; real images are not part of the repository")
     return Path(value).resolve()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    strict = os.environ.get("IMAGING_STRICT") == "1"
+    if strict and report.skipped and any(item.get_closest_marker(name) for name in NEVER_SKIPPED_IN_CI):
+        report.outcome = "failed"
+        report.longrepr = f"skipped under IMAGING_STRICT=1: {report.longrepr}"
+    return report

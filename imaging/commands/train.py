@@ -1,8 +1,6 @@
-"""`train.py` and `imaging train`: LightningCLI with a fixed data module and an open task."""
+"""`train.py`: LightningCLI with a fixed data module and an open task."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import pytorch_lightning as pl
 from pytorch_lightning.cli import LightningCLI
@@ -10,13 +8,16 @@ from pytorch_lightning.cli import LightningCLI
 from imaging.data.module import ImagingDataModule
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse and run `fit`, `validate`, `test` or `predict`. A wrong key or type stops before anything is read."""
-    LightningCLI(
+def main() -> LightningCLI:
+    """Parse the command line and run `fit`, `validate`, `test` or `predict`; the finished CLI with trainer and model.
+
+    A wrong key or type stops before anything is read.
+    """
+    return LightningCLI(
         model_class=pl.LightningModule,
         datamodule_class=ImagingDataModule,
         subclass_mode_model=True,
         seed_everything_default=1,
         save_config_kwargs={"overwrite": True},
-        args=list(arguments) if arguments is not None else None,
+        parser_kwargs={"allow_abbrev": False},  # an abbreviated key is a typo that happens to parse
     )

@@ -1,0 +1,129 @@
+"""Every YAML parses and does its work for one batch; a typo dies at parse time with the key's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pytorch_lightning.cli import LightningCLI
+
+from imaging.commands.train import main
+from imaging.data.manifest import read_manifest
+from imaging.errors import ConfigError, PackageError
+from imaging.package import Card, read_typed
+from imaging.phantoms.export import write_training_set
+from tests.conftest import REPOSITORY
+
+CONFIGS = REPOSITORY / "configs"
+TASKS = sorted((CONFIGS / "task").glob("*.yaml"))
+RECIPES = sorted((CONFIGS / "recipe").glob("*.yaml"))
+CARDS = sorted((CONFIGS / "package").glob("*.yaml"))
+
+pytestmark = [
+    # Lightning speaks of the machine and of the tiny run.
+    pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning"),
+    # Lightning 2.6.6 calls names that torch and jsonargparse are about to retire.
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated"),
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cases")
+    write_training_set(folder, 7, seed=1, progress=lambda done, total: None)
+    return folder / "manifest.csv"
+
+
+def train(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> LightningCLI:
+    monkeypatch.setattr("sys.argv", ["train.py", *words])
+    return main()
+
+
+def arguments(task: Path, recipe: Path, manifest: Path, runs: Path) -> list[str]:
+    files = [f"-c={CONFIGS / 'trainer.yaml'}", f"-c={task}", f"-c={recipe}"]
+    settings = ["--data.batch_size=2", "--trainer.accelerator=cpu", f"--trainer.default_root_dir={runs}"]
+    return ["fit", *files, f"--data.manifest={manifest}", *settings, "--trainer.fast_dev_run=1"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("task", TASKS, ids=lambda p: p.stem)
+def test_every_task_and_recipe_runs_one_batch(
+    task: Path, recipe: Path, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli = train(monkeypatch, arguments(task, recipe, cases, tmp_path))
+    assert cli.trainer.global_step == 1
+    assert cli.trainer.callback_metrics["train/loss"].isfinite()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("--model.init_args.learning_rat=1", "learning_rat"),
+        ("--data.batch_size=many", "data.batch_size"),
+        ("--trainer.max_epoch=3", "max_epoch"),
+        ("--model.init_args.network.kind=resnet", "kind"),
+    ],
+)
+def test_a_wrong_key_or_type_dies_at_parse_time(
+    extra: str,
+    message: str,
+    cases: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train(monkeypatch, [*arguments(TASKS[0], RECIPES[0], cases, tmp_path), extra])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda p: p.stem)
+def test_every_card_parses(card: Path) -> None:
+    told: Card = read_typed(card, Card)
+    assert told.labels
+    assert told.calibration is None
+
+
+def test_a_card_with_a_wrong_key_names_it(tmp_path: Path) -> None:
+    wrong = tmp_path / "card.yaml"
+    wrong.write_text(CARDS[0].read_text(encoding="utf-8").replace("least_pixels", "least_pixel"), encoding="utf-8")
+    with pytest.raises(PackageError, match="least_pixel"):
+        read_typed(wrong, Card)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("site", "hospital", 1), r"missing \['site'\]"),
+        (lambda text: text.replace(",train,", ",trian,", 1), "split is 'trian'; allowed are train, val, test"),
+        (lambda text: text.replace("case-00001,", "case-00002,", 1), "case_id 'case-00002' stands twice"),
+        (lambda text: text.replace("case-00001.dcm", "case-99999.dcm"), "case-99999.dcm' is not a file"),
+        (lambda text: text, None),
+    ],
+)
+def test_manifest_mistakes_are_named(change: object, message: str | None, cases: Path, tmp_path: Path) -> None:
+    text = change(cases.read_text(encoding="utf-8"))  # type: ignore[operator]
+    for folder in ("images", "truth"):
+        (tmp_path / folder).symlink_to(cases.parent / folder)
+    table = tmp_path / "manifest.csv"
+    table.write_text(text, encoding="utf-8")
+    if message is None:
+        assert len(read_manifest(table)) == 7
+        return
+    with pytest.raises(ConfigError, match=message):
+        read_manifest(table)
+
+
+def test_a_patient_in_two_splits_is_refused(cases: Path, tmp_path: Path) -> None:
+    header, *rows = cases.read_text(encoding="utf-8").splitlines()
+    for folder in ("images", "truth"):
+        (tmp_path / folder).symlink_to(cases.parent / folder)
+    fields = [row.split(",") for row in rows]
+    patient = next(f[1] for f in fields if f[3] == "val")
+    fields[0][1] = patient
+    table = tmp_path / "manifest.csv"
+    table.write_text("\n".join([header, *(",".join(f) for f in fields)]), encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"first '{patient}' in \\['train', 'val'\\]"):
+        read_manifest(table)
