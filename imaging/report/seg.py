@@ -12,6 +12,7 @@ from typing import Final
 import highdicom
 import numpy as np
 from highdicom.seg import Segmentation, SegmentDescription
+from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -54,27 +55,42 @@ def write_segmentation(
             )
     masks = np.stack([finding.full_mask() for finding in findings], axis=-1)[None].astype(np.uint8)
     dataset = new_object(case, "seg")
-    made = Segmentation(
-        source_images=[_stand_in(header, result)],
+    dataset.InstanceNumber = instance_number
+    try:
+        made = _segmentation(case, numbers, masks, header, dataset)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        # highdicom's refusals, and source values that pydicom cannot decode; neither text may hold identity.
+        raise ImagingError(
+            f"image {findings[0].ref.sop_uid}: found {type(error).__name__} while its segmentation was made; "
+            "allowed is a source with valid geometry",
+            Reason.REPORT_FAILED,
+        ) from error
+    return _finish(made, dataset, case, header)
+
+
+def _segmentation(
+    case: Case, numbers: Sequence[int], masks: NDArray[np.uint8], header: Dataset, ours: Dataset
+) -> Dataset:
+    return Segmentation(
+        source_images=[_stand_in(header, case.result)],
         pixel_array=masks,
         segmentation_type="BINARY",
-        segment_descriptions=[_segment(result, index, number) for index, number in enumerate(numbers, start=1)],
-        series_instance_uid=dataset.SeriesInstanceUID,
-        series_number=dataset.SeriesNumber,
+        segment_descriptions=[_segment(case.result, index, number) for index, number in enumerate(numbers, start=1)],
+        series_instance_uid=ours.SeriesInstanceUID,
+        series_number=ours.SeriesNumber,
         sop_instance_uid=_PLACEHOLDER_UID,
-        instance_number=instance_number,
-        manufacturer=dataset.Manufacturer,
-        manufacturer_model_name=dataset.ManufacturerModelName,
-        software_versions=dataset.SoftwareVersions,
-        device_serial_number=dataset.DeviceSerialNumber,
+        instance_number=ours.InstanceNumber,
+        manufacturer=ours.Manufacturer,
+        manufacturer_model_name=ours.ManufacturerModelName,
+        software_versions=ours.SoftwareVersions,
+        device_serial_number=ours.DeviceSerialNumber,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         content_label="AI_SEGMENTATION",
-        content_description=f"{len(numbers)} findings by {result.algorithm.name}"[:64],
+        content_description=f"{len(numbers)} findings by {case.result.algorithm.name}"[:64],
         content_date=case.content_time.date(),
         content_time=case.content_time.time().replace(microsecond=0),
         omit_empty_frames=False,
     )
-    return _finish(made, dataset, case, header)
 
 
 def _finish(made: Dataset, ours: Dataset, case: Case, header: Dataset) -> tuple[Document, Dataset]:
@@ -85,6 +101,7 @@ def _finish(made: Dataset, ours: Dataset, case: Case, header: Dataset) -> tuple[
             dataset.add(element)
     dataset.update(ours)
     frame_of_reference = str(header.get("FrameOfReferenceUID") or "")
+    dataset.ContentCreatorName = ""  # Type 2 (PS3.3 Table 10-12); highdicom leaves it out.
     if not frame_of_reference:
         dataset.PatientOrientation = header.PatientOrientation
     dataset.SeriesInstanceUID = series_uid(case.result, "seg", frame_of_reference)
