@@ -33,7 +33,7 @@ from imaging.report.document import (
 )
 from imaging.report.rows import missing_row
 from imaging.report.seg import obstacle
-from imaging.report.tid1500 import comments, images_of, measures_of, tracking_uid
+from imaging.report.tid1500 import comments, images_of, measures_of, observer_rows, tracking_uid
 
 _FILE_META_START: Final = 132
 _OUTLINE_TOLERANCE_PX: Final = 1e-3
@@ -124,6 +124,10 @@ def _check_report(read: ReadReport, result: ExamResult) -> None:
     ):
         if found != wanted:
             _refuse(read.sop_uid, field, found, wanted)
+    context = {codes.LANGUAGE: codes.ENGLISH_US, codes.OBSERVER_TYPE: codes.DEVICE, **observer_rows(result.algorithm)}
+    for name, value in context.items():
+        if [item.value for item in read.root.children if item.name == name] != [value]:
+            _refuse(read.sop_uid, name.meaning, "another value", value)
     unsaid = Counter(comments(result)) - Counter(read.comments)
     if unsaid:
         _refuse(read.sop_uid, "comments", f"{unsaid.total()} missing", "every statement of the result")

@@ -13,6 +13,7 @@ from typing import Final
 from pydicom import Dataset
 
 from imaging.exam.result import Algorithm, ExamFinding, ExamResult, Unread
+from imaging.findings import Code
 from imaging.image import SourceRef
 from imaging.report import codes, content
 from imaging.report.content import CONTAINS, HAS_ACQUISITION_CONTEXT, HAS_MODIFIER, HAS_OBSERVATION_CONTEXT
@@ -66,17 +67,23 @@ def _root(case: Case, remarks: Sequence[str]) -> Dataset:
     return root
 
 
-def _observer(algorithm: Algorithm) -> list[Dataset]:
-    """TID 1001 and 1004: the device that observed. Its UID changes with every change of weights or settings."""
-    context = HAS_OBSERVATION_CONTEXT
-    return [
-        content.code(context, codes.OBSERVER_TYPE, codes.DEVICE),
-        content.uid_reference(context, codes.DEVICE_OBSERVER_UID, derived_uid("device", algorithm.identity)),
-        content.text(context, codes.DEVICE_OBSERVER_NAME, algorithm.name),
-        content.text(context, codes.DEVICE_OBSERVER_MANUFACTURER, algorithm.manufacturer),
-        content.text(context, codes.DEVICE_OBSERVER_MODEL, f"{algorithm.name} {algorithm.version}"),
-        content.text(context, codes.DEVICE_OBSERVER_SERIAL, algorithm.identity),
-    ]
+def observer_rows(algorithm: Algorithm) -> dict[Code, str]:
+    """TID 1004, the device that observed. Its UID changes with every change of weights or settings."""
+    return {
+        codes.DEVICE_OBSERVER_UID: derived_uid("device", algorithm.identity),
+        codes.DEVICE_OBSERVER_NAME: algorithm.name,
+        codes.DEVICE_OBSERVER_MANUFACTURER: algorithm.manufacturer,
+        codes.DEVICE_OBSERVER_MODEL: f"{algorithm.name} {algorithm.version}",
+        codes.DEVICE_OBSERVER_SERIAL: algorithm.identity,
+    }
+
+
+def _observer(algorithm: Algorithm) -> Iterable[Dataset]:
+    """TID 1001, 1002 and 1004."""
+    yield content.code(HAS_OBSERVATION_CONTEXT, codes.OBSERVER_TYPE, codes.DEVICE)
+    for name, value in observer_rows(algorithm).items():
+        build = content.uid_reference if name == codes.DEVICE_OBSERVER_UID else content.text
+        yield build(HAS_OBSERVATION_CONTEXT, name, value)
 
 
 def _algorithm(relationship: str, algorithm: Algorithm) -> list[Dataset]:
