@@ -14,9 +14,11 @@ PACKAGE = Path(__file__).resolve().parent.parent / "imaging"
 # What each part may import of this package. A part is a module or folder directly below imaging/.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "nursery": set(),
+    "workers": {"errors", "nursery"},
     "image": {"errors"},
     "findings": {"errors", "image"},
-    "dicom": {"errors", "image", "findings"},
+    "dicom": {"errors", "image", "findings", "workers"},
     "exam": {"errors", "image", "findings"},
     "models": {"errors"},
     "harmonise": {"errors", "image", "dicom"},
