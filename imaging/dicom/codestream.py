@@ -1,0 +1,139 @@
+"""What one compressed frame says of itself before it is decoded: its size, samples, precision and colour.
+
+A header of a few bytes can announce an image of many gigabytes, and a decoder believes it. So the announced size is
+read here, in plain Python, and must agree with Rows, Columns and SamplesPerPixel before any decoder sees the frame.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+from typing import Final
+
+# ISO 10918-1 table B.1 and ISO 14495-1 annex C: start-of-frame markers by their second byte.
+BASELINE: Final = frozenset({0xC0, 0xC1, 0xC2})
+LOSSLESS: Final = frozenset({0xC3})
+JPEG_LS: Final = frozenset({0xF7})
+_START_OF_FRAME: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}) | JPEG_LS
+_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+_END: Final = frozenset({0xD9, 0xDA})
+
+_J2K_START: Final = b"\xff\x4f\xff\x51"
+_JP2_SIGNATURE: Final = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
+# A decoder keeps some kilobytes for each tile, so many tiles of few pixels cost far more than the image.
+_FREE_TILES: Final = 1024
+_PIXELS_PER_TILE: Final = 1024
+# Two bytes of RLE make at most 128 (PS3.5 G.3.1).
+_RLE_GAIN: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What a codestream says: size in pixels, samples per pixel, bits per sample, and whether samples are signed.
+
+    `ycbcr` is True when a JPEG stream holds YCbCr by the rules of the format, whatever the DICOM header calls it.
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    precision: int
+    signed: bool = False
+    ycbcr: bool = False
+
+
+def read_jpeg(codestream: bytes, processes: frozenset[int]) -> Announced:
+    """The frame header of a JPEG or JPEG-LS stream. Raises ValueError when it is not one of `processes`."""
+    if codestream[:2] != b"\xff\xd8":
+        raise ValueError("no SOI marker at its start")
+    position, colour_marker = 2, None
+    while position + 4 <= len(codestream):
+        marker = codestream[position + 1]
+        if codestream[position] != 0xFF or marker in _END:
+            break
+        if marker == 0xFF or marker in _WITHOUT_LENGTH:
+            position += 1 if marker == 0xFF else 2
+            continue
+        length = int.from_bytes(codestream[position + 2 : position + 4])
+        body = codestream[position + 4 : position + 2 + length]
+        if marker in _START_OF_FRAME:
+            if marker not in processes:
+                raise ValueError(f"process SOF{marker - 0xC0} is another one than the transfer syntax says")
+            return _jpeg_frame(body, colour_marker if marker in BASELINE else False)
+        if marker == 0xE0 and body[:5] == b"JFIF\0":
+            colour_marker = True
+        elif marker == 0xEE and body[:5] == b"Adobe" and len(body) > 11 and colour_marker is None:
+            colour_marker = body[11] == 1
+        position += 2 + length
+    raise ValueError("no frame header (SOF) before the image data")
+
+
+def _jpeg_frame(body: bytes, colour_marker: bool | None) -> Announced:
+    """The fields of a SOF segment. A JFIF marker means YCbCr, an Adobe marker says it, else names R, G, B mean RGB."""
+    if len(body) < 6:
+        raise ValueError("its frame header (SOF) is cut off")
+    precision, rows, columns, samples = struct.unpack(">BHHB", body[:6])
+    names = body[6::3][:3]
+    ycbcr = samples == 3 and (names != b"RGB" if colour_marker is None else colour_marker)
+    return Announced(rows, columns, samples, precision, ycbcr=ycbcr)
+
+
+def jpeg2000_start(frame: bytes) -> int:
+    """Where the codestream starts: 0, or behind the boxes of a JP2 file that somebody wrapped whole."""
+    if frame[:4] == _J2K_START:
+        return 0
+    position = 0
+    while frame[:12] == _JP2_SIGNATURE and position + 16 <= len(frame):
+        length, kind = struct.unpack_from(">I4s", frame, position)
+        head = 16 if length == 1 else 8
+        if kind == b"jp2c" and frame[position + head : position + head + 4] == _J2K_START:
+            return position + head
+        step = struct.unpack_from(">Q", frame, position + 8)[0] if length == 1 else length
+        if step < 8:
+            break
+        position += step
+    raise ValueError("no JPEG 2000 codestream (SOC and SIZ markers)")
+
+
+def read_jpeg2000(frame: bytes) -> Announced:
+    """The SIZ segment (ISO 15444-1 A.5.1). Raises ValueError for subsampled, mixed or absurdly tiled components."""
+    start = jpeg2000_start(frame)
+    if len(frame) < start + 45:
+        raise ValueError("its SIZ segment is cut off")
+    right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, samples = struct.unpack_from(
+        ">8IH", frame, start + 8
+    )
+    components = frame[start + 42 : start + 42 + 3 * samples]
+    if len(components) != 3 * samples or samples < 1 or right <= left or bottom <= top:
+        raise ValueError("its SIZ segment is cut off or empty")
+    if len({components[k : k + 3] for k in range(0, len(components), 3)}) != 1 or components[1:3] != b"\1\1":
+        raise ValueError("its components differ in size, precision or sign")
+    rows, columns = bottom - top, right - left
+    if not tile_width or not tile_height:
+        raise ValueError("its tiles are empty")
+    tiles = ceil((right - tile_left) / tile_width) * ceil((bottom - tile_top) / tile_height)
+    if tiles > _FREE_TILES and rows * columns < tiles * _PIXELS_PER_TILE:
+        raise ValueError(f"{tiles} tiles for {rows} × {columns} pixels")
+    return Announced(rows, columns, samples, (components[0] & 0x7F) + 1, bool(components[0] & 0x80))
+
+
+def rle_segments(frame: bytes, count: int, pixels: int) -> list[bytes]:
+    """The segments of an RLE frame (PS3.5 G.5). Raises ValueError unless there are `count`, each able to hold `pixels`.
+
+    `pixels` is rows × columns: one segment holds one byte of each.
+    """
+    if len(frame) < 64:
+        raise ValueError("its RLE header is cut off")
+    found, *offsets = struct.unpack("<16I", frame[:64])
+    if found != count:
+        raise ValueError(f"{found} RLE segments; samples and bits need {count}")
+    bounds = [*offsets[:count], len(frame)]
+    if bounds[0] != 64 or any(low >= high for low, high in pairwise(bounds)):
+        raise ValueError(f"RLE segment offsets {bounds[:-1]} do not ascend from 64 inside {len(frame)} bytes")
+    segments = [frame[low:high] for low, high in pairwise(bounds)]
+    shortest = min(len(segment) for segment in segments)
+    if shortest * _RLE_GAIN < pixels:
+        raise ValueError(f"an RLE segment of {shortest} bytes cannot hold {pixels} pixels")
+    return segments
