@@ -152,7 +152,6 @@ class Package:
             manufacturer=card.manufacturer,
             identity=self.identity,
             parameters=(
-                f"package sha256 {self.identity}",
                 f"weights sha256 {told.weights.sha256}",
                 f"recipe {told.recipe.name} sha256 {told.recipe.identity}",
                 f"threshold {told.threshold:g}, least pixels {card.least_pixels}",

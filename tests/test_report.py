@@ -19,9 +19,9 @@ from imaging.dicom.results import ReadReport, ReadSegmentation, read_result
 from imaging.errors import ImagingError, InputError, ReadbackError, Reason
 from imaging.exam.result import ExamFinding, Unread
 from imaging.findings import Code
-from imaging.report import Document, write_documents
-from imaging.report.document import ECHOED, identity_of, seal
+from imaging.report.document import ECHOED, Document, identity_of, seal
 from imaging.report.readback import filled_outline, verify
+from imaging.report.write import write_documents
 from tests.conftest import REPOSITORY
 from tests.report_cases import (
     ALGORITHM,
@@ -242,7 +242,7 @@ _DIGEST = """
 import hashlib, sys
 sys.path.insert(0, ".")
 from tests.report_cases import CONTENT_TIME, case
-from imaging.report import write_documents
+from imaging.report.write import write_documents
 c = case("yes-all")
 print([hashlib.sha256(d.data).hexdigest() for d in write_documents(c.result, c.sources, CONTENT_TIME)])
 """

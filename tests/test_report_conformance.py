@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +14,12 @@ import pytest
 from pydicom import Dataset
 
 from imaging.errors import ReadbackError
-from imaging.report import Document, write_documents
-from imaging.report.document import identity_of, seal
+from imaging.report.document import Document, identity_of, seal
 from imaging.report.readback import verify
+from imaging.report.write import write_documents
 from tests.conftest import require_tool
+from tests.judges import pixelmed, run_tool
 from tests.report_cases import CASES, CONTENT_TIME, NAMES, Case, case, source
-
-PIXELMED = Path("/usr/share/java/pixelmed.jar")
-
-
-def run_tool(*command: str | Path) -> str:
-    """Both outputs together: these tools mix them, and their exit status says nothing."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, check=False, timeout=120)
-    return (done.stdout + done.stderr).decode("utf-8", "replace")
 
 
 @pytest.fixture(scope="module")
@@ -105,22 +97,12 @@ def test_dcmqi_reads_the_measurements(stored: list[Path], tmp_path: Path) -> Non
 @pytest.mark.conformance
 @pytest.mark.slow
 def test_pixelmed_finds_every_report_true_to_its_template(stored: list[Path]) -> None:
-    java = require_tool("java")
-    if not PIXELMED.exists():
-        pytest.skip(f"{PIXELMED} is not installed; see CONTRIBUTING.md for the conformance tools")
-
-    def validate(path: Path) -> str:
-        limits = [f"-Djdk.xml.xpath{name}=0" for name in ("TotalOpLimit", "ExprOpLimit", "ExprGrpLimit")]
-        quick = "-XX:TieredStopAtLevel=1"
-        return run_tool(java, quick, *limits, "-cp", PIXELMED, "com.pixelmed.validate.DicomSRValidator", path)
-
     chosen = [path for path in reports(stored) if path.name.split("-sr-")[0] in CASES]
     assert len(chosen) == len(CASES)
-    with ThreadPoolExecutor(2) as pool:
-        for path, said in zip(chosen, pool.map(validate, chosen), strict=True):
-            assert "Root Template Validation Complete" in said, f"{path.name}:\n{said}"
-            assert "Error" not in said, f"{path.name}:\n{said}"
-            assert "Warning" not in said, f"{path.name}:\n{said}"
+    for path, said in pixelmed(chosen).items():
+        assert "Root Template Validation Complete" in said, f"{path.name}:\n{said}"
+        assert "Error" not in said, f"{path.name}:\n{said}"
+        assert "Warning" not in said, f"{path.name}:\n{said}"
 
 
 # -- Mutations: one row or attribute less, sealed again ----------------------------------------------------------------

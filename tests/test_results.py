@@ -14,7 +14,7 @@ from pydicom import Dataset
 from imaging.dicom.content_tree import Reference
 from imaging.dicom.results import ReadReport, ReadSegmentation, read_result
 from imaging.errors import InputError, Reason
-from imaging.report import write_documents
+from imaging.report.write import write_documents
 from tests.report_cases import CONTENT_TIME, case, source
 
 # Source defects of the shared files, not ours: random letters as UIDs (dwv 0.34), a Study ID of 20 characters (dcmjs).

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from imaging.dicom import hush
 from imaging.errors import ConfigError, Reason
 from imaging.package import Package, load_package
 
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
     from imaging.inference.run import Run, has_failure, parse_time, run_inference
 
+    hush()
     packages = tuple(_packages(args))
     if args.dry_run:
         return _explain(args.export, packages, args.site)
@@ -183,6 +185,6 @@ class _Lines:
 def _tell(summary: dict[str, list[dict[str, object]]], out: Path) -> None:
     states = [file["state"] for file in summary["files"]]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("used", "skipped", "refused"))
-    print(f"{len(summary['studies'])} studies; {len(states)} files: {counts}")
+    print(f"studies {len(summary['studies'])}; files {len(states)}: {counts}")
     print(f"page     {(out / 'index.html').resolve()}")
     print(f"summary  {(out / 'summary.json').resolve()}")

@@ -12,9 +12,11 @@ from imaging.image import SourceRef
 ULTRASOUND_IMAGES = (
     "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound Image Storage
     "1.2.840.10008.5.1.4.1.1.3.1",  # Ultrasound Multi-frame Image Storage
-    "1.2.840.10008.5.1.4.1.1.6",  # retired
-    "1.2.840.10008.5.1.4.1.1.3",  # retired
+    "1.2.840.10008.5.1.4.1.1.6",  # retired, single frame
+    "1.2.840.10008.5.1.4.1.1.3",  # retired, multi-frame
 )
+# Classes whose references must not carry a frame number (PS3.3 C.17.3, Referenced Frame Number).
+STILLS = ("1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.6")
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class ImageRef:
     region: Region | None = None
 
     def source_refs(self) -> list[SourceRef]:
-        """One SourceRef per frame; a single-frame object has no frame number."""
-        frames = [None] if self.instance.frames is None else range(1, self.instance.frames + 1)
+        """One SourceRef per frame; an image of a single-frame class has no frame number, even if it says "1 frame"."""
+        still = self.instance.frames is None or (self.instance.frames == 1 and self.instance.sop_class_uid in STILLS)
+        frames = [None] if still else range(1, (self.instance.frames or 0) + 1)
         number = None if self.region is None else self.region.number
         i = self.instance
         return [SourceRef(i.study_uid, i.series_uid, i.sop_class_uid, i.sop_uid, frame, number) for frame in frames]

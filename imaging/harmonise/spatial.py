@@ -21,7 +21,7 @@ from imaging.image import Grid, Image, resample
 
 def to_tensor(image: Image) -> MetaTensor:
     """The image as a float32 MetaTensor (channel, row, column), with its grid in the affine."""
-    tensor = MetaTensor(torch.as_tensor(np.ascontiguousarray(image.array), dtype=torch.float32))
+    tensor = MetaTensor(torch.from_numpy(np.array(image.array, dtype=np.float32)))
     tensor.meta.update(channels=image.channels, region=image.region)
     return _placed(tensor, image.grid)
 

@@ -148,7 +148,7 @@ def _check_remarks(
 
 
 def _check_algorithm(root: ContentItem, where: str, result: ExamResult) -> None:
-    """TID 4019 at every measurement and section names the algorithm of the result, its parameters included."""
+    """TID 4019 at every measurement and section names the algorithm of the result; sections carry its parameters."""
     algorithm = result.algorithm
     wanted = {
         codes.ALGORITHM_NAME: [algorithm.name],
@@ -161,7 +161,8 @@ def _check_algorithm(root: ContentItem, where: str, result: ExamResult) -> None:
         section = item.is_named(("126010", "DCM")) or item.is_named(("C0034375", "UMLS"))
         if id(item) in skipped or not (section or item.value_type == "NUM"):
             continue
-        for name, values in wanted.items():
+        for name, told in wanted.items():
+            values = told if section or name != codes.ALGORITHM_PARAMETERS else []
             if [child.value for child in item.children if child.name == name] != values:
                 _refuse(where, f"{name.meaning} of {item.name}", "other values", "the algorithm of the result")
 

@@ -87,13 +87,18 @@ def _observer(algorithm: Algorithm) -> Iterable[Dataset]:
 
 
 def _algorithm(relationship: str, algorithm: Algorithm) -> list[Dataset]:
-    """TID 4019 Algorithm Identification: contained in a section, a concept modifier of a measurement (TID 1419)."""
-    parameters = (f"identity={algorithm.identity}", *algorithm.parameters)
-    return [
+    """TID 4019 Algorithm Identification: contained in a section, a concept modifier of a measurement (TID 1419).
+
+    Sections carry the parameters; a measurement says name and version, or a reader would meet them on every line.
+    """
+    rows = [
         content.text(relationship, codes.ALGORITHM_NAME, algorithm.name),
         content.text(relationship, codes.ALGORITHM_VERSION, algorithm.version),
-        *(content.text(relationship, codes.ALGORITHM_PARAMETERS, line) for line in parameters),
     ]
+    if relationship == CONTAINS:
+        parameters = (f"identity={algorithm.identity}", *algorithm.parameters)
+        rows += [content.text(relationship, codes.ALGORITHM_PARAMETERS, line) for line in parameters]
+    return rows
 
 
 def images_of(result: ExamResult) -> dict[str, tuple[SourceRef, list[int]]]:

@@ -1,0 +1,410 @@
+"""The whole path: an export goes in, results come out; every outcome, byte for byte, and nothing in the wrong place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from pydicom import dcmread
+from safetensors.numpy import load_file, save_file
+
+from imaging.commands import main
+from imaging.phantoms.export import EXPECTED
+from imaging.phantoms.screen import Layout
+from imaging.phantoms.ultrasound_dicom import LATIN, Acquisition, dataset, file_bytes, truth
+from imaging.report.document import ECHOED
+from tests.conftest import REPOSITORY, require_tool
+from tests.judges import pixelmed, run_tool
+
+EXPORT = REPOSITORY / "data_samples" / "pacs_export"
+PACKAGE = REPOSITORY / "data_samples" / "packages" / "us_lesion_phantom"
+SCHEMA = json.loads((REPOSITORY / "docs" / "summary.schema.json").read_text(encoding="utf-8"))
+TIME = ["--content-time", "2026-01-31T12:00:00"]
+
+
+def infer(export: Path, out: Path, *words: str, status: int = 0) -> dict[str, Any]:
+    """The summary of a run, after it has been held against the schema."""
+    assert main(["infer", str(export), "--out", str(out), *TIME, *words]) == status
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    Draft202012Validator(SCHEMA).validate(summary)
+    return summary
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def results(summary: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    return ((study, result) for study in summary["studies"] for result in study["results"])
+
+
+def one_still(folder: Path, **facts: Any) -> Acquisition:
+    """A folder with a single still that holds one clear lesion."""
+    acquisition = Acquisition(**{"vendor": "A", "patient": LATIN, "seed": 11, "lesions": "planted", **facts})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "still").write_bytes(file_bytes(dataset(acquisition)))
+    return acquisition
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("sample")
+    return out, infer(EXPORT, out, status=1)
+
+
+def test_every_study_of_the_sample_export_ends_as_expected(sample: tuple[Path, dict[str, Any]]) -> None:
+    _, summary = sample
+    told = {
+        study["study_uid"]: (result["applicability"], result["finding"], result["completeness"])
+        for study, result in results(summary)
+    }
+    assert told == {e.study_uid: (e.applicability, e.finding, e.completeness) for e in EXPECTED}
+
+
+def test_every_file_has_one_state_and_a_reason_unless_used(sample: tuple[Path, dict[str, Any]]) -> None:
+    _, summary = sample
+    names = sorted(p.relative_to(EXPORT).as_posix() for p in EXPORT.rglob("*") if p.is_file())
+    assert [file["path"] for file in summary["files"]] == names
+    assert all((file["reason"] is None) == (file["state"] == "used") for file in summary["files"])
+    refused = {file["path"]: file["reason"] for file in summary["files"] if file["state"] == "refused"}
+    assert refused == {
+        "DICOM/PA0003/ST0001/SE0001/IM0002": "pixel_data_too_short",
+        "DICOM/PA0003/ST0002/SE0001/IM0001": "decode_failed",
+    }
+
+
+def test_every_object_is_on_disk_under_its_uid_and_of_the_source_study(sample: tuple[Path, dict[str, Any]]) -> None:
+    out, summary = sample
+    for study, result in results(summary):
+        assert bool(result["objects"]) == (result["applicability"] == "applicable")
+        for entry in result["objects"]:
+            written = dcmread(out / entry["path"])
+            assert written.SOPInstanceUID == entry["sop_instance_uid"]
+            assert written.SOPClassUID == entry["sop_class_uid"]
+            assert written.StudyInstanceUID == study["study_uid"]
+
+
+def test_the_site_is_in_the_summary_and_can_be_named(sample: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    _, summary = sample
+    assert {study["site"] for study in summary["studies"]} == {"Synthetic Hospital"}
+    one_still(tmp_path / "in")
+    named = infer(tmp_path / "in", tmp_path / "out", "--site", "Hospital B")
+    assert [study["site"] for study in named["studies"]] == ["Hospital B"]
+
+
+def test_two_runs_into_two_folders_are_identical(sample: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    first, _ = sample
+    infer(EXPORT, tmp_path, status=1)
+    assert tree(tmp_path) == tree(first)
+    infer(EXPORT, tmp_path, status=1)
+    assert tree(tmp_path) == tree(first)
+
+
+def test_a_rerun_keeps_the_first_content_time(tmp_path: Path) -> None:
+    one_still(tmp_path / "in")
+    infer(tmp_path / "in", tmp_path / "out")
+    before = tree(tmp_path / "out")
+    assert main(["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert tree(tmp_path / "out") == before
+
+
+def changed_package(folder: Path) -> Path:
+    """The shipped package with the last bit of one weight turned, and its description told so."""
+    shutil.copytree(PACKAGE, folder)
+    weights = load_file(folder / "weights.safetensors")
+    name = next(iter(weights))
+    values = weights[name].copy()
+    values.reshape(-1).view(np.uint16)[0] ^= 1
+    save_file({**weights, name: values}, folder / "weights.safetensors")
+    told = yaml.safe_load((folder / "package.yaml").read_text(encoding="utf-8"))
+    told["weights"]["sha256"] = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    (folder / "package.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+    return folder
+
+
+def test_one_changed_weight_changes_every_uid(sample: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    _, summary = sample
+    other = infer(EXPORT, tmp_path / "out", "--package", str(changed_package(tmp_path / "package")), status=1)
+    before = {e["sop_instance_uid"] for _, r in results(summary) for e in r["objects"]}
+    after = {e["sop_instance_uid"] for _, r in results(other) for e in r["objects"]}
+    assert before
+    assert after
+    assert not before & after
+
+
+def test_findings_lie_on_the_planted_lesions(sample: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """On every vendor: the best finding's centre lies in the truth mask of the file's own pixels, and its size fits."""
+    for vendor in "ABCD":
+        acquisition = one_still(tmp_path / vendor, vendor=vendor)
+        summary = infer(tmp_path / vendor, tmp_path / f"out-{vendor}")
+        (_, result), *_ = results(summary)
+        mask = truth(acquisition)
+        found = result["findings"][0]
+        x, y = found["center_px"]
+        assert mask[int(y), int(x)] == 1, f"vendor {vendor}"
+        outline = np.array(found["outline_px"])
+        assert outline.min(axis=0).tolist() == found["box_px"][:2]
+        assert outline.max(axis=0).tolist() == found["box_px"][2:]
+        step = dataset(acquisition).SequenceOfUltrasoundRegions[0]
+        area = mask.sum() * step.PhysicalDeltaX * step.PhysicalDeltaY * 100
+        assert found["area_mm2"] == pytest.approx(area, rel=0.4), f"vendor {vendor}"
+
+
+def test_an_uncalibrated_image_has_no_millimetres_and_says_so(tmp_path: Path) -> None:
+    one_still(tmp_path / "in", layout=Layout("single", calibrated=False))
+    summary = infer(tmp_path / "in", tmp_path / "out")
+    (_, result), *_ = results(summary)
+    assert result["findings"][0]["area_mm2"] is None
+    assert result["findings"][0]["longest_diameter_mm"] is None
+    assert "Uncalibrated: no millimetres can be given" in result["notes"]
+
+
+def test_unknown_anatomy_runs_only_with_an_explicit_package(tmp_path: Path) -> None:
+    one_still(tmp_path / "in", body_part=None)
+    (_, result), *_ = results(infer(tmp_path / "in", tmp_path / "a"))
+    assert (result["applicability"], result["reason"]) == ("not_applicable", "unknown_anatomy")
+    (_, result), *_ = results(infer(tmp_path / "in", tmp_path / "b", "--package", str(PACKAGE)))
+    assert (result["applicability"], result["finding"]) == ("applicable", "yes")
+
+
+def test_a_heart_is_never_read_as_a_breast_even_with_an_explicit_package(tmp_path: Path) -> None:
+    one_still(tmp_path / "in", body_part="HEART")
+    (_, result), *_ = results(infer(tmp_path / "in", tmp_path / "out", "--package", str(PACKAGE)))
+    assert (result["applicability"], result["reason"]) == ("not_applicable", "other_anatomy")
+
+
+def test_two_patients_under_one_study_get_no_report(tmp_path: Path) -> None:
+    acquisition = one_still(tmp_path / "in")
+    other = dataset(Acquisition("A", LATIN, 12, lesions="planted"))
+    first = dataset(acquisition)
+    other.StudyInstanceUID, other.SeriesInstanceUID = first.StudyInstanceUID, first.SeriesInstanceUID
+    other.PatientID = "PHANTOM-9999"
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = "2.25.99"
+    (tmp_path / "in" / "other").write_bytes(file_bytes(other))
+    (_, result), *_ = results(infer(tmp_path / "in", tmp_path / "out", status=1))
+    assert (result["finding"], result["completeness"], result["reason"]) == (
+        "unknown",
+        "none",
+        "mixed_patients_in_study",
+    )
+    assert result["objects"] == []
+
+
+def test_copies_are_read_once_and_contradicting_copies_not_at_all(tmp_path: Path) -> None:
+    acquisition = one_still(tmp_path / "in")
+    shutil.copy(tmp_path / "in" / "still", tmp_path / "in" / "still-copy")
+    summary = infer(tmp_path / "in", tmp_path / "a")
+    assert [(f["state"], f["reason"]) for f in summary["files"]] == [("used", None), ("skipped", "duplicate")]
+    changed = dataset(acquisition)
+    changed.PixelData = bytes(len(changed.PixelData))
+    (tmp_path / "in" / "still-copy").write_bytes(file_bytes(changed))
+    summary = infer(tmp_path / "in", tmp_path / "b", status=1)
+    (_, result), *_ = results(summary)
+    assert (result["finding"], result["completeness"]) == ("unknown", "none")
+    assert {f["reason"] for f in summary["files"]} == {"duplicate_uid_different_bytes"}
+
+
+def test_no_patient_identity_outside_the_dicom_objects(sample: tuple[Path, dict[str, Any]]) -> None:
+    """Names, IDs and birth dates of the export, in no file name and in no text or page of the results."""
+    out, _ = sample
+    told = identities(EXPORT)
+    assert len(told) >= 6
+    assert leaks(out, told) == []
+
+
+def test_the_identity_scan_can_fail(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"note": "Yamada"}', encoding="utf-8")
+    assert leaks(tmp_path, identities(EXPORT)) == ["summary.json: Yamada"]
+
+
+def identities(export: Path) -> set[str]:
+    told: set[str] = set()
+    for path in export.rglob("IM*"):
+        if path.is_file() and path.stat().st_size:
+            header = dcmread(path, stop_before_pixels=True)
+            names = str(header.PatientName).replace("=", "^").split("^")
+            told |= {part for part in [*names, str(header.PatientID), str(header.PatientBirthDate)] if len(part) > 1}
+    return told
+
+
+def leaks(folder: Path, told: set[str]) -> list[str]:
+    found = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        text = path.read_text(encoding="utf-8") if path.suffix in (".json", ".html") else ""
+        text = text if path.suffix != ".json" else json.dumps(json.loads(text), ensure_ascii=False)
+        found += [f"{name}: {identity}" for identity in sorted(told) if identity in name or identity in text]
+    return found
+
+
+def test_dry_run_says_why_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["infer", str(EXPORT), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "would read 2 images, 13 frames" in told
+    assert "not applicable: the body part is not one the package is made for" in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere", "--out", "out"], "there is no such file or folder"),
+        ([str(EXPORT)], "--out: missing"),
+        ([str(EXPORT), "--out", "out", "--content-time", "noon"], "--content-time: found 'noon'"),
+        ([str(EXPORT), "--out", "out", "--package", "nowhere"], "there is no package.yaml"),
+    ],
+)
+def test_a_wrong_command_is_status_2_in_one_line(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["infer", *words]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_an_output_that_cannot_be_written_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one_still(tmp_path / "in")
+    (tmp_path / "out").write_text("a file, not a folder", encoding="utf-8")
+    assert main(["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
+    assert "output_failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: (p / "weights.safetensors").write_bytes(b"x"), "weights.safetensors has sha256"),
+        (lambda p: edit(p, "threshold:", "threshhold:"), "threshhold"),
+        (lambda p: edit(p, "least_toolkit: 0.1.0", "least_toolkit: 9.0.0"), "least_toolkit is 9.0.0"),
+        (lambda p: edit(p, "format_version: 1", "format_version: 2"), "format_version is 2"),
+        (lambda p: edit(p, "side: 256", "side: 128"), "has identity"),
+        (lambda p: edit(p, "basic_unet", "os.system"), "kind"),
+        (lambda p: edit(p, "golden_tolerance: 0.02", "golden_tolerance: -1.0"), "the golden phantom differs"),
+        (lambda p: edit(p, "name: weights.safetensors", "name: ../weights.safetensors"), "is not in the folder"),
+    ],
+)
+def test_a_damaged_package_is_refused_by_name(
+    damage: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(PACKAGE, package)
+    damage(package)
+    one_still(tmp_path / "in")
+    assert main(["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--package", str(package)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def edit(package: Path, old: str, new: str) -> None:
+    path = package / "package.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_only_approved_packages_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one_still(tmp_path / "in")
+    approvals = tmp_path / "approved.txt"
+    approvals.write_text("# nothing yet\n", encoding="utf-8")
+    words = ["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--approved-packages", str(approvals)]
+    assert main(words) == 2
+    refused = capsys.readouterr().err
+    identity = refused.split("identity ")[1].split()[0]
+    approvals.write_text(f"{identity}  us_lesion_phantom\n", encoding="utf-8")
+    assert main(words) == 0
+
+
+@pytest.mark.parametrize("start", [["infer.py"], ["-m", "imaging", "infer"]], ids=["infer.py", "python -m imaging"])
+def test_other_ways_to_start(start: list[str], tmp_path: Path) -> None:
+    one_still(tmp_path / "in")
+    words = [sys.executable, *start, str(tmp_path / "in"), "--out", str(tmp_path / "out"), *TIME]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "studies 1; files 1: 1 used, 0 skipped, 0 refused" in done.stdout
+    assert "finding yes, all read" in done.stderr
+
+
+def test_an_empty_folder_is_an_empty_run(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    summary = infer(tmp_path / "in", tmp_path / "out")
+    assert (summary["studies"], summary["files"]) == ([], [])
+
+
+@pytest.fixture(scope="module")
+def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """The run over real ultrasound of many vendors, the package forced on images that state no body part."""
+    export, out = shared_data / "ultrasound" / "dicom", tmp_path_factory.mktemp("real")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd headers are what this reads
+        return export, out, infer(export, out, "--package", str(PACKAGE), status=1)
+
+
+def test_real_ultrasound_of_many_vendors(real: tuple[Path, Path, dict[str, Any]]) -> None:
+    """Every file ends with a state and reason, and every study has its verified report."""
+    export, _, summary = real
+    assert len(summary["files"]) == sum(p.is_file() for p in export.rglob("*"))
+    states = {file["path"]: (file["state"], file["reason"]) for file in summary["files"]}
+    assert states["sonoque_phantom_jpeg_rgb.dcm"] == ("refused", "missing_uid")
+    assert states["index.csv"] == ("skipped", "not_dicom")
+    assert states["sonosite_jpeg_ybr422_30f.dcm"] == ("used", None)
+    assert all(result["objects"] for _, result in results(summary))
+
+
+def objects_of(out: Path, summary: dict[str, Any], kind: str) -> list[Path]:
+    return [out / e["path"] for _, r in results(summary) for e in r["objects"] if f"/{kind}-" in e["path"]]
+
+
+@pytest.mark.conformance
+def test_every_object_of_the_sample_run_is_valid(sample: tuple[Path, dict[str, Any]]) -> None:
+    out, summary = sample
+    reports, segmentations = (objects_of(out, summary, kind) for kind in ("sr", "seg"))
+    assert len(reports) == 5
+    assert segmentations
+    for path in [*reports, *segmentations]:
+        assert "Error" not in run_tool(require_tool("dciodvfy"), path), path.name
+
+
+@pytest.mark.conformance
+@pytest.mark.slow
+def test_every_report_follows_its_template(
+    sample: tuple[Path, dict[str, Any]], real: tuple[Path, Path, dict[str, Any]]
+) -> None:
+    reports = [*objects_of(*sample, "sr"), *objects_of(*real[1:], "sr")]
+    for path, said in pixelmed(reports).items():
+        assert "Root Template Validation Complete" in said, f"{path.name}:\n{said}"
+        assert "Error" not in said, f"{path.name}:\n{said}"
+
+
+# What a result must echo unchanged even where real sources wrote it wrongly: identity, and the UIDs it refers to.
+ECHOED_TAGS = {f"(0x{tag >> 16:04x},0x{tag & 0xFFFF:04x})" for tag in (*ECHOED, 0x00081155, 0x0020000E)}
+SUMMARY_LINE = "Error - Dicom dataset contains invalid data values for Value Representations"
+
+
+@pytest.mark.conformance
+def test_reports_on_real_images_have_no_fault_of_ours(real: tuple[Path, Path, dict[str, Any]]) -> None:
+    _, out, summary = real
+    reports = objects_of(out, summary, "sr")
+    assert len(reports) >= 8
+    clean = 0
+    for path in reports:
+        errors = [line for line in run_tool(require_tool("dciodvfy"), path).splitlines() if "Error" in line]
+        clean += not errors
+        ours = [e for e in errors if e != SUMMARY_LINE and not any(tag in e for tag in ECHOED_TAGS)]
+        assert ours == [], path.name
+    assert clean >= 5
