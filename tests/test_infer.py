@@ -393,6 +393,8 @@ def test_every_report_follows_its_template(
 
 # What a result must echo unchanged even where real sources wrote it wrongly: identity, and the UIDs it refers to.
 ECHOED_TAGS = {f"(0x{tag >> 16:04x},0x{tag & 0xFFFF:04x})" for tag in (*ECHOED, 0x00081155, 0x0020000E)}
+# dciodvfy does not count the retired Ultrasound Multi-frame class (...1.1.3) among the multi-frame ones.
+RETIRED = "Referenced SOP Class that is not multi-frame - attribute <ReferencedFrameNumber>"
 SUMMARY_LINE = "Error - Dicom dataset contains invalid data values for Value Representations"
 
 
@@ -404,6 +406,8 @@ def test_reports_on_real_images_have_no_fault_of_ours(real: tuple[Path, Path, di
     clean = 0
     for path in reports:
         errors = [line for line in run_tool(require_tool("dciodvfy"), path).splitlines() if "Error" in line]
+        if b"1.2.840.10008.5.1.4.1.1.3\0" in path.read_bytes():
+            errors = [line for line in errors if RETIRED not in line]
         clean += not errors
         ours = [e for e in errors if e != SUMMARY_LINE and not any(tag in e for tag in ECHOED_TAGS)]
         assert ours == [], path.name
