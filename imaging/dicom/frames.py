@@ -18,6 +18,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from imaging.dicom.codecs import DECODERS, LARGEST_FRAME_BYTES, DecodedFrame, FrameFormat, decode, stored_values
+from imaging.dicom.elements import integer
 from imaging.dicom.fragments import Fragments
 from imaging.errors import InputError, Reason
 from imaging.image import Array
@@ -62,7 +63,7 @@ class Frames:
                 self.header: Dataset = dcmread(stream, stop_before_pixels=True)
                 self.syntax = str(self.header.file_meta.get("TransferSyntaxUID", ""))
                 _check_syntax(self.syntax, name)
-                self.count = _integer(name, self.header, "NumberOfFrames", (1, 1 << 31), default=1)
+                self.count = integer(name, self.header, "NumberOfFrames", (1, 1 << 31), default=1)
                 self.format = _frame_format(self.header, name)
                 self._pixels = self._locate(stream)
                 extended = self.header.get("ExtendedOffsetTable")
@@ -143,14 +144,14 @@ class Frames:
     def _native(self, stored: bytes, skipped_bits: int) -> Array:
         """Uncompressed bytes of one frame as stored values."""
         f = self.format
+        if len(stored) * 8 < self._frame_bits(self._pixels) + skipped_bits:
+            raise InputError(f"{self.name}: a frame is cut off", Reason.PIXEL_DATA_TOO_SHORT)
         order: Literal[">", "<"] = ">" if self._pixels.big_endian else "<"
         if self._pixels.element in _FLOATS:
             return np.frombuffer(stored, _FLOATS[self._pixels.element].newbyteorder(order)).reshape(f.shape)
         if f.bits_allocated == 1:
             bits = np.unpackbits(np.frombuffer(stored, np.uint8), bitorder="little")
             return bits[skipped_bits : skipped_bits + f.rows * f.columns].reshape(f.shape)
-        if len(stored) * 8 < self._frame_bits(self._pixels):
-            raise InputError(f"{self.name}: a frame is cut off", Reason.PIXEL_DATA_TOO_SHORT)
         count = self._frame_bits(self._pixels) // f.bits_allocated
         values = np.frombuffer(stored, f.dtype.newbyteorder(order), count)
         if f.photometric == "YBR_FULL_422":
@@ -195,18 +196,18 @@ def _check_syntax(syntax: str, name: str) -> None:
 
 def _frame_format(header: Dataset, name: str) -> FrameFormat:
     """The Image Pixel module (PS3.3 C.7.6.3), each value checked."""
-    samples = _integer(name, header, "SamplesPerPixel", (1, 4), default=1)
-    bits = _integer(name, header, "BitsAllocated", (1, 64))
+    samples = integer(name, header, "SamplesPerPixel", (1, 4), default=1)
+    bits = integer(name, header, "BitsAllocated", (1, 64))
     form = FrameFormat(
-        rows=_integer(name, header, "Rows", (1, 65535)),
-        columns=_integer(name, header, "Columns", (1, 65535)),
+        rows=integer(name, header, "Rows", (1, 65535)),
+        columns=integer(name, header, "Columns", (1, 65535)),
         samples=samples,
         bits_allocated=bits,
-        bits_stored=_integer(name, header, "BitsStored", (1, bits), default=bits),
+        bits_stored=integer(name, header, "BitsStored", (1, bits), default=bits),
         # Absent from float pixel data and needless for single bits; never guessed elsewhere.
-        signed=_integer(name, header, "PixelRepresentation", (0, 1), default=None if bits in (8, 16) else 0) == 1,
+        signed=integer(name, header, "PixelRepresentation", (0, 1), default=None if bits in (8, 16) else 0) == 1,
         photometric=str(header.get("PhotometricInterpretation", "")),
-        planar=_integer(name, header, "PlanarConfiguration", (0, 1), default=0) if samples > 1 else 0,
+        planar=integer(name, header, "PlanarConfiguration", (0, 1), default=0) if samples > 1 else 0,
     )
     size = form.rows * form.columns * samples * form.dtype.itemsize
     halved = form.photometric == "YBR_FULL_422"
@@ -221,21 +222,6 @@ def _frame_format(header: Dataset, name: str) -> FrameFormat:
             f"{name}: one frame has {size} bytes; allowed are {LARGEST_FRAME_BYTES}", Reason.UNSUPPORTED_PIXELS
         )
     return form
-
-
-def _integer(name: str, header: Dataset, keyword: str, allowed: tuple[int, int], default: int | None = None) -> int:
-    """An attribute as an integer from `allowed[0]` to `allowed[1]`; `default` when absent or empty."""
-    value = header.get(keyword)
-    if value in (None, "") and default is not None:
-        return default
-    low, high = allowed
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = low - 1
-    if not low <= number <= high:
-        raise InputError(f"{name}: {keyword} is {value!r}; allowed are {low} to {high}", Reason.UNSUPPORTED_PIXELS)
-    return number
 
 
 def _spread_chroma(values: Array, form: FrameFormat) -> Array:

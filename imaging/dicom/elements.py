@@ -1,0 +1,60 @@
+"""Attributes of a dataset as checked values: integers in a range, finite numbers, text, private elements by creator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.multival import MultiValue
+
+from imaging.errors import InputError, Reason
+from imaging.image import Floats
+
+
+def integer(name: str, header: Dataset, keyword: str, allowed: tuple[int, int], default: int | None = None) -> int:
+    """An attribute as an integer from `allowed[0]` to `allowed[1]`; `default` when absent or empty."""
+    value = header.get(keyword)
+    if value in (None, "") and default is not None:
+        return default
+    low, high = allowed
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = low - 1
+    if not low <= number <= high:
+        raise InputError(f"{name}: {keyword} is {value!r}; allowed are {low} to {high}", Reason.UNSUPPORTED_PIXELS)
+    return number
+
+
+def numbers(dataset: Dataset, keyword: str, count: int, where: str) -> Floats:
+    """`count` finite numbers of an attribute; anything else is an InputError that names it."""
+    value = dataset.get(keyword)
+    try:
+        found = np.asarray([] if value is None else value, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if found.shape != (count,) or not np.all(np.isfinite(found)):
+        raise InputError(f"{where}: {keyword} is {value!r}; allowed are {count} finite numbers", Reason.GEOMETRY)
+    return found
+
+
+def scalar(dataset: Dataset, keyword: str, default: float, where: str) -> float:
+    return default if dataset.get(keyword) in (None, "") else float(numbers(dataset, keyword, 1, where)[0])
+
+
+def text(value: Any) -> str:
+    """A value as the file writes it: several ones parted by backslashes, empty when absent."""
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("latin-1").strip(" \0")
+    return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+
+
+def private_value(header: Dataset, creator: str, group: int, element: int) -> Any:
+    """The value of a private element by its creator, in whichever block it stands; None when absent."""
+    try:
+        return header.private_block(group, creator)[element].value
+    except KeyError:
+        return None
