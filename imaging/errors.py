@@ -5,6 +5,7 @@ A reason code is the short, stable name that results, logs and the summary carry
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 
 
@@ -49,12 +50,19 @@ class Reason(StrEnum):
     PACKAGE_INVALID = "package_invalid"
     CONFIG_INVALID = "config_invalid"
     OUTPUT_FAILED = "output_failed"
+    OUTPUT_IN_USE = "output_in_use"
+    STUDY_TIMED_OUT = "study_timed_out"
     GEOMETRY = "geometry"
 
     @property
     def meaning(self) -> str:
         """One sentence for the report and the page."""
         return _MEANING[self]
+
+    @property
+    def remedy(self) -> str:
+        """What a user can do about it. `docs/reasons.md` lists it beside the meaning."""
+        return _REMEDY[self]
 
 
 _MEANING: dict[Reason, str] = {
@@ -96,8 +104,64 @@ _MEANING: dict[Reason, str] = {
     Reason.PACKAGE_INVALID: "the model package is damaged or not what it says",
     Reason.CONFIG_INVALID: "a setting is wrong",
     Reason.OUTPUT_FAILED: "the output folder cannot be written",
+    Reason.OUTPUT_IN_USE: "another run is writing to the output folder",
+    Reason.STUDY_TIMED_OUT: "the time limit of the study had passed before this image's turn came",
     Reason.GEOMETRY: "positions, spacing or grids do not agree",
 }
+
+_SEND_AGAIN = "Send or copy the file again from its source, then run the same command again."
+_IF_REAL = "If the object is real and not an attack, raise the limit of that name (`Limits`) and report it."
+
+_REMEDY: dict[Reason, str] = {
+    Reason.NOT_DICOM: "Nothing, if the file is no image. Otherwise look whether the export wrote it whole.",
+    Reason.DICOMDIR: "Nothing.",
+    Reason.SYMLINK: "Copy the file itself into the export if it is meant.",
+    Reason.NOT_A_FILE: "Find out who put it into an export.",
+    Reason.FILE_TOO_LARGE: _IF_REAL,
+    Reason.EXECUTABLE: "Have the security officer look at the file and at where it came from.",
+    Reason.UNREADABLE_HEADER: _SEND_AGAIN,
+    Reason.TRUNCATED_HEADER: _SEND_AGAIN,
+    Reason.NESTED_TOO_DEEPLY: _IF_REAL,
+    Reason.ELEMENT_TOO_LONG: _IF_REAL,
+    Reason.TOO_MANY_ELEMENTS: _IF_REAL,
+    Reason.INFLATES_TOO_MUCH: _IF_REAL,
+    Reason.IMAGE_TOO_LARGE: _IF_REAL,
+    Reason.BAD_PALETTE: _SEND_AGAIN,
+    Reason.MISSING_UID: "Correct the object at its source: without these UIDs no result can refer to it.",
+    Reason.NOT_AN_IMAGE: "Nothing.",
+    Reason.DUPLICATE: "Nothing: the other copy is used.",
+    Reason.DUPLICATE_UID: "Find out which file is true and export that one alone.",
+    Reason.MIXED_PATIENTS: "Correct patient or study at the source. Nothing of the study is released until then.",
+    Reason.NO_PACKAGE: "Nothing, or name a package that is made for it with --package.",
+    Reason.UNSUPPORTED_OBJECT: "Nothing, or export the images of the study as original objects.",
+    Reason.OTHER_ANATOMY: "Nothing.",
+    Reason.UNKNOWN_ANATOMY: "Name the package with --package if the body part is known to fit.",
+    Reason.NO_TISSUE_REGION: "Nothing.",
+    Reason.UNSUPPORTED_TRANSFER_SYNTAX: "Export again with a transfer syntax that docs/codecs.md lists.",
+    Reason.UNSUPPORTED_PIXELS: "Export the original image rather than a derived one.",
+    Reason.PIXEL_DATA_TOO_SHORT: _SEND_AGAIN,
+    Reason.DECODE_FAILED: _SEND_AGAIN,
+    Reason.WORKER_DIED: "Keep the file away from other readers, and report it: a decoder crashed on it.",
+    Reason.WORKER_TIMED_OUT: "Run again on an idle machine or with a longer limit; if it stays, report the file.",
+    Reason.WORKER_MEMORY: "Run again with a higher memory limit if the image is really that large.",
+    Reason.WORKER_FAILED: "Report it with the code and the type of error that the log names.",
+    Reason.PREDICTION_FAILED: "Run again; if it stays, report it with the package's name and version.",
+    Reason.REPORT_FAILED: "Report it: the result could not be expressed.",
+    Reason.READBACK_FAILED: "Report it: nothing was released.",
+    Reason.PACKAGE_INVALID: "Get the package again, or train it again.",
+    Reason.CONFIG_INVALID: "Correct the named key.",
+    Reason.OUTPUT_FAILED: "Free space or correct permissions, then run the same command again.",
+    Reason.OUTPUT_IN_USE: "Wait for the other run, or name another folder.",
+    Reason.STUDY_TIMED_OUT: "Run again with a longer limit or more workers.",
+    Reason.GEOMETRY: "Give both on the grid that the message names, or export the series whole.",
+}
+
+
+def reasons_page() -> str:
+    """docs/reasons.md: every code with its meaning and what to do. `python -m imaging.errors` prints it."""
+    rows = (f"| `{reason}` | {reason.meaning} | {reason.remedy} |" for reason in Reason)
+    head = "# Reason codes\n\nMade by `python -m imaging.errors`; change the text there.\n"
+    return "\n".join((head, "| code | meaning | what to do |", "|---|---|---|", *rows)) + "\n"
 
 
 class ImagingError(Exception):
@@ -140,3 +204,7 @@ class OutputError(ImagingError):
 
 class WorkerError(ImagingError):
     """A helper process ended, hung or failed over one item. Remedy: replace that item; the others were not touched."""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reasons_page())

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from imaging.errors import InputError, Reason, WorkerError
-from imaging.workers import Worker, Workers, WorkerLimits
+from imaging.workers import Worker, WorkerLimits, Workers
 
 QUICK = WorkerLimits(memory_bytes=1 << 30, seconds=1.0)
 

@@ -1,23 +1,51 @@
-"""Folder → series of instances, from headers alone. One bad file costs only itself: each ends with a reason code."""
+"""Folder → series of instances, from headers alone. One bad file costs only itself: each ends with a reason code.
+
+Each file passes the firewall, which also yields the raw values that a description needs; pydicom reads the few headers
+that are not plain. With workers this happens in disposable processes, and the parent holds one small record per file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+import warnings
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from imaging.dicom.passport import Passport, read_origin, read_passport
-from imaging.errors import InputError, Reason
-from imaging.image import Origin
+from imaging.dicom.firewall import Header, admit, inspect
+from imaging.dicom.instance import (
+    REGIONS,
+    WANTED,
+    Facts,
+    Instance,
+    NotPlain,
+    Region,
+    describe,
+    describe_refused,
+    refused,
+)
+from imaging.errors import ImagingError, InputError, Reason
+from imaging.workers import WorkerLimits, Workers
+
+__all__ = ["FileState", "Index", "Instance", "Region", "Series", "build_index", "read_header", "walk"]
 
 State = Literal["used", "skipped", "refused"]
+
+_DICOMDIR = "1.2.840.10008.1.3.10"
+_SKIPPED = frozenset((Reason.NOT_DICOM, Reason.SYMLINK, Reason.NOT_A_FILE))
+_BATCH = 64
+_SCAN_LIMITS = WorkerLimits(memory_bytes=2 << 30, seconds=15.0)
+# Fields of which many instances of an export hold equal values: one object each is enough.
+_SHARED = frozenset(
+    ("study_uid", "series_uid", "sop_class_uid", "transfer_syntax_uid", "modality", "body_part", "patient_key")
+) | {"spacing_mm", "regions", "origin", "patient_id_key"}
+_FIELDS = tuple(f.name for f in fields(Instance) if f.name != "path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,56 +58,6 @@ class FileState:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """One item of SequenceOfUltrasoundRegions (PS3.3 C.8.5.5).
-
-    `box` is (row, column, row, column), half-open, as declared: it may reach outside the image. `spacing_mm` is
-    (row step, column step), None when the region's units are not centimetres in both directions.
-    """
-
-    number: int
-    box: tuple[int, int, int, int]
-    spatial_format: int
-    data_type: int
-    spacing_mm: tuple[float, float] | None
-
-    @property
-    def is_tissue(self) -> bool:
-        """2-D (RegionSpatialFormat 1) and tissue (RegionDataType 1): not M-mode, Doppler, spectral or a trace."""
-        return self.spatial_format == 1 and self.data_type == 1
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One image object as its header describes it. `patient_key` is a digest: it compares, it does not name.
-
-    `refusal` says why an instance must not be read although its header could be: it still belongs to its study, so
-    that the study is never answered as if the image did not exist.
-    """
-
-    path: Path
-    name: str
-    study_uid: str
-    series_uid: str
-    sop_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    modality: str
-    rows: int
-    columns: int
-    frames: int | None
-    series_number: int
-    instance_number: int
-    body_part: str
-    patient_key: str
-    spacing_mm: tuple[float, float] | None
-    regions: tuple[Region, ...]
-    origin: Origin
-    passport: Passport
-    refusal: Reason | None = None
-
-
-@dataclass(frozen=True)
 class Series:
     """The instances of one series in acquisition order (instance number, then SOP Instance UID)."""
 
@@ -91,10 +69,14 @@ class Series:
 
 @dataclass
 class Index:
-    """What an export holds. `files` has exactly one state per file found, so nothing is silently dropped."""
+    """What an export holds. `files` has exactly one state per file found, so nothing is silently dropped.
+
+    `remarks` are sentences about oddities that cost nothing: file → what is odd; "" for the whole export.
+    """
 
     series: list[Series] = field(default_factory=list)
     files: dict[str, FileState] = field(default_factory=dict)
+    remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def studies(self) -> dict[str, list[Series]]:
         """Series by Study Instance UID, in order of UID."""
@@ -113,23 +95,28 @@ def walk(export: Path) -> Iterator[Path]:
             yield Path(folder) / name
 
 
-def build_index(export: Path, site: str | None = None) -> Index:
+def build_index(export: Path, site: str | None = None, workers: int = 0) -> Index:
     """The series of every readable image below `export` (a folder, or a single file) and the state of every file.
 
-    `site` overrides what the headers say (InstitutionName). Raises InputError when `export` does not exist.
+    `site` overrides what the headers say (InstitutionName). Headers are read in `workers` disposable processes, or,
+    when 0, in this one: for a single file or one that is trusted. Raises InputError when `export` does not exist.
     """
     if not export.exists():
         raise InputError(f"{export}: there is no such file or folder; name a folder of DICOM files", Reason.NOT_DICOM)
+    root = export if export.is_dir() else export.parent
+    names = (path.relative_to(root).as_posix() for path in walk(export)) if export.is_dir() else iter([export.name])
     index = Index()
     instances: list[Instance] = []
-    for path in walk(export) if export.is_dir() else [export]:
-        name = path.relative_to(export).as_posix() if export.is_dir() else path.name
-        found = _scan(path, name, site)
+    for name, found, remarks in _scans(root, names, site, workers):
         if isinstance(found, Instance):
             instances.append(found)
         else:
             index.files[name] = found
+        if remarks:
+            index.remarks[name] = remarks
     kept = list(_single(instances, index.files))
+    if said := _shared_ids(instances):
+        index.remarks[""] = said
     by_series: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     for instance in kept:
         by_series[instance.study_uid, instance.series_uid].append(instance)
@@ -141,98 +128,127 @@ def build_index(export: Path, site: str | None = None) -> Index:
 
 def read_header(path: Path) -> Dataset:
     """The dataset of one file without its pixel data. Raises InputError with a reason code, whatever the file holds."""
+    return _parsed(path, admit(path))
+
+
+def _parsed(path: Path, header: Header) -> Dataset:
+    """What pydicom makes of an admitted file; a transfer syntax that the file does not state is filled in."""
     try:
-        return dcmread(path, stop_before_pixels=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom quotes what it finds odd, and that can be identity
+            dataset = dcmread(path, stop_before_pixels=True, force=not header.has_meta)
+            if not header.is_syntax_stated:
+                dataset.file_meta.TransferSyntaxUID = header.transfer_syntax_uid
     except InvalidDicomError as error:
-        raise InputError(f"{path.name}: not a DICOM file (no DICM prefix at byte 128)", Reason.NOT_DICOM) from error
+        raise InputError("not a DICOM file (no DICM prefix at byte 128)", Reason.NOT_DICOM) from error
     except OSError as error:
-        raise InputError(f"{path.name}: cannot be read ({error.strerror})", Reason.UNREADABLE_HEADER) from error
+        raise InputError(f"the file cannot be read ({error.strerror})", Reason.UNREADABLE_HEADER) from error
     except Exception as error:
-        raise InputError(
-            f"{path.name}: the header cannot be parsed ({type(error).__name__})", Reason.UNREADABLE_HEADER
-        ) from error
+        raise InputError(f"the header cannot be parsed ({type(error).__name__})", Reason.UNREADABLE_HEADER) from error
+    return dataset
 
 
-def _scan(path: Path, name: str, site: str | None) -> Instance | FileState:
-    if path.is_symlink():
-        return FileState(name, "skipped", Reason.SYMLINK)
+Found = Instance | FileState
+
+
+def _scans(root: Path, names: Iterable[str], site: str | None, workers: int) -> Iterator[tuple[str, Found, Any]]:
+    """(name, what it is, remarks) of each file in order. A file that a worker died of is refused, with its reason."""
+    if workers < 1:
+        for name in names:
+            yield name, *_scan(root, name, site)
+        return
+    waiting: deque[str] = deque()
+    shared: dict[Any, Any] = {}
+
+    def tasks() -> Iterator[tuple[str, str, str | None]]:
+        for name in names:
+            waiting.append(name)
+            yield str(root), name, site
+
+    with Workers(workers, _SCAN_LIMITS, preload=[__name__]) as pool:
+        for outcome in pool.map(_scan_packed, tasks(), _BATCH):
+            name = waiting.popleft()
+            if isinstance(outcome, ImagingError):
+                yield name, FileState(name, "refused", outcome.reason), ()
+            else:
+                found, remarks = outcome
+                yield name, _unpacked(root, name, found, shared), remarks
+
+
+def _scan(root: Path, name: str, site: str | None) -> tuple[Found, tuple[str, ...]]:
+    """What one file is, and what is odd about it."""
+    path = root / name
     try:
-        header = read_header(path)
-        if header.file_meta.get("MediaStorageSOPClassUID", "") == "1.2.840.10008.1.3.10":
-            return FileState(name, "skipped", Reason.DICOMDIR)
-        if "Rows" not in header or "Columns" not in header:
-            return FileState(name, "skipped", Reason.NOT_AN_IMAGE)
-        return _describe(path, name, header, site)
+        header = inspect(path, wanted=WANTED, opened=frozenset((REGIONS,)))
     except InputError as error:
-        state: State = "skipped" if error.reason is Reason.NOT_DICOM else "refused"
-        return FileState(name, state, error.reason)
+        return FileState(name, "skipped" if error.reason in _SKIPPED else "refused", error.reason), ()
+    return _judged(path, name, header, site), header.remarks
+
+
+def _judged(path: Path, name: str, header: Header, site: str | None) -> Found:
+    if header.media_class_uid == _DICOMDIR:
+        return FileState(name, "skipped", Reason.DICOMDIR)
+    try:
+        if header.refusal:
+            return describe_refused(path, name, header, site)
+        facts = Facts.of(header)
+        if "Rows" not in facts or "Columns" not in facts:
+            return FileState(name, "skipped", Reason.NOT_AN_IMAGE)
+        instance = _described(path, name, header, facts, site)
+        return refused(instance, header.pixel_refusal.reason) if header.pixel_refusal else instance
+    except InputError as error:
+        reason = header.refusal.reason if header.refusal else error.reason
     except Exception:  # noqa: BLE001 - element access on a mutated header raises nearly anything; the code says so
-        return FileState(name, "refused", Reason.UNREADABLE_HEADER)
+        reason = header.refusal.reason if header.refusal else Reason.UNREADABLE_HEADER
+    return FileState(name, "refused", reason)
 
 
-def _describe(path: Path, name: str, header: Dataset, site: str | None) -> Instance:
-    """The facts of one image header. Raises InputError when a UID is missing."""
-    uids = [str(header.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
-    if not all(uids):
-        raise InputError(f"{name}: a Study, Series or SOP Instance UID is missing or empty", Reason.MISSING_UID)
-    spacing = header.get("PixelSpacing")
-    frames = header.get("NumberOfFrames")
-    return Instance(
-        path=path,
-        name=name,
-        study_uid=uids[0],
-        series_uid=uids[1],
-        sop_uid=uids[2],
-        sop_class_uid=str(header.get("SOPClassUID", "")),
-        transfer_syntax_uid=str(header.file_meta.get("TransferSyntaxUID", "")),
-        modality=str(header.get("Modality", "")),
-        rows=int(header.Rows),
-        columns=int(header.Columns),
-        frames=None if frames in (None, "") else int(frames),
-        series_number=int(header.get("SeriesNumber") or 0),
-        instance_number=int(header.get("InstanceNumber") or 0),
-        body_part=str(header.get("BodyPartExamined", "")).strip().upper(),
-        patient_key=_patient_key(header),
-        spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
-        regions=tuple(_region(item, k) for k, item in enumerate(header.get("SequenceOfUltrasoundRegions") or [])),
-        origin=read_origin(header, site),
-        passport=read_passport(header),
+def _described(path: Path, name: str, header: Header, facts: Facts, site: str | None) -> Instance:
+    try:
+        return describe(path, name, header.transfer_syntax_uid, facts, site)
+    except NotPlain:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in _parsed: values convert when they are asked for
+            return describe(path, name, header.transfer_syntax_uid, _parsed(path, header), site)
+
+
+def _scan_packed(root: str, name: str, site: str | None) -> tuple[tuple[Any, ...] | FileState, tuple[str, ...]]:
+    """As `_scan`, an instance as the tuple of its fields without the path: a third of the bytes on the way home."""
+    found, remarks = _scan(Path(root), name, site)
+    return (tuple(getattr(found, n) for n in _FIELDS) if isinstance(found, Instance) else found), remarks
+
+
+def _unpacked(root: Path, name: str, found: tuple[Any, ...] | FileState, shared: dict[Any, Any]) -> Found:
+    """The instance again. What thousands of instances have in common is held once."""
+    if isinstance(found, FileState):
+        return found
+    told = dict(zip(_FIELDS, found, strict=True)) | {"name": name}
+    for key in _SHARED:
+        told[key] = shared.setdefault(told[key], told[key])
+    told["passport"] = shared.setdefault(tuple(told["passport"].items()), told["passport"])
+    return Instance(path=root / name, **told)
+
+
+def _shared_ids(instances: Iterable[Instance]) -> tuple[str, ...]:
+    """Says that one PatientID stands for several patients, when it does."""
+    by_id: dict[str, set[str]] = defaultdict(set)
+    for instance in instances:
+        if instance.patient_id_key:
+            by_id[instance.patient_id_key].add(instance.patient_key)
+    shared = sum(len(patients) > 1 for patients in by_id.values())
+    if not shared:
+        return ()
+    return (
+        f"{shared} PatientID value(s) stand for more than one patient (another issuer, name or birth date); "
+        "these are kept apart",
     )
-
-
-def _region(item: Dataset, number: int) -> Region:
-    centimetres = item.get("PhysicalUnitsXDirection") == 3 and item.get("PhysicalUnitsYDirection") == 3
-    steps = (abs(float(item.get("PhysicalDeltaY") or 0)) * 10, abs(float(item.get("PhysicalDeltaX") or 0)) * 10)
-    return Region(
-        number=number,
-        box=(
-            int(item.RegionLocationMinY0),
-            int(item.RegionLocationMinX0),
-            int(item.RegionLocationMaxY1) + 1,
-            int(item.RegionLocationMaxX1) + 1,
-        ),
-        spatial_format=int(item.get("RegionSpatialFormat") or 0),
-        data_type=int(item.get("RegionDataType") or 0),
-        spacing_mm=steps if centimetres and min(steps) > 0 else None,
-    )
-
-
-def _patient_key(header: Dataset) -> str:
-    """Digest of the raw bytes that say who the patient is, so that two patients under one study UID are noticed."""
-    digest = hashlib.sha256()
-    for keyword in ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate"):
-        raw = header.get_item(keyword)
-        value = getattr(raw, "value", b"") or b""
-        # Trailing delimiters and padding carry nothing: "Doe^J" and "Doe^J^^ " are one name (PS3.5 6.2).
-        digest.update((value if isinstance(value, bytes) else str(value).encode()).rstrip(b" ^=\0") + b"\x1f")
-    return digest.hexdigest()
 
 
 def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[Instance]:
-    """One instance per SOP Instance UID, with its refusal, and the state of every file.
+    """One instance per SOP Instance UID and series, with its refusal, and the state of every file.
 
     Of byte-equal copies the first is used. Where bytes differ, or where two patients stand under one study, none may
-    be read, because nothing says which is true.
+    be read, because nothing says which is true: then every series that claims the object keeps it, refused.
     """
     by_uid: dict[str, list[Instance]] = defaultdict(list)
     patients: dict[str, set[str]] = defaultdict(set)
@@ -240,7 +256,7 @@ def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[
         by_uid[instance.sop_uid].append(instance)
         patients[instance.study_uid].add(instance.patient_key)
     for same in by_uid.values():
-        refusal = Reason.DUPLICATE_UID if len(same) > 1 and len({_file_digest(i.path) for i in same}) > 1 else None
+        refusal = Reason.DUPLICATE_UID if len(same) > 1 and _differ(same) else same[0].refusal
         if any(len(patients[i.study_uid]) > 1 for i in same):
             refusal = Reason.MIXED_PATIENTS
         for number, instance in enumerate(same):
@@ -250,7 +266,17 @@ def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[
                 files[instance.name] = FileState(instance.name, "skipped", Reason.DUPLICATE)
             else:
                 files[instance.name] = FileState(instance.name, "used")
-        yield replace(same[0], refusal=refusal)
+        claims = {(i.study_uid, i.series_uid): i for i in reversed(same)}
+        for instance in reversed(claims.values()):
+            yield replace(instance, refusal=refusal) if refusal else instance
+
+
+def _differ(same: list[Instance]) -> bool:
+    """Whether the files are not all equal; one that cannot be read any more counts as another."""
+    try:
+        return len({_file_digest(i.path) for i in same}) > 1
+    except OSError:
+        return True
 
 
 def _file_digest(path: Path) -> str:

@@ -1,0 +1,340 @@
+"""One pass over the tags and lengths of a DICOM header: no recursion, no objects, nothing read that is stepped over.
+
+The walk follows PS3.5 chapter 7 as leniently as pydicom does, so that both see the same elements: an element whose VR
+is no pair of capitals is read as implicit VR, a sequence item inside explicit VR may be implicit, UN of undefined
+length holds implicit VR little endian. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Final, NamedTuple, Protocol
+
+from imaging.dicom.limits import Limits
+from imaging.errors import Reason
+
+# Tag → (VR or None where the file is implicit, raw bytes). The last of repeated elements stands.
+Values = dict[int, tuple[bytes | None, bytes]]
+
+_SHORT: Final = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+LONG: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_UNDEFINED: Final = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_PIXELS: Final = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_WINDOW_BYTES: Final = 64 << 10
+_PIECE_BYTES: Final = 1 << 20
+_EXPLICIT: Final = {True: struct.Struct("<HH2sH"), False: struct.Struct(">HH2sH")}
+_IMPLICIT: Final = {True: struct.Struct("<HHI"), False: struct.Struct(">HHI")}
+_LENGTH: Final = {True: struct.Struct("<I"), False: struct.Struct(">I")}
+
+
+class Refused(Exception):  # noqa: N818 - it is a verdict, not a failure
+    """The header breaks a limit. The message names the element, never a value."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Pixels(NamedTuple):
+    """Where the walk stopped: the pixel data element, its length (None: undefined), the bytes that follow its head."""
+
+    tag: int
+    length: int | None
+    present: int
+
+
+class Source(Protocol):
+    """Bytes by position; `end` is how many there are. A read beyond the end is short."""
+
+    end: int
+
+    def read(self, position: int, count: int) -> bytes: ...
+
+    def window(self, position: int) -> tuple[bytes, int]:
+        """Some bytes from `position` on, at least 12 where there are as many: a longer piece and where it begins."""
+        ...
+
+
+class Plain:
+    """An open file; `first` is its beginning, already read."""
+
+    def __init__(self, descriptor: int, end: int, first: bytes) -> None:
+        self.end = end
+        self._descriptor = descriptor
+        self._first = first
+
+    def read(self, position: int, count: int) -> bytes:
+        if position + count <= len(self._first):
+            return self._first[position : position + count]
+        return os.pread(self._descriptor, count, position)
+
+    def window(self, position: int) -> tuple[bytes, int]:
+        if position + 12 <= len(self._first):
+            return self._first, 0
+        return self.read(position, _WINDOW_BYTES), position
+
+
+class Inflated:
+    """The inflated rest of a file (Deflated Explicit VR, PS3.5 A.5), held one piece at a time.
+
+    It is inflated once to be measured, then again as far as it is read. Raises Refused beyond the limits.
+    """
+
+    def __init__(self, descriptor: int, start: int, limits: Limits) -> None:
+        self._descriptor = descriptor
+        self._start = start
+        present = max(1, os.fstat(descriptor).st_size - start)
+        allowed = min(limits.inflated_bytes, max(limits.inflated_free_bytes, int(present * limits.inflated_ratio)))
+        self.end = 0
+        for piece in self._pieces():
+            self.end += len(piece)
+            if self.end > allowed:
+                raise Refused(
+                    f"{present} deflated bytes inflate to more than {allowed}",
+                    Reason.INFLATES_TOO_MUCH,
+                )
+        self._rewind()
+
+    def read(self, position: int, count: int) -> bytes:
+        if position < self._at:
+            self._rewind()
+        parts = []
+        while count > 0:
+            skip = position - self._at
+            part = self._piece[skip : skip + count] if skip < len(self._piece) else b""
+            parts.append(part)
+            position, count = position + len(part), count - len(part)
+            if count and not self._advance():
+                break
+        return b"".join(parts)
+
+    def window(self, position: int) -> tuple[bytes, int]:
+        return self.read(position, _WINDOW_BYTES), position
+
+    def _rewind(self) -> None:
+        self._at, self._piece, self._rest = 0, b"", self._pieces()
+
+    def _advance(self) -> bool:
+        self._at += len(self._piece)
+        self._piece = next(self._rest, b"")
+        return bool(self._piece)
+
+    def _pieces(self) -> Iterator[bytes]:
+        inflater, position = zlib.decompressobj(-zlib.MAX_WBITS), self._start
+        try:
+            while not inflater.eof:
+                deflated = os.pread(self._descriptor, _WINDOW_BYTES, position)
+                if not deflated:
+                    raise Refused("the deflated data ends early", Reason.TRUNCATED_HEADER)
+                position += len(deflated)
+                while deflated and not inflater.eof:
+                    if piece := inflater.decompress(deflated, _PIECE_BYTES):
+                        yield piece
+                    deflated = inflater.unconsumed_tail
+        except zlib.error as error:
+            raise Refused("the deflated data is damaged", Reason.UNREADABLE_HEADER) from error
+
+
+@dataclass(slots=True)
+class _Frame:
+    """What to return to when a sequence or an item ends; `end` is None where a delimiter ends it."""
+
+    is_item: bool
+    end: int | None
+    bound: int
+    is_explicit: bool
+    is_little: bool
+    sink: Values | None
+    siblings: list[Values] | None = None
+
+
+class Walk:
+    """A header walked from `start` to its pixel data or its end. `values` and `items` fill on the way.
+
+    `wanted` values are kept, of the top level and of the items of the top-level sequences in `opened`. A limit that is
+    broken, or a length that reaches beyond the end, raises Refused; what was found before stands.
+    """
+
+    def __init__(self, source: Source, limits: Limits, wanted: Set[int], opened: Set[int]) -> None:
+        self.values: Values = {}
+        self.items: dict[int, list[Values]] = {}
+        self.is_explicit = True
+        self.is_little = True
+        self._source = source
+        self._limits = limits
+        self._wanted = wanted
+        self._opened = opened
+        self._sink: Values | None = self.values
+        self._stack: list[_Frame] = []
+        self._bound = source.end
+        self._data = b""
+        self._base = 0
+        self._depth = 0
+        self._pixels: Pixels | None = None
+
+    def run(self, start: int, is_explicit: bool, is_little: bool) -> Pixels | None:
+        """Where the pixel data is; None when the header ends without any."""
+        self.is_explicit, self.is_little = is_explicit, is_little
+        position, wanted, end = start, self._wanted, self._source.end
+        base, data, unpack = 0, b"", _EXPLICIT[is_little].unpack_from
+        for _ in repeat(None, self._limits.elements):
+            if position + 8 > self._bound:
+                if not self._stack:
+                    return self._pixels
+                position = self._leave(position)
+                unpack = _EXPLICIT[self.is_little].unpack_from
+                continue
+            at = position - base
+            if at < 0 or at + 12 > len(data):
+                data, base = self._data, self._base = self._source.window(position)
+                at = position - base
+            group, number, vr, length = unpack(data, at)
+            if vr in _SHORT and self.is_explicit and group < 0x7FE0:
+                value = position + 8
+                position = value + length
+                if position > end:
+                    raise _truncated(group << 16 | number)
+                if (tag := group << 16 | number) in wanted and self._sink is not None:
+                    self._sink[tag] = (vr, self._bytes(value, length))
+            else:
+                position = self._special(position, at)
+                unpack = _EXPLICIT[self.is_little].unpack_from
+                if position < 0:
+                    return self._pixels
+        raise Refused(f"more than {self._limits.elements} elements", Reason.TOO_MANY_ELEMENTS)
+
+    def _special(self, position: int, at: int) -> int:
+        """Any element that is not a short explicit one: where to go on, or -1 at the pixel data."""
+        tag, vr, length, value = self._head(position, at)
+        if tag >> 16 == 0xFFFE:
+            return self._delimiter(tag, length, value)
+        if tag in _PIXELS and not self._stack:
+            present = self._source.end - value
+            self._pixels = Pixels(tag, None if length == _UNDEFINED else length, present)
+            return -1
+        if length == _UNDEFINED:
+            if vr in (None, b"SQ", b"UN") or (self._starts_item(value) and vr not in (b"OB", b"OW")):
+                return self._enter(tag, vr, None, value)
+            return self._skip_fragments(tag, value)
+        if value + length > self._source.end:
+            raise _truncated(tag)
+        if length and (vr == b"SQ" or (vr in (None, b"UN") and self._starts_item(value))):
+            return self._enter(tag, vr, value + length, value)
+        if length > self._limits.element_bytes:
+            raise Refused(
+                f"element ({tag >> 16:04X},{tag & 0xFFFF:04X}) has {length} bytes; the limit "
+                f"is {self._limits.element_bytes}",
+                Reason.ELEMENT_TOO_LONG,
+            )
+        if tag in self._wanted and self._sink is not None:
+            self._sink[tag] = (vr, self._bytes(value, length))
+        return value + length
+
+    def _head(self, position: int, at: int) -> tuple[int, bytes | None, int, int]:
+        """(tag, VR, length, position of the value) of the element at `position`."""
+        group, number, vr, length = _EXPLICIT[self.is_little].unpack_from(self._data, at)
+        tag = group << 16 | number
+        if not self.is_explicit or group == 0xFFFE or not b"AA" <= vr <= b"ZZ":
+            return tag, None, _IMPLICIT[self.is_little].unpack_from(self._data, at)[2], position + 8
+        if vr not in LONG:
+            return tag, vr, length, position + 8
+        if at + 12 > len(self._data):
+            raise _truncated(tag)
+        return tag, vr, _LENGTH[self.is_little].unpack_from(self._data, at + 8)[0], position + 12
+
+    def _delimiter(self, tag: int, length: int, value: int) -> int:
+        if tag == _ITEM:
+            if not self._stack or self._stack[-1].is_item:
+                raise Refused("a sequence item (FFFE,E000) outside of a sequence", Reason.UNREADABLE_HEADER)
+            end = None if length == _UNDEFINED else value + length
+            if end is not None and end > self._source.end:
+                raise _truncated(tag)
+            siblings = self._stack[-1].siblings
+            self._push(is_item=True, end=end, siblings=None)
+            if siblings is not None:
+                self._sink = {}
+                siblings.append(self._sink)
+            # An item inside explicit VR may be implicit (seen from several writers), never the other way round.
+            vr = self._bytes(value, 8)[4:6]
+            self.is_explicit = self.is_explicit and (len(vr) < 2 or vr.isalpha())
+            return value
+        wants_item = tag == _ITEM_END
+        while self._stack and self._stack[-1].end is not None and self._stack[-1].is_item is not wants_item:
+            self._pop()
+        if self._stack and self._stack[-1].is_item is wants_item:
+            self._pop()
+        return value
+
+    def _enter(self, tag: int, vr: bytes | None, end: int | None, value: int) -> int:
+        """Into a sequence."""
+        if self._depth >= self._limits.depth:
+            raise Refused(
+                f"element ({tag >> 16:04X},{tag & 0xFFFF:04X}) is sequence number {self._depth + 1} inside another; "
+                f"allowed are {self._limits.depth}",
+                Reason.NESTED_TOO_DEEPLY,
+            )
+        siblings: list[Values] | None = None
+        if tag in self._opened and not self._stack:
+            siblings = self.items[tag] = []
+        self._push(is_item=False, end=end, siblings=siblings)
+        if vr == b"UN":  # PS3.5 6.2.2: UN of undefined length is implicit VR little endian.
+            self.is_explicit = False
+        self._sink = None
+        return value
+
+    def _push(self, *, is_item: bool, end: int | None, siblings: list[Values] | None) -> None:
+        frame = _Frame(is_item, end, self._bound, self.is_explicit, self.is_little, self._sink, siblings)
+        self._stack.append(frame)
+        self._depth += not is_item
+        if end is not None:
+            self._bound = min(self._bound, end)
+
+    def _pop(self) -> _Frame:
+        frame = self._stack.pop()
+        self._bound, self.is_explicit, self.is_little = frame.bound, frame.is_explicit, frame.is_little
+        self._sink = frame.sink
+        self._depth -= not frame.is_item
+        return frame
+
+    def _leave(self, position: int) -> int:
+        """Out of the innermost sequence or item of defined length; one that waits for a delimiter ends with it."""
+        while self._stack:
+            frame = self._pop()
+            if frame.end is not None:
+                return max(position, frame.end) if frame.is_item else frame.end
+        raise Refused("the file ends inside a sequence", Reason.TRUNCATED_HEADER)
+
+    def _skip_fragments(self, tag: int, value: int) -> int:
+        """Past the fragments of an encapsulated value (an icon's pixel data) to its delimiter."""
+        head = _IMPLICIT[self.is_little]
+        while len(raw := self._bytes(value, 8)) == 8:
+            group, number, length = head.unpack(raw)
+            if (group, number) == (0xFFFE, 0xE0DD):
+                return value + 8
+            if (group, number) != (0xFFFE, 0xE000) or length == _UNDEFINED:
+                raise Refused(
+                    f"element ({tag >> 16:04X},{tag & 0xFFFF:04X}) of undefined length does not consist of items",
+                    Reason.UNREADABLE_HEADER,
+                )
+            value += 8 + length
+        raise _truncated(tag)
+
+    def _starts_item(self, value: int) -> bool:
+        return self._bytes(value, 4) == (b"\xfe\xff\x00\xe0" if self.is_little else b"\xff\xfe\xe0\x00")
+
+    def _bytes(self, position: int, count: int) -> bytes:
+        at = position - self._base
+        if at >= 0 and at + count <= len(self._data):
+            return self._data[at : at + count]
+        return self._source.read(position, count)
+
+
+def _truncated(tag: int) -> Refused:
+    message = f"the file ends inside element ({tag >> 16:04X},{tag & 0xFFFF:04X}), before its pixel data"
+    return Refused(message, Reason.TRUNCATED_HEADER)
