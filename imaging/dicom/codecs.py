@@ -5,7 +5,8 @@ JPEG 2000 itself (RCT, ICT) is undone, by its decoder. Every lossless decoder of
 which one answered makes no difference to a result; `docs/codecs.md` has their speed.
 
 `disposable=True` is the caller's word that this process is a disposable worker. Only then are the decoders used
-that are fast but may crash on broken input. Without it they are left out and the next one in the row is the first.
+that are fast but may crash (dicomsdl) or hang for seconds (pyjpegls) on broken input. Without it they are left out and
+the next one in the row is the first.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
+from pydicom.uid import UID
 
 from imaging.dicom import codestream
 from imaging.dicom.codestream import Announced
@@ -53,11 +55,14 @@ class FrameFormat:
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """One way to decode: `run(frame bytes, format, what the codestream announced, syntax)` → array of stored values."""
+    """One way to decode: `run(frame bytes, format, what the codestream announced, syntax)` → array of stored values.
+
+    `needs_worker` when broken input may bring the process down or hold it up.
+    """
 
     name: str
     run: Callable[[bytes, FrameFormat, Announced, str], Array]
-    crashes: bool = False
+    needs_worker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +167,8 @@ def _packbits(frame: bytes, form: FrameFormat, announced: Announced, syntax: str
 _GDCM = Decoder("gdcm", _gdcm)
 _OPENJPEG = Decoder("pylibjpeg-openjpeg", _openjpeg)
 _PILLOW = Decoder("pillow", _pillow_jpeg)
-_CHARLS = Decoder("pyjpegls", _charls)
-_DICOMSDL = Decoder("dicomsdl", _dicomsdl, crashes=True)
+_CHARLS = Decoder("pyjpegls", _charls, needs_worker=True)
+_DICOMSDL = Decoder("dicomsdl", _dicomsdl, needs_worker=True)
 _PACKBITS = Decoder("pillow packbits", _packbits)
 
 DECODERS: Final[dict[str, tuple[Decoder, ...]]] = {
@@ -189,6 +194,12 @@ _JPEG_PROCESSES: Final[dict[str, frozenset[int]]] = {
     "1.2.840.10008.1.2.4.81": codestream.JPEG_LS,
 }
 _RLE: Final = "1.2.840.10008.1.2.5"
+_JPEG_LS: Final = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+
+
+def available() -> list[tuple[str, tuple[str, ...]]]:
+    """Each readable encapsulated transfer syntax by name, with its decoders in the order in which they are tried."""
+    return [(UID(syntax).name, tuple(d.name for d in decoders)) for syntax, decoders in DECODERS.items()]
 
 
 def announce(frame: bytes, form: FrameFormat, syntax: str) -> Announced:
@@ -199,6 +210,8 @@ def announce(frame: bytes, form: FrameFormat, syntax: str) -> Announced:
         codestream.rle_segments(frame, form.samples * form.bits_allocated // 8, form.rows * form.columns)
         return Announced(form.rows, form.columns, form.samples, form.bits_allocated)
     if syntax in _JPEG_PROCESSES:
+        if syntax in _JPEG_LS and frame[-64:].rstrip(b"\0")[-2:] != b"\xff\xd9":
+            raise ValueError("no EOI marker at its end")  # CharLS searches seconds for the end of a stream cut off
         announced = codestream.read_jpeg(frame, _JPEG_PROCESSES[syntax])
     else:
         announced = codestream.read_jpeg2000(frame)
@@ -215,7 +228,7 @@ def decode(frame: bytes, form: FrameFormat, syntax: str, where: str, disposable:
 
     Raises InputError: UNSUPPORTED_TRANSFER_SYNTAX when nothing here decodes it, DECODE_FAILED otherwise.
     """
-    permitted = [d for d in DECODERS.get(syntax, ()) if disposable or not d.crashes]
+    permitted = [d for d in DECODERS.get(syntax, ()) if disposable or not d.needs_worker]
     if not permitted:
         raise InputError(f"{where}: TransferSyntaxUID {syntax} has no decoder here", Reason.UNSUPPORTED_TRANSFER_SYNTAX)
     try:

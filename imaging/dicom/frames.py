@@ -30,6 +30,13 @@ _DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 _NATIVE: Final = frozenset(
     {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN, _DEFLATED, _ENCAPSULATED_UNCOMPRESSED}
 )
+# Transfer syntaxes that pydicom does not name yet.
+_NEWER: Final = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+}
 # Float, Double Float and integer Pixel Data (PS3.6), by element of group 7FE0.
 _FLOATS: Final[dict[int, np.dtype[Any]]] = {0x0008: np.dtype("f4"), 0x0009: np.dtype("f8")}
 
@@ -188,7 +195,7 @@ def _check_syntax(syntax: str, name: str) -> None:
     if syntax in _NATIVE or syntax in DECODERS:
         return
     try:
-        known = UID(syntax).name if UID(syntax).is_transfer_syntax else f"'{syntax}'"
+        known = _NEWER.get(syntax) or (UID(syntax).name if UID(syntax).is_transfer_syntax else f"'{syntax}'")
     except ValueError:
         known = f"'{syntax}'"
     raise InputError(f"{name}: TransferSyntaxUID {known} has no decoder here", Reason.UNSUPPORTED_TRANSFER_SYNTAX)
