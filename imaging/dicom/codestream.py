@@ -71,12 +71,17 @@ def read_jpeg(codestream: bytes, processes: frozenset[int]) -> Announced:
 
 
 def _jpeg_frame(body: bytes, colour_marker: bool | None) -> Announced:
-    """The fields of a SOF segment. A JFIF marker means YCbCr, an Adobe marker says it, else names R, G, B mean RGB."""
+    """The fields of a SOF segment.
+
+    A JFIF marker means YCbCr and an Adobe marker says it. Without either, components named 1, 2, 3 or of unequal
+    sampling are YCbCr, and for others the label of the DICOM header stands.
+    """
     if len(body) < 6:
         raise ValueError("its frame header (SOF) is cut off")
     precision, rows, columns, samples = struct.unpack(">BHHB", body[:6])
-    names = body[6::3][:3]
-    ycbcr = samples == 3 and (names != b"RGB" if colour_marker is None else colour_marker)
+    names, sampling = body[6::3][:3], body[7::3][:3]
+    by_names = names == b"\1\2\3" or len(set(sampling)) > 1
+    ycbcr = samples == 3 and (by_names if colour_marker is None else colour_marker)
     return Announced(rows, columns, samples, precision, ycbcr=ycbcr)
 
 
