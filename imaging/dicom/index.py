@@ -248,7 +248,8 @@ def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[
     """One instance per SOP Instance UID and series, with its refusal, and the state of every file.
 
     Of byte-equal copies the first is used. Where bytes differ, or where two patients stand under one study, none may
-    be read, because nothing says which is true: then every series that claims the object keeps it, refused.
+    be read, because nothing says which is true: then every series that claims the object keeps it, refused. A copy
+    that is refused for itself costs no sound one, and is kept only where its series has no sound one.
     """
     by_uid: dict[str, list[Instance]] = defaultdict(list)
     patients: dict[str, set[str]] = defaultdict(set)
@@ -256,17 +257,19 @@ def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[
         by_uid[instance.sop_uid].append(instance)
         patients[instance.study_uid].add(instance.patient_key)
     for same in by_uid.values():
-        refusal = Reason.DUPLICATE_UID if len(same) > 1 and _differ(same) else same[0].refusal
+        sound = [i for i in same if not i.refusal]
+        refusal = Reason.DUPLICATE_UID if len(sound) > 1 and _differ(sound) else None
         if any(len(patients[i.study_uid]) > 1 for i in same):
             refusal = Reason.MIXED_PATIENTS
-        for number, instance in enumerate(same):
-            if refusal:
-                files[instance.name] = FileState(instance.name, "refused", refusal)
-            elif number:
-                files[instance.name] = FileState(instance.name, "skipped", Reason.DUPLICATE)
-            else:
+        for instance in same:
+            if reason := refusal or instance.refusal:
+                files[instance.name] = FileState(instance.name, "refused", reason)
+            elif instance is sound[0]:
                 files[instance.name] = FileState(instance.name, "used")
-        claims = {(i.study_uid, i.series_uid): i for i in reversed(same)}
+            else:
+                files[instance.name] = FileState(instance.name, "skipped", Reason.DUPLICATE)
+        kept = same if refusal else [*sound[:1], *(i for i in same if i.refusal)]
+        claims = {(i.study_uid, i.series_uid): i for i in reversed(kept)}
         for instance in reversed(claims.values()):
             yield replace(instance, refusal=refusal) if refusal else instance
 
