@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 from pydicom import Dataset
@@ -64,7 +65,7 @@ def slice_sense(header: Dataset, cross: Floats, name: str) -> float:
     """
     stated = _csa(header, "SliceNormalVector")
     letters = text(private_value(header, "SIEMENS MR HEADER", 0x0051, 0x13)).strip()
-    along = float(cross @ np.asarray(stated, dtype=np.float64)) if len(stated) == 3 else 0.0
+    along = float(cross @ [float(value) for value in stated]) if len(stated) == 3 else 0.0
     if not along and letters[-1:] in _DIRECTIONS:
         along = float(cross @ np.asarray(_DIRECTIONS[letters[-1]]))
     if not abs(along) > 0.5:
@@ -76,12 +77,34 @@ def slice_sense(header: Dataset, cross: Floats, name: str) -> float:
     return 1.0 if along > 0 else -1.0
 
 
-def _csa(header: Dataset, name: str) -> list[Any]:
-    """The values of one tag of the Siemens CSA image header (0029,xx10); empty when it is absent or broken."""
-    from nibabel.nicom import csareader
-
+def _csa(header: Dataset, name: str) -> list[str]:
+    """The values of one tag of the Siemens CSA image header (0029,xx10), version 2; empty when absent or broken."""
     stored = private_value(header, "SIEMENS CSA HEADER", 0x0029, 0x10)
-    try:
-        return list(csareader.read(stored)["tags"][name]["items"]) if isinstance(stored, bytes) else []
-    except (KeyError, ValueError, IndexError, struct.error, csareader.CSAReadError):
+    if not isinstance(stored, bytes) or stored[:4] != b"SV10":
         return []
+    try:
+        return next((values for tag, values in _csa_tags(stored) if tag == name), [])
+    except struct.error:
+        return []
+
+
+def _csa_tags(stored: bytes) -> Iterator[tuple[str, list[str]]]:
+    """Each tag and its values. After 16 bytes: name (64), multiplicity, VR, type, items, mark; then the items.
+
+    An item has four numbers, of which the second is its length, and its text, padded to four bytes. Raises
+    struct.error where the bytes end too early.
+    """
+    (count,), position = struct.unpack_from("<I", stored, 8), 16
+    for _ in range(count):
+        name, items = struct.unpack_from("<64s12xi4x", stored, position)
+        position += 84
+        values = []
+        for _ in range(items):
+            length = struct.unpack_from("<4xI8x", stored, position)[0]
+            values.append(_until_zero(stored[position + 16 : position + 16 + length]))
+            position += 16 + length + -length % 4
+        yield _until_zero(name), [value for value in values if value]
+
+
+def _until_zero(stored: bytes) -> str:
+    return stored.split(b"\0")[0].decode("latin-1").strip()
