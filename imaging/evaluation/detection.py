@@ -7,13 +7,14 @@ is positive, above every other when it is negative, and a negative one adds one 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast, get_args
 
 import numpy as np
 
 from imaging.evaluation.lesions import Extraction, detection_map, extract_candidates
-from imaging.evaluation.matching import PICAI, Array, Bools, Floats, HitRule, Lesion, components, match_maps
+from imaging.evaluation.matching import PICAI, Array, Bools, Floats, HitRule, Lesion, RuleKind, components, match_maps
 from imaging.evaluation.ranking import Auroc, Average, AveragePrecision, SensitivityAtRate, Statistic
 from imaging.evaluation.result import Counts, DetectionCase
 from imaging.evaluation.sites import LEAST_PER_CLASS, Measure, too_few
@@ -40,12 +41,21 @@ class DetectionProtocol:
             "hit_rule": self.rule.text,
             "hit_rule_kind": self.rule.kind,
             "hit_rule_least": self.rule.least,
+            "false_positives_per_image": ", ".join(f"{rate:g}" for rate in self.rates),
             "candidates": "as given" if self.extraction is None else str(self.extraction.threshold),
             "connectivity": "faces, edges and corners",
             "case_score": "highest confidence",
             "second_candidate_on_a_found_lesion": "dropped",
             "failed_case": "lesions missed; case score worst of all; one false positive at every threshold if negative",
         }
+
+    @staticmethod
+    def from_words(words: Mapping[str, str | float | int]) -> DetectionProtocol:
+        """The protocol that a result states, for figures from its rows; candidates are cut already."""
+        kinds: tuple[RuleKind, ...] = get_args(RuleKind)
+        rule = HitRule(kinds[kinds.index(cast("RuleKind", words["hit_rule_kind"]))], float(words["hit_rule_least"]))
+        rates = tuple(float(rate) for rate in str(words["false_positives_per_image"]).split(", "))
+        return DetectionProtocol(rule, None, rates)
 
 
 def score_maps(

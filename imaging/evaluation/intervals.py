@@ -27,7 +27,7 @@ ENOUGH_CLUSTERS = 20
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """How intervals are drawn; the same seed gives the same limits. Without `widened` it is Efron's BCa as published."""
+    """How intervals are drawn; the same seed gives the same limits. Not `widened` it is Efron's BCa as published."""
 
     n_resamples: int = 2000
     seed: int = 20240
@@ -97,15 +97,20 @@ class Drawn:
     variance: float | None
 
 
-def bootstrap(statistics: Sequence[Statistic], clusters: Clusters, how: Bootstrap) -> list[Drawn]:
-    """BCa interval and variance of each statistic, all from the same resamples."""
+def bootstrap(
+    statistics: Sequence[Statistic], clusters: Clusters, how: Bootstrap, behind: Sequence[int] | None = None
+) -> list[Drawn]:
+    """BCa interval and variance of each statistic, all from the same resamples.
+
+    `behind` are the patients behind each statistic; by default those of the smaller class.
+    """
     if clusters.of_case.size == 0 or not statistics:
         return [Drawn(None, None)] * len(statistics)
     resamples = resample(statistics, clusters, how)
     left_out = _leave_one_out(statistics, clusters)
-    few = clusters.n_smaller_class
+    behind = [clusters.n_smaller_class] * len(statistics) if behind is None else behind
     drawn: list[Drawn] = []
-    for statistic, values, without in zip(statistics, resamples, left_out, strict=True):
+    for statistic, values, without, few in zip(statistics, resamples, left_out, behind, strict=True):
         observed = figure(statistic, clusters.of_case.size)
         defined = values[np.isfinite(values)]
         if few < 2 or not math.isfinite(observed) or defined.size < 0.9 * values.size or np.ptp(defined) == 0:

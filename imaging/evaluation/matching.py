@@ -20,6 +20,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Window = tuple[slice, ...]
+RuleKind = Literal["overlap", "centre_in_box", "centre_distance"]
 
 # The published implementation of the PI-CAI protocol smooths its overlap so; ties between 1/3 and 2/6 fall with it.
 _SMOOTHING = 1e-8
@@ -33,7 +34,7 @@ class HitRule:
     box, borders included; `centre_distance`: centres are at most `least` apart, in the unit of the coordinates.
     """
 
-    kind: Literal["overlap", "centre_in_box", "centre_distance"] = "overlap"
+    kind: RuleKind = "overlap"
     least: float = 0.10
 
     def __post_init__(self) -> None:

@@ -97,17 +97,23 @@ class AveragePrecision:
         return _ratio((steps * precision).sum(axis=0), found.sum(axis=0) + weights[self._missed].sum(axis=0))
 
 
-class Mean:
-    """Weighted mean of one value per case; a case without a value (`counted` False) has no part."""
+class Ratio:
+    """Sum of one value per case over the sum of another, such as lesions found over lesions."""
+
+    def __init__(self, above: Array, below: Array) -> None:
+        self._above, self._below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+
+    def __call__(self, weights: Floats) -> Floats:
+        return _ratio(self._above @ weights, self._below @ weights)
+
+
+class Mean(Ratio):
+    """Mean of one value per case; a case without a value (`counted` False) has no part."""
 
     def __init__(self, value: Array, counted: Array | None = None) -> None:
         value = np.asarray(value, dtype=np.float64)
-        self._counted = np.flatnonzero(np.ones(value.shape, bool) if counted is None else np.asarray(counted))
-        self._value = value[self._counted][:, None]
-
-    def __call__(self, weights: Floats) -> Floats:
-        drawn = weights[self._counted]
-        return _ratio((drawn * self._value).sum(axis=0), drawn.sum(axis=0))
+        part = np.ones(value.shape, dtype=bool) if counted is None else np.asarray(counted, dtype=bool)
+        super().__init__(np.where(part, value, 0.0), part)
 
 
 class Average:

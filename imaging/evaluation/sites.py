@@ -40,7 +40,8 @@ class Measure:
     """One figure to be: its statistic over the cases and the counts behind it.
 
     `absent` says why there is none, such as `n/a (2 positives)`. `interval` is given where a formula has one;
-    otherwise patients are resampled. `classes` are the positives and negatives behind a figure on the logit scale.
+    otherwise patients are resampled. `classes` are the positives and negatives behind a figure on the logit scale;
+    `n_clusters` are the patients behind it, by default those of the smaller class.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Measure:
     higher_is_better: bool = True
     interval: Interval | None = None
     classes: tuple[int, int] = (0, 0)
+    n_clusters: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,8 @@ def group_of(name: str, cases: Sequence[CaseT], plan: Plan[CaseT]) -> Group:
     patients = [case.patient_id for case in cases]
     clusters = Clusters.of(patients, [case.site for case in cases], np.array([plan.positive(c) for c in cases]))
     asked = [m for m in planned if not m.absent and m.interval is None]
-    answers = bootstrap([m.statistic for m in asked], clusters, plan.how)
+    behind = [clusters.n_smaller_class if m.n_clusters is None else m.n_clusters for m in asked]
+    answers = bootstrap([m.statistic for m in asked], clusters, plan.how, behind)
     drawn = dict(zip((m.name for m in asked), answers, strict=True))
     figures = tuple(_figure(m, len(cases), drawn.get(m.name, Drawn(m.interval, None))) for m in planned)
     return Group(name, len(cases), clusters.stratum.size, figures)

@@ -18,7 +18,7 @@ from imaging.evaluation.matching import Array, Bools, Floats, window_of
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """Nearest distances (n,) float32 from each surface voxel of the prediction to the truth's surface, and back (m,)."""
+    """Nearest distances (n,) float32 from the prediction's surface voxels to the truth's surface, and back (m,)."""
 
     to_truth: Array
     to_prediction: Array
@@ -35,7 +35,7 @@ class SurfaceDistances:
     def nsd(self, tolerance: float) -> float:
         """Normalised surface distance: share of both surfaces within the tolerance (Nikolov, JMIR 23:e26151, 2021)."""
         within = np.count_nonzero(self.to_truth <= tolerance) + np.count_nonzero(self.to_prediction <= tolerance)
-        return within / (self.to_truth.size + self.to_prediction.size)
+        return float(within / (self.to_truth.size + self.to_prediction.size))
 
 
 def surface_distances(prediction: Bools, truth: Bools, spacing: tuple[float, ...]) -> SurfaceDistances:
@@ -46,22 +46,19 @@ def surface_distances(prediction: Bools, truth: Bools, spacing: tuple[float, ...
             "allowed are two of one shape with a spacing per axis",
             Reason.GEOMETRY,
         )
-    windows = window_of(prediction), window_of(truth)
-    assert windows[0] is not None, "the empty policy is applied before"
-    assert windows[1] is not None, "the empty policy is applied before"
-    joint = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(*windows, strict=True))
-    return _between(surface(prediction[joint]), surface(truth[joint]), np.asarray(spacing, dtype=np.float64))
+    window = window_of(prediction | truth)
+    assert window is not None and prediction.any() and truth.any(), "the empty policy is applied before"  # noqa: PT018
+    return _between(surface(prediction[window]), surface(truth[window]), np.asarray(spacing, dtype=np.float64))
 
 
 def surface(mask: Bools) -> Bools:
     """Voxels of the mask with a face neighbour outside it; outside the array is outside the mask."""
     inner = mask.copy()
     for axis in range(mask.ndim):
-        ahead = (slice(None),) * axis
-        inner[(*ahead, slice(1, None))] &= mask[(*ahead, slice(None, -1))]
-        inner[(*ahead, slice(None, -1))] &= mask[(*ahead, slice(1, None))]
-        inner[(*ahead, 0)] = False
-        inner[(*ahead, -1)] = False
+        left, whole = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
+        left[1:] &= whole[:-1]
+        left[:-1] &= whole[1:]
+        left[[0, -1]] = False
     return np.asarray(mask & ~inner)
 
 

@@ -1,0 +1,158 @@
+"""Results of several hospitals → one: rows are pooled exactly, aggregates give a random-effects analysis."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from imaging.errors import ConfigError, Reason
+from imaging.evaluation.evaluate import evaluate_again
+from imaging.evaluation.result import (
+    SUPPRESSED_BELOW,
+    Counts,
+    EvaluationResult,
+    Figure,
+    Group,
+    Inputs,
+)
+from imaging.evaluation.sites import between_sites, extremes
+
+
+def merge(results: Sequence[EvaluationResult], manifests: Collection[str] | None = None) -> EvaluationResult:
+    """One record of all results.
+
+    Where every result holds its rows, the figures are exactly those of evaluating all cases together. Where one holds
+    aggregates only, all are taken as aggregates: each site's figures, their macro mean and worst site, and random
+    effects; there are no pooled figures then.
+
+    All must agree in task, protocol, toolkit, weights and configuration, and in the manifest; where every site has
+    its own manifest, `manifests` are the SHA-256 that are approved. Raises ConfigError otherwise, and for a case or
+    site that stands in two results.
+    """
+    if not results:
+        raise ConfigError("merge: found 0 results; allowed are one or more", Reason.CONFIG_INVALID)
+    _refuse_differences(results, manifests)
+    inputs = replace(results[0].inputs, manifest=_one([r.inputs.manifest for r in results]))
+    if all(_has_rows(result) for result in results):
+        return evaluate_again(
+            replace(
+                results[0],
+                inputs=inputs,
+                detection=tuple(chain.from_iterable(r.detection for r in results)),
+                segmentation=tuple(chain.from_iterable(r.segmentation for r in results)),
+                classification=tuple(chain.from_iterable(r.classification for r in results)),
+            )
+        )
+    return _merge_aggregates([without_cases(result) for result in results], inputs)
+
+
+def without_cases(result: EvaluationResult) -> EvaluationResult:
+    """The record as it may leave a hospital that gives no rows: aggregates, with counts from 1 to 4 suppressed.
+
+    A figure that rests on fewer than five is suppressed with its counts.
+    """
+    sites = tuple(_suppressed(group) for group in result.sites)
+    return replace(
+        result,
+        pooled=_suppressed(result.pooled),
+        sites=sites,
+        macro=extremes(sites),
+        heterogeneity=between_sites(sites),
+        subgroups={name: tuple(_suppressed(g) for g in groups) for name, groups in result.subgroups.items()},
+        detection=(),
+        segmentation=(),
+        classification=(),
+    )
+
+
+def _suppressed(group: Group) -> Group:
+    if group.suppressed or group.n_patients is None or group.n_patients < SUPPRESSED_BELOW:
+        return Group(group.name, None, None, suppressed=True)
+    return replace(group, figures=tuple(_suppressed_figure(figure) for figure in group.figures))
+
+
+def _suppressed_figure(figure: Figure) -> Figure:
+    counts = figure.counts
+    hidden = Counts(
+        *(
+            None if n is None or 0 < n < SUPPRESSED_BELOW else n
+            for n in (
+                counts.n_total,
+                counts.n_scored,
+                counts.n_missed,
+                counts.n_false_positive_on_empty,
+                counts.n_failed,
+            )
+        )
+    )
+    if hidden.n_total is None:
+        absent = f"suppressed (fewer than {SUPPRESSED_BELOW})"
+        return Figure(figure.name, None, hidden, absent=absent, higher_is_better=figure.higher_is_better)
+    absent = "n/a (too few)" if figure.absent else ""
+    interval = figure.interval
+    if interval is not None and interval.n_clusters is not None and interval.n_clusters < SUPPRESSED_BELOW:
+        interval = replace(interval, n_clusters=None, coverage=None)
+    return replace(figure, counts=hidden, absent=absent, interval=interval)
+
+
+def _has_rows(result: EvaluationResult) -> bool:
+    return bool(result.detection or result.segmentation or result.classification)
+
+
+def _merge_aggregates(results: Sequence[EvaluationResult], inputs: Inputs) -> EvaluationResult:
+    sites = tuple(sorted(chain.from_iterable(r.sites for r in results), key=lambda group: group.name))
+    twice = sorted(name for name, n in Counter(group.name for group in sites).items() if n > 1)
+    if twice:
+        raise ConfigError(
+            f"merge, site: found '{twice[0]}' in two results of aggregates; allowed is one result per site",
+            Reason.CONFIG_INVALID,
+        )
+    sizes = [(group.n_cases, group.n_patients) for group in sites if group.n_cases is not None and group.n_patients]
+    whole = len(sizes) == len(sites)
+    pooled = Group(
+        "pooled", sum(n or 0 for n, _ in sizes) if whole else None, sum(n or 0 for _, n in sizes) if whole else None
+    )
+    return replace(
+        results[0],
+        inputs=inputs,
+        pooled=pooled,
+        sites=sites,
+        macro=extremes(sites),
+        heterogeneity=between_sites(sites),
+        subgroups={},
+    )
+
+
+def _one(values: Sequence[str]) -> str:
+    """The one value, or all distinct ones joined: each site then has a manifest of its own."""
+    return "+".join(sorted(set(values)))
+
+
+def _refuse_differences(results: Sequence[EvaluationResult], manifests: Collection[str] | None) -> None:
+    first = results[0]
+    for number, other in enumerate(results[1:], start=2):
+        facts = {
+            "task": (first.task, other.task),
+            "toolkit": (first.toolkit, other.toolkit),
+            "weights": (first.inputs.weights, other.inputs.weights),
+            "configuration": (first.inputs.configuration, other.inputs.configuration),
+        }
+        if manifests is None:
+            facts["manifest"] = (first.inputs.manifest, other.inputs.manifest)
+        keys = sorted({*first.protocol, *other.protocol})
+        facts |= {f"protocol, {key}": (str(first.protocol.get(key)), str(other.protocol.get(key))) for key in keys}
+        for name, (here, there) in facts.items():
+            if here != there:
+                raise ConfigError(
+                    f"merge, {name}: result 1 has '{here}' and result {number} has '{there}'; they must be equal",
+                    Reason.CONFIG_INVALID,
+                )
+    for number, result in enumerate(results, start=1):
+        if manifests is not None and result.inputs.manifest not in manifests:
+            raise ConfigError(
+                f"merge, manifest: result {number} has '{result.inputs.manifest}', which is not approved; "
+                f"allowed are {sorted(manifests)}",
+                Reason.CONFIG_INVALID,
+            )
