@@ -1,0 +1,1 @@
+"""Mutated real DICOM files against the firewall, the index and the reader."""
