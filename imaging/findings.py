@@ -127,6 +127,31 @@ class Finding:
         return whole
 
 
+@dataclass(frozen=True, eq=False)
+class Thumbnail:
+    """What a result may show of an image: tissue only, uint8 (row, column), pixels square in the world.
+
+    `box_px` is the part of the source frame that it shows, x0, y0, x1, y1 in corner convention.
+    """
+
+    ref: SourceRef
+    pixels: Array
+    box_px: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One image read: what was found on it (possibly nothing), and what may be shown of it.
+
+    `seconds` says how long harmonising and the network took; it reaches no result.
+    """
+
+    ref: SourceRef
+    findings: tuple[Finding, ...]
+    thumbnail: Thumbnail
+    seconds: dict[str, float]
+
+
 def extract(prediction: Prediction, labels: tuple[str, ...], threshold: float, least_pixels: int) -> list[Finding]:
     """Findings of a 2-D segmentation: connected parts (4-neighbours) of each class above `threshold`, best score first.
 

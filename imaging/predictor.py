@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from imaging.errors import PackageError, Reason
-from imaging.findings import Finding, Prediction, extract
+from imaging.findings import Prediction, Reading, Thumbnail, extract
 from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import Respace, grid_of
 from imaging.harmonise.ultrasound import UltrasoundRecipe
@@ -24,27 +24,6 @@ from imaging.package import Package, RecipeChoice
 RECIPES: dict[str, type[Recipe]] = {"ultrasound": UltrasoundRecipe}
 
 _THUMBNAIL_SIDE = 384
-
-
-@dataclass(frozen=True, eq=False)
-class Thumbnail:
-    """What a result may show of an image: tissue only, uint8 (row, column), pixels square in the world.
-
-    `box_px` is the part of the source frame that it shows, x0, y0, x1, y1 in corner convention.
-    """
-
-    ref: SourceRef
-    pixels: Array
-    box_px: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """One image read: what was found on it (possibly nothing), and what may be shown of it."""
-
-    ref: SourceRef
-    findings: tuple[Finding, ...]
-    thumbnail: Thumbnail
 
 
 class Predictor:
@@ -59,18 +38,23 @@ class Predictor:
 
     def read(self, image: Image) -> Reading:
         """Findings of one image on its source grid, at the package's threshold. Raises ImagingError."""
+        begin = perf_counter()
         tissue = self.recipe.tissue(image)
+        harmonised = self.recipe.harmonise(tissue)
+        ready = perf_counter()
         told = self.package.description
         labels = tuple(label.name for label in told.card.labels)
-        found = extract(self.predict(image, tissue), labels, told.threshold, told.card.least_pixels)
-        return Reading(image.refs[0], tuple(found), _thumbnail(image, tissue))
+        found = extract(self._prediction(image, harmonised), labels, told.threshold, told.card.least_pixels)
+        seconds = {"harmonise": ready - begin, "network": perf_counter() - ready}
+        return Reading(image.refs[0], tuple(found), _thumbnail(image, tissue), seconds)
 
-    def predict(self, image: Image, tissue: MetaTensor | None = None) -> Prediction:
-        """Class probabilities of one image on the model grid; `tissue` spares doing the recipe's first half twice."""
-        harmonised = self.recipe.harmonise(self.recipe.tissue(image) if tissue is None else tissue)
-        return Prediction(
-            self._probabilities(harmonised.as_tensor()), grid_of(harmonised), image.source_grid, image.refs[0]
-        )
+    def predict(self, image: Image) -> Prediction:
+        """Class probabilities of one image on the model grid."""
+        return self._prediction(image, self.recipe.harmonise(self.recipe.tissue(image)))
+
+    def _prediction(self, image: Image, harmonised: MetaTensor) -> Prediction:
+        chances = self._probabilities(harmonised.as_tensor())
+        return Prediction(chances, grid_of(harmonised), image.source_grid, image.refs[0])
 
     def _probabilities(self, harmonised: torch.Tensor) -> Array:
         with torch.inference_mode():

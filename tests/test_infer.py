@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from pydicom import dcmread
 from safetensors.numpy import load_file, save_file
 
 from imaging.commands import main
+from imaging.dicom.select import ImageRef
+from imaging.inference.processes import Frame, Processes, decode
 from imaging.phantoms.export import EXPECTED
 from imaging.phantoms.screen import Layout
 from imaging.phantoms.ultrasound_dicom import LATIN, Acquisition, dataset, file_bytes, truth
@@ -45,8 +47,21 @@ def tree(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and ".ledger" not in path.parts  # how a run got there, not what it says
     }
+
+
+class InProcess(Processes):
+    """Decoding, reading and reporting in this process."""
+
+    def frames(self, images: Sequence[ImageRef]) -> Iterator[Frame]:
+        for item, image in enumerate(images):
+            for ref, decoded, seconds in decode(image):
+                yield Frame(item, ref, decoded, seconds)
+
+    @staticmethod
+    def _twice(worker: object, function: Callable[..., Any], *args: object) -> Any:
+        return function(*args)
 
 
 def results(summary: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -59,6 +74,13 @@ def one_still(folder: Path, **facts: Any) -> Acquisition:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "still").write_bytes(file_bytes(dataset(acquisition)))
     return acquisition
+
+
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same steps without their processes, whose start costs seconds; `sample` and `real` ran with them."""
+    request.getfixturevalue("sample")
+    monkeypatch.setattr("imaging.inference.run.Processes", InProcess)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +170,10 @@ def test_one_changed_weight_changes_every_uid(sample: tuple[Path, dict[str, Any]
 
 
 def test_findings_lie_on_the_planted_lesions(sample: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    """On every vendor: the best finding's centre lies in the truth mask of the file's own pixels, and its size fits."""
+    """On every vendor: the best finding's centre lies in the truth mask of the file's own pixels.
+
+    Its box is the outline's, and its area is the outline's by the calibration that the header states.
+    """
     for vendor in "ABCD":
         acquisition = one_still(tmp_path / vendor, vendor=vendor)
         summary = infer(tmp_path / vendor, tmp_path / f"out-{vendor}")
@@ -161,8 +186,9 @@ def test_findings_lie_on_the_planted_lesions(sample: tuple[Path, dict[str, Any]]
         assert outline.min(axis=0).tolist() == found["box_px"][:2]
         assert outline.max(axis=0).tolist() == found["box_px"][2:]
         step = dataset(acquisition).SequenceOfUltrasoundRegions[0]
-        area = mask.sum() * step.PhysicalDeltaX * step.PhysicalDeltaY * 100
-        assert found["area_mm2"] == pytest.approx(area, rel=0.4), f"vendor {vendor}"
+        across, down = outline.T
+        pixels = abs(np.dot(across, np.roll(down, 1)) - np.dot(down, np.roll(across, 1))) / 2
+        assert found["area_mm2"] == pytest.approx(pixels * step.PhysicalDeltaX * step.PhysicalDeltaY * 100, rel=1e-3)
 
 
 def test_an_uncalibrated_image_has_no_millimetres_and_says_so(tmp_path: Path) -> None:
@@ -308,7 +334,7 @@ def test_a_damaged_package_is_refused_by_name(
     one_still(tmp_path / "in")
     assert main(["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--package", str(package)]) == 2
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not tree(tmp_path / "out")
 
 
 def edit(package: Path, old: str, new: str) -> None:

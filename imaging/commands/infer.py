@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,11 +70,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run only packages whose identity (sha256, one per line) stands in FILE",
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda or cuda:N")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="decoder processes; default: the number of CPUs, at most 4"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads of the model process; default: the number of CPUs. Byte-identical results are promised for an "
+        "equal number",
+    )
+    parser.add_argument("--fresh", action="store_true", help="forget earlier runs into OUT and answer everything again")
+    parser.add_argument(
+        "--retry", choices=["failed"], help="also answer again what an earlier run into OUT could not answer"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would run on what and why; write nothing")
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
+    from imaging.inference.processes import RunLimits
     from imaging.inference.run import Run, has_failure, parse_time, run_inference
 
     hush()
@@ -83,7 +99,18 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         raise ConfigError("--out: missing; name the folder for the results, or add --dry-run", Reason.CONFIG_INVALID)
     when = parse_time(args.content_time) if args.content_time else None
-    order = Run(args.export, args.out, packages, args.site, when, args.device)
+    cpus = os.cpu_count() or 1
+    order = Run(
+        export=args.export,
+        out=args.out,
+        packages=packages,
+        site=args.site,
+        content_time=when,
+        device=args.device,
+        fresh=args.fresh,
+        retry_failed=args.retry == "failed",
+        limits=RunLimits(workers=args.workers or min(cpus, 4), threads=args.threads or cpus),
+    )
     summary = run_inference(order, _Bar() if sys.stderr.isatty() else _Lines())
     _tell(summary, args.out)
     return 1 if has_failure(summary) else 0
@@ -125,21 +152,20 @@ def shipped_packages() -> Path:
 
 def _explain(export: Path, packages: Sequence[Package], site: str | None) -> int:
     from imaging.dicom.index import build_index
-    from imaging.inference.router import plan
+    from imaging.inference.router import NotApplicable, plan
     from imaging.inference.store import study_folder
 
     index = build_index(export, site)
-    for work in plan(index, packages):
-        images = list(work.group.images()) if work.group else []
-        frames = sum(len(ref.source_refs()) for ref in images)
-        verdict = (
-            f"would read {len(images)} images, {frames} frames"
-            if work.group
-            else f"not applicable: {work.reason and work.reason.meaning}"
-        )
-        print(f"{study_folder(work.study_uid)}  {work.package.name}: {verdict}")
-        for name, reason in work.rejected if work.group else ():
-            print(f"    leaves out {name}: {reason.meaning}")
+    planned = plan(index, packages)
+    for work in planned.works:
+        place = f"{study_folder(work.study_uid)}  {work.package.name}"
+        if isinstance(work, NotApplicable):
+            print(f"{place}: not applicable: {work.reason.meaning}")
+            continue
+        images = list(work.group.images())
+        print(f"{place}: would read {len(images)} images, {sum(len(ref.source_refs()) for ref in images)} frames")
+        for instance, reason in planned.left_out(work):
+            print(f"    leaves out {instance.name}: {reason.meaning}")
     for file in index.files.values():
         if file.reason:
             print(f"{file.state} {file.path}: {file.reason.meaning}")

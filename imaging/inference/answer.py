@@ -1,21 +1,20 @@
-"""One study × package × group, from its images to its exam result. Whatever fails costs only the image it concerns."""
+"""One study × package × group, from its frames to its exam result. Whatever fails costs only the image it concerns."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from time import perf_counter
 
 from imaging.dicom.passport import outside
-from imaging.dicom.read import read_frames
-from imaging.dicom.select import Group, ImageRef
 from imaging.errors import ImagingError, Reason
 from imaging.exam.result import ExamResult, Unread
 from imaging.exam.ultrasound import exam_measures, summarise
-from imaging.findings import Finding
+from imaging.findings import Finding, Reading, Thumbnail
 from imaging.image import Origin, SourceRef
-from imaging.inference.router import Work
-from imaging.predictor import Predictor, Reading, Thumbnail
+from imaging.inference.processes import Frame, Processes
+from imaging.inference.router import Task
 
 # Images of a result without findings that are shown all the same, so that a reader sees what was read.
 _SHOWN_WITHOUT_FINDING = 3
@@ -23,10 +22,11 @@ _SHOWN_WITHOUT_FINDING = 3
 
 @dataclass(frozen=True)
 class Answer:
-    """An exam result and what may be shown of its images, in order of importance."""
+    """An exam result, what may be shown of its images in order of importance, and where the time went."""
 
     result: ExamResult
     thumbnails: tuple[Thumbnail, ...]
+    seconds: dict[str, float]
 
 
 @dataclass
@@ -38,55 +38,59 @@ class _Readings:
     unread: list[Unread] = field(default_factory=list)
     thumbnails: dict[SourceRef, Thumbnail] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    shown: set[int] = field(default_factory=set)
 
-    def add(self, reading: Reading, first: bool) -> None:
+    def add(self, item: int, reading: Reading) -> None:
         self.analysed.append(reading.ref)
         self.findings.extend(reading.findings)
-        if reading.findings or first:
+        for part, spent in reading.seconds.items():
+            self.seconds[part] += spent
+        if reading.findings or item not in self.shown:
             self.thumbnails[reading.ref] = reading.thumbnail
+            self.shown.add(item)
 
 
-def answer(work: Work, group: Group, predictor: Predictor, progress: Callable[[], None]) -> Answer:
-    """Reads every image of the group; `progress` is called after each frame."""
+def answer(task: Task, frames: Iterable[Frame], processes: Processes) -> Answer:
+    """Reads every frame that belongs to the task, within the time that a study may take."""
     gathered = _Readings()
-    for ref in group.images():
-        _read_image(ref, predictor, gathered, progress)
-    package = work.package
-    card = package.description.card
-    passports = [ref.instance.passport for ref in group.images()]
-    gathered.notes.update(dict.fromkeys(outside(passports, package.description.support)))
-    exam_findings = summarise(gathered.findings, card.measures)
+    end = perf_counter() + processes.limits.study_seconds
+    for frame in frames:
+        gathered.seconds["decode"] += frame.seconds
+        try:
+            if isinstance(frame.image, ImagingError):
+                raise frame.image
+            if perf_counter() > end:
+                raise ImagingError("the study's time had passed", Reason.STUDY_TIMED_OUT)
+            gathered.notes.update(dict.fromkeys(frame.image.notes))
+            gathered.add(frame.item, processes.read(task.package, frame.image))
+        except ImagingError as error:
+            gathered.unread.append(Unread(frame.ref, error.reason, str(error)))
+    return _sum_up(task, gathered)
+
+
+def _sum_up(task: Task, gathered: _Readings) -> Answer:
+    package, card = task.package, task.package.description.card
+    images = list(task.group.images())
+    gathered.notes.update(
+        dict.fromkeys(outside([ref.instance.passport for ref in images], package.description.support))
+    )
+    findings = summarise(gathered.findings, card.measures)
     result = ExamResult(
-        study_uid=work.study_uid,
+        study_uid=task.study_uid,
         modality=card.applicability.modality,
         package=package.name,
-        group=group.name,
-        origin=Origin.common([ref.instance.origin for ref in group.images()]),
+        group=task.group.name,
+        origin=Origin.common([ref.instance.origin for ref in images]),
         algorithm=package.algorithm(),
-        findings=exam_findings,
+        findings=findings,
         analysed=tuple(gathered.analysed),
         unread=tuple(_whole_images(gathered.unread)),
-        measures=exam_measures(exam_findings),
+        measures=exam_measures(findings),
         notes=tuple(gathered.notes),
     )
-    keys = [f.key.ref for f in exam_findings] or list(gathered.thumbnails)[:_SHOWN_WITHOUT_FINDING]
-    return Answer(result, tuple(gathered.thumbnails[ref] for ref in dict.fromkeys(keys)))
-
-
-def _read_image(ref: ImageRef, predictor: Predictor, gathered: _Readings, progress: Callable[[], None]) -> None:
-    """Every frame of one image; a frame that fails is unread with its reason, and the next one goes on."""
-    for number, (source, image) in enumerate(read_frames(ref)):
-        try:
-            if isinstance(image, ImagingError):
-                raise image
-            gathered.notes.update(dict.fromkeys(image.notes))
-            gathered.add(predictor.read(image), first=number == 0)
-        except ImagingError as error:
-            gathered.unread.append(Unread(source, error.reason, str(error)))
-        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            detail = f"{ref.instance.name}: {type(error).__name__} while the model read it"
-            gathered.unread.append(Unread(source, Reason.PREDICTION_FAILED, detail))
-        progress()
+    keys = [f.key.ref for f in findings] or list(gathered.thumbnails)[:_SHOWN_WITHOUT_FINDING]
+    return Answer(result, tuple(gathered.thumbnails[ref] for ref in dict.fromkeys(keys)), dict(gathered.seconds))
 
 
 def _whole_images(unread: list[Unread]) -> list[Unread]:

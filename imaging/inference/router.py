@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imaging.dicom.index import Index, Series
+from imaging.dicom.index import Index, Instance, Series
 from imaging.dicom.select import RULES, Group, Selection, select
 from imaging.errors import Reason
 from imaging.package import Package
@@ -16,27 +16,54 @@ _TELLING = (Reason.UNKNOWN_ANATOMY, Reason.OTHER_ANATOMY, Reason.NO_TISSUE_REGIO
 
 
 @dataclass(frozen=True)
-class Work:
-    """One study for one package: `group` is what it reads, or None with the `reason` why it does not apply."""
+class Task:
+    """A group of one study that a package reads."""
 
     study_uid: str
-    series: tuple[Series, ...]
     package: Package
-    group: Group | None
-    reason: Reason | None
-    rejected: tuple[tuple[str, Reason], ...]
+    group: Group
 
 
-def plan(index: Index, packages: Sequence[Package]) -> list[Work]:
-    """Every study × package in a stable order. `rejected` names each file that the package does not read, and why."""
-    return [_work(study_uid, series, package) for study_uid, series in index.studies().items() for package in packages]
+@dataclass(frozen=True)
+class NotApplicable:
+    """A study that a package does not read, and why."""
+
+    study_uid: str
+    package: Package
+    reason: Reason
 
 
-def _work(study_uid: str, series: list[Series], package: Package) -> Work:
-    selection = select(series, RULES[package.description.recipe.name], package.anatomy)
-    rejected = tuple((instance.name, reason) for instance, reason in selection.rejected)
-    reason = None if selection.group else _most_telling(selection)
-    return Work(study_uid, tuple(series), package, selection.group, reason, rejected)
+@dataclass(frozen=True)
+class Plan:
+    """Every study × package in a stable order. `rejected` names each image file that a package leaves out, and why."""
+
+    works: tuple[Task | NotApplicable, ...]
+    rejected: dict[tuple[str, str], tuple[tuple[Instance, Reason], ...]]
+
+    def tasks(self) -> list[Task]:
+        return [work for work in self.works if isinstance(work, Task)]
+
+    def left_out(self, work: Task | NotApplicable) -> tuple[tuple[Instance, Reason], ...]:
+        return self.rejected[work.study_uid, work.package.name]
+
+
+def plan(index: Index, packages: Sequence[Package]) -> Plan:
+    """What each package reads of each study."""
+    works: list[Task | NotApplicable] = []
+    rejected: dict[tuple[str, str], tuple[tuple[Instance, Reason], ...]] = {}
+    for study_uid, series in index.studies().items():
+        for package in packages:
+            selection = _select(series, package)
+            rejected[study_uid, package.name] = selection.rejected
+            if selection.group:
+                works.append(Task(study_uid, package, selection.group))
+            else:
+                works.append(NotApplicable(study_uid, package, _most_telling(selection)))
+    return Plan(tuple(works), rejected)
+
+
+def _select(series: list[Series], package: Package) -> Selection:
+    return select(series, RULES[package.description.recipe.name], package.anatomy)
 
 
 def _most_telling(selection: Selection) -> Reason:

@@ -1,31 +1,35 @@
-"""An export → results: index, plan, then study by study read, report, release. One bad study never costs another."""
+"""An export → results: index, plan, then task by task read, report, publish. One bad study never costs another.
+
+What the ledger already holds for the same input is not done again, so the same command after any interruption ends
+with the same tree.
+"""
 
 from __future__ import annotations
 
 import io
 import json
-import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain, groupby
 from pathlib import Path
+from time import perf_counter
 from typing import Protocol
 
 from PIL import Image as Picture
 
-from imaging.dicom.index import FileState, Index, build_index, read_header
-from imaging.dicom.select import Group
+from imaging.dicom.index import FileState, Index, build_index
 from imaging.errors import ConfigError, ImagingError, OutputError, Reason
 from imaging.image import Array, Origin
 from imaging.inference.answer import Answer, answer
-from imaging.inference.router import Work, plan
-from imaging.inference.store import study_folder, write_file
+from imaging.inference.ledger import Ledger, digest
+from imaging.inference.processes import Frame, Processes, RunLimits
+from imaging.inference.router import NotApplicable, Plan, Task, plan
+from imaging.inference.store import clear_staging, publish, study_folder, write_file
 from imaging.inference.summary import Json, not_applicable, not_released, released, study_of, summary_of
 from imaging.package import Package
-from imaging.predictor import Predictor, load_predictor
 from imaging.report.page import render
-from imaging.report.write import write_documents
 
 
 class Progress(Protocol):
@@ -38,7 +42,10 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """What to do: the export, where results go, which packages, and what the user said of site and time."""
+    """What to do: the export, where results go, which packages, and what the user said of it.
+
+    `fresh` forgets what the ledger holds; `retry_failed` does again what has no answer yet.
+    """
 
     export: Path
     out: Path
@@ -46,34 +53,29 @@ class Run:
     site: str | None = None
     content_time: datetime | None = None
     device: str = "cpu"
+    fresh: bool = False
+    retry_failed: bool = False
+    limits: RunLimits = field(default_factory=RunLimits)
 
 
 def run_inference(run: Run, progress: Progress) -> Json:
-    """Every study × package answered and written under `run.out`; the summary is returned and written last.
+    """Every study × package answered and published under `run.out`; the summary is given back, and written last.
 
-    Raises InputError when there is no export, OutputError when the output cannot be written, PackageError when a
-    package is damaged: all before any study is read, except a disk that fills up on the way.
+    Raises InputError when there is no export, PackageError when a package is damaged, OutputError when the output is
+    in use or cannot be written: what was published by then stays, and the same command goes on from there.
     """
+    begin = perf_counter()
     index = build_index(run.export, run.site)
-    works = plan(index, run.packages)
-    when = run.content_time or _first_time(run.out)
-    predictors = {p.identity: load_predictor(p, run.device) for p in run.packages if _is_needed(p, works)}
-    progress.begin(sum(len(ref.source_refs()) for w in works if w.group for ref in w.group.images()))
-    by_study: dict[str, list[Work]] = defaultdict(list)
-    for work in works:
-        by_study[work.study_uid].append(work)
-    studies = []
-    for uid, study_works in by_study.items():
-        results = [_result(run, work, predictors, when, progress) for work in study_works]
-        study = _study(uid, study_works, results)
-        folder = study_folder(uid)
-        write_file(run.out / folder / "findings.json", _encoded(study))
-        progress.study(folder, results)
-        studies.append(study)
-    summary = summary_of(run.packages, studies, _file_states(index, works, studies), when)
-    write_file(run.out / "summary.json", _encoded(summary))
-    write_file(run.out / "index.html", render(summary, run.out).encode())
-    return summary
+    planned = plan(index, run.packages)
+    names = [package.name for package in run.packages]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"--package: {twice} named twice; give each package once", Reason.CONFIG_INVALID)
+    with Ledger(run.out, run.fresh) as ledger, Processes(run.limits, run.device) as processes:
+        clear_staging(run.out)
+        going = _Going(run, index, planned, ledger, progress)
+        going.seconds["index"] = perf_counter() - begin
+        going.answer_pending(processes)
+        return going.close()
 
 
 def has_failure(summary: Json) -> bool:
@@ -85,84 +87,147 @@ def has_failure(summary: Json) -> bool:
     )
 
 
-def _is_needed(package: Package, works: Sequence[Work]) -> bool:
-    return any(work.group and work.package is package for work in works)
+class _Going:
+    """A run on its way: what is answered, from this run or an earlier one."""
+
+    def __init__(self, run: Run, index: Index, planned: Plan, ledger: Ledger, progress: Progress) -> None:
+        self._run = run
+        self._index = index
+        self._plan = planned
+        self._ledger = ledger
+        self._when = ledger.content_time(run.content_time)
+        self._progress = progress
+        self._told: dict[tuple[str, str], Json] = {}
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def answer_pending(self, processes: Processes) -> None:
+        """Every task that the ledger does not hold yet, its frames decoded ahead of their turn."""
+        pending = list(self._pending())
+        begin = perf_counter()
+        for package in {task.package.identity: task.package for task, _ in pending}.values():
+            processes.check(package)
+        self.seconds["start"] = perf_counter() - begin
+        images = [ref for task, _ in pending for ref in task.group.images()]
+        owner = [number for number, (task, _) in enumerate(pending) for _ in task.group.images()]
+        self._progress.begin(sum(len(ref.source_refs()) for ref in images))
+        frames = groupby(processes.frames(images), key=lambda frame: owner[frame.item])
+        for number, own in frames:
+            task, fingerprint = pending[number]
+            given = answer(task, self._counted(own), processes)
+            told, files = self._release(task, given, processes)
+            self._publish(task, fingerprint, told, files)
+            for part, spent in given.seconds.items():
+                self.seconds[part] += spent
+
+    def close(self) -> Json:
+        """The summary, the page and every study's part, written where they changed."""
+        studies = [self._study(uid, list(works)) for uid, works in groupby(self._plan.works, lambda w: w.study_uid)]
+        files = _file_states(self._index, self._plan, studies)
+        summary = summary_of(self._run.packages, studies, files, self._when)
+        _write_changed(self._run.out / "summary.json", _encoded(summary))
+        _write_changed(self._run.out / "index.html", render(summary, self._run.out).encode())
+        self._ledger.close_run(files, dict(self.seconds) if "decode" in self.seconds else {})
+        return summary
+
+    def _pending(self) -> Iterator[tuple[Task, str]]:
+        for work in self._plan.works:
+            if isinstance(work, NotApplicable):
+                self._told[work.study_uid, work.package.name] = not_applicable(work.package.name, work.reason)
+                continue
+            fingerprint = self._fingerprint(work)
+            told = self._ledger.result(_key(work), fingerprint, self._run.retry_failed)
+            if told is not None:
+                self._told[work.study_uid, work.package.name] = told
+            elif Reason.MIXED_PATIENTS in {ref.instance.refusal for ref in work.group.images()}:
+                self._publish(work, fingerprint, _failed(work, Reason.MIXED_PATIENTS), {})
+            else:
+                yield work, fingerprint
+
+    def _fingerprint(self, task: Task) -> str:
+        """Changes when anything does that the answer rests on: the files, the package, the site, the time."""
+        run = self._run
+        files = []
+        for ref in task.group.images():
+            try:
+                found = ref.instance.path.stat()
+                files.append(f"{ref.instance.sop_uid} {ref.instance.refusal} {found.st_size} {found.st_mtime_ns}")
+            except OSError:
+                files.append(f"{ref.instance.sop_uid} vanished")
+        return digest(task.package.identity, run.site or "", self._when.isoformat(), run.device, *files)
+
+    def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            yield frame
+            self._progress.frame()
+
+    def _release(self, task: Task, given: Answer, processes: Processes) -> tuple[Json, dict[str, bytes]]:
+        """What is said of the task and the files of its folder; no file when the report was not released."""
+        begin = perf_counter()
+        paths = {ref.instance.sop_uid: ref.instance.path for ref in task.group.images()}
+        try:
+            documents = processes.report(given.result, paths, self._when)
+        except ImagingError as error:
+            return _failed(task, error.reason), {}
+        folder = _folder(task)
+        shown = [(f"preview-{n:03d}.png", thumb) for n, thumb in enumerate(given.thumbnails, start=1)]
+        files = {document.file_name: document.data for document in documents}
+        files |= {name: _png(thumb.pixels) for name, thumb in shown}
+        told = released(
+            given.result,
+            [(f"{folder}/{document.file_name}", document) for document in documents],
+            [(f"{folder}/{name}", thumb) for name, thumb in shown],
+        )
+        self.seconds["report"] += perf_counter() - begin
+        return told, files
+
+    def _publish(self, task: Task, fingerprint: str, told: Json, files: dict[str, bytes]) -> None:
+        begin = perf_counter()
+        folder = _folder(task)
+        if files or (self._run.out / folder).exists():
+            publish(self._run.out, folder, files)
+        answered = told["completeness"] != "none"
+        self._ledger.record(_key(task), fingerprint, answered, told, [f"{folder}/{name}" for name in files])
+        self._told[task.study_uid, task.package.name] = told
+        self._progress.study(study_folder(task.study_uid), [told])
+        self.seconds["write"] += perf_counter() - begin
+
+    def _study(self, uid: str, works: list[Task | NotApplicable]) -> Json:
+        """One study's part of the summary, written as its findings.json."""
+        instances = [i for series in self._index.studies()[uid] for i in series.instances]
+        grouped = [ref.instance for work in works if isinstance(work, Task) for ref in work.group.images()]
+        about = grouped or instances
+        modality = "\\".join(sorted({i.modality for i in about}))
+        results = [self._told[uid, work.package.name] for work in works]
+        study = study_of(uid, modality, Origin.common([i.origin for i in about]), results)
+        _write_changed(self._run.out / study_folder(uid) / "findings.json", _encoded(study))
+        return study
 
 
-def _first_time(out: Path) -> datetime:
-    """The content time of the run that made `out`, so that running again gives the same bytes; else now."""
-    try:
-        told = json.loads((out / "summary.json").read_text(encoding="utf-8"))["content_time"]
-        return datetime.fromisoformat(told)
-    except FileNotFoundError:
-        return datetime.now().replace(microsecond=0)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"{out / 'summary.json'}: is not a summary of this toolkit; name another folder with --out",
-            Reason.OUTPUT_FAILED,
-        ) from error
+def _failed(task: Task, reason: Reason) -> Json:
+    return not_released(task.package.name, task.group.name, reason)
 
 
-def _result(run: Run, work: Work, predictors: dict[str, Predictor], when: datetime, progress: Progress) -> Json:
-    if work.group is None:
-        return not_applicable(work.package.name, work.reason or Reason.NO_PACKAGE)
-    refusals = {ref.instance.refusal for ref in work.group.images()}
-    if Reason.MIXED_PATIENTS in refusals:
-        for ref in work.group.images():
-            for _ in ref.source_refs():
-                progress.frame()
-        return not_released(work.package.name, work.group.name, Reason.MIXED_PATIENTS)
-    given = answer(work, work.group, predictors[work.package.identity], progress.frame)
-    try:
-        return _release(run.out, work.group, given, when)
-    except OutputError:
-        raise
-    except ImagingError as error:
-        return not_released(work.package.name, work.group.name, error.reason)
+def _folder(task: Task) -> str:
+    return f"{study_folder(task.study_uid)}/{task.package.name}"
 
 
-def _release(out: Path, group: Group, given: Answer, when: datetime) -> Json:
-    """The documents and previews of one answer, written once all of them are verified."""
-    result = given.result
-    sources = {ref.instance.sop_uid: read_header(ref.instance.path) for ref in group.images()}
-    documents = write_documents(result, sources, when)
-    folder = f"{study_folder(result.study_uid)}/{result.package}"
-    written = [(f"{folder}/{document.file_name}", document) for document in documents]
-    shown = [(f"{folder}/preview-{n:03d}.png", thumb) for n, thumb in enumerate(given.thumbnails, start=1)]
-    for path, thumb in shown:
-        write_file(out / path, _png(thumb.pixels))
-    for path, document in written:
-        write_file(out / path, document.data)
-    return released(result, written, shown)
+def _key(task: Task) -> str:
+    return digest(task.study_uid, task.package.name, task.group.name)
 
 
-def _study(uid: str, works: Sequence[Work], results: list[Json]) -> Json:
-    instances = [i for series in works[0].series for i in series.instances]
-    grouped = [ref.instance for work in works if work.group for ref in work.group.images()]
-    told = grouped or instances
-    modalities = sorted({i.modality for i in told})
-    return study_of(uid, "\\".join(modalities), Origin.common([i.origin for i in told]), results)
-
-
-def _file_states(index: Index, works: Sequence[Work], studies: Sequence[Json]) -> list[FileState]:
+def _file_states(index: Index, planned: Plan, studies: Sequence[Json]) -> list[FileState]:
     """Exactly one state per file of the export: used when any package analysed it, else why not."""
     names = {i.sop_uid: i.name for series in index.series for i in series.instances}
-    grouped = {ref.instance.name for work in works if work.group for ref in work.group.images()}
-    unread = {
-        names[entry["source_sop_uid"]]: Reason(entry["reason"])
-        for study in studies
-        for result in study["results"]
-        for entry in result["unread"]
-    }
-    rejected = {name: reason for work in works for name, reason in work.rejected}
+    grouped = {ref.instance.name for task in planned.tasks() for ref in task.group.images()}
+    results = chain.from_iterable(study["results"] for study in studies)
+    unread = {names[e["source_sop_uid"]]: Reason(e["reason"]) for result in results for e in result["unread"]}
+    rejected = {i.name: reason for left_out in planned.rejected.values() for i, reason in left_out}
     states = []
     for name, state in index.files.items():
-        if state.state != "used":
+        if state.state != "used" or (name in grouped and name not in unread):
             states.append(state)
         elif name in unread:
             states.append(FileState(name, "refused", unread[name]))
-        elif name in grouped:
-            states.append(state)
         else:
             states.append(FileState(name, "skipped", rejected.get(name, Reason.NO_PACKAGE)))
     if len(states) != len(index.files):
@@ -172,7 +237,7 @@ def _file_states(index: Index, works: Sequence[Work], studies: Sequence[Json]) -
 
 def _png(pixels: Array) -> bytes:
     stream = io.BytesIO()
-    Picture.fromarray(pixels).save(stream, format="PNG", optimize=False)
+    Picture.fromarray(pixels).save(stream, format="PNG")
     return stream.getvalue()
 
 
@@ -180,10 +245,21 @@ def _encoded(value: Json) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode()
 
 
+def _write_changed(path: Path, data: bytes) -> None:
+    try:
+        if path.read_bytes() == data:
+            return
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read ({error.strerror})", Reason.OUTPUT_FAILED) from error
+    write_file(path, data)
+
+
 def parse_time(text: str) -> datetime:
     """YYYYMMDDHHMMSS or ISO 8601, to the second and without a zone. Raises ConfigError otherwise."""
     try:
-        if re.fullmatch(r"\d{14}", text):
+        if text.isdigit():
             return datetime.strptime(text, "%Y%m%d%H%M%S")
         return datetime.fromisoformat(text).replace(microsecond=0, tzinfo=None)
     except ValueError as error:

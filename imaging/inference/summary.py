@@ -10,9 +10,9 @@ from imaging import __version__
 from imaging.dicom.index import FileState
 from imaging.errors import Reason
 from imaging.exam.result import ExamFinding, ExamResult
+from imaging.findings import Thumbnail
 from imaging.image import Origin
 from imaging.package import Package
-from imaging.predictor import Thumbnail
 from imaging.report.document import Document
 
 Json = dict[str, Any]

@@ -1,0 +1,168 @@
+"""The processes of a run: decoders, one model process per device, and one that writes reports.
+
+The parent plans, keeps the ledger and publishes; it imports no torch and parses no file. Whatever dies or hangs costs
+one image or one report: an item is tried once more in a fresh process before the failure is called its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from imaging.dicom import hush
+from imaging.dicom.index import read_header
+from imaging.dicom.read import read_frames
+from imaging.dicom.select import ImageRef
+from imaging.errors import ImagingError, Reason, WorkerError
+from imaging.exam.result import ExamResult
+from imaging.findings import Reading
+from imaging.image import Image, SourceRef
+from imaging.package import Package
+from imaging.report.document import Document
+from imaging.workers import Worker, WorkerLimits, Workers
+
+if TYPE_CHECKING:
+    from imaging.predictor import Predictor
+
+# The network is not what hostile bytes reach, and torch needs more address space than a limit would leave it.
+_AGAIN = (Reason.WORKER_DIED, Reason.WORKER_MEMORY)
+
+
+Answered = TypeVar("Answered")
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """How much a run may use, and how long one part of it may take.
+
+    Args:
+        workers: Decoder processes.
+        threads: Threads of the model process; results are promised to be equal for an equal number.
+        worker_memory_bytes: Address space of a decoder or report process.
+        decode_seconds: Longest time for one frame.
+        model_seconds: Longest time for one image in the network; the first also loads the package.
+        report_seconds: Longest time for one report.
+        study_seconds: Longest time for one study and package; images beyond it stay unread, with that reason.
+    """
+
+    workers: int = 1
+    threads: int = 1
+    worker_memory_bytes: int = 2 << 30
+    decode_seconds: float = 60.0
+    model_seconds: float = 180.0
+    report_seconds: float = 120.0
+    study_seconds: float = 1800.0
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One decoded frame, or the error that it cost. `item` counts the images asked for; `seconds` is its decoding."""
+
+    item: int
+    ref: SourceRef
+    image: Image | ImagingError
+    seconds: float
+
+
+class Processes:
+    """The processes of one run, started when first needed and ended with the run."""
+
+    def __init__(self, limits: RunLimits, device: str) -> None:
+        self.limits = limits
+        self._device = device
+        light = WorkerLimits(limits.worker_memory_bytes, limits.decode_seconds, threads=1)
+        self._decoders = Workers(limits.workers, light, preload=["imaging.dicom.read"])
+        writing = WorkerLimits(limits.worker_memory_bytes, limits.report_seconds, threads=1)
+        self._reporter = Worker(writing, preload=["imaging.report.write"])
+        model = WorkerLimits(None, limits.model_seconds, threads=limits.threads)
+        self._model = Worker(model, preload=["imaging.predictor"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._decoders.close()
+        self._reporter.close()
+        self._model.close()
+
+    def frames(self, images: Sequence[ImageRef]) -> Iterator[Frame]:
+        """Every frame of every image, in order. An image whose decoder was lost ends with its frames unread."""
+        given: dict[int, int] = {}
+        for item, part in self._decoders.stream(decode, ((image,) for image in images)):
+            done = given.get(item, 0)
+            if isinstance(part, ImagingError):
+                for ref in images[item].source_refs()[done:]:
+                    yield Frame(item, ref, part, 0.0)
+            else:
+                ref, image, seconds = part
+                given[item] = done + 1
+                yield Frame(item, ref, image, seconds)
+
+    def check(self, package: Package) -> None:
+        """Load a package in the model process. Raises PackageError when it is not what it says."""
+        self._twice(self._model, load, package, self._device, self.limits.threads)
+
+    def read(self, package: Package, image: Image) -> Reading:
+        """One image through a package. Raises ImagingError."""
+        return self._twice(self._model, read, package, self._device, self.limits.threads, image)
+
+    def report(self, result: ExamResult, paths: dict[str, Path], when: datetime) -> list[Document]:
+        """The sealed, read-back documents of a result; `paths` holds the source file of each SOP Instance UID."""
+        return self._twice(self._reporter, report, result, paths, when)
+
+    @staticmethod
+    def _twice(worker: Worker, function: Callable[..., Answered], *args: object) -> Answered:
+        """The answer of a process; once more when it died, because something else may have ended it."""
+        try:
+            first: Answered = worker.call(function, *args)
+            return first
+        except WorkerError as error:
+            if error.reason not in _AGAIN:
+                raise
+            second: Answered = worker.call(function, *args)
+            return second
+
+
+def decode(image: ImageRef) -> Iterator[tuple[SourceRef, Image | ImagingError, float]]:
+    """In a decoder: each frame with the seconds that it took."""
+    hush()
+    frames = read_frames(image, disposable=True)
+    while True:
+        begin = perf_counter()
+        frame = next(frames, None)
+        if frame is None:
+            return
+        yield (*frame, perf_counter() - begin)
+
+
+_LOADED: dict[str, Predictor] = {}
+
+
+def load(package: Package, device: str, threads: int) -> None:
+    """In the model process: keep the package's predictor."""
+    if package.identity not in _LOADED:
+        import torch
+
+        from imaging.predictor import load_predictor
+
+        torch.set_num_threads(threads)
+        _LOADED[package.identity] = load_predictor(package, device)
+
+
+def read(package: Package, device: str, threads: int, image: Image) -> Reading:
+    """In the model process: one image."""
+    load(package, device, threads)
+    return _LOADED[package.identity].read(image)
+
+
+def report(result: ExamResult, paths: dict[str, Path], when: datetime) -> list[Document]:
+    """In the report process: source headers in, documents out."""
+    from imaging.report.write import write_documents
+
+    hush()
+    return write_documents(result, {uid: read_header(path) for uid, path in paths.items()}, when)
