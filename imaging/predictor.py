@@ -68,8 +68,13 @@ class Predictor:
         return chances
 
 
-def load_predictor(package: Package, device: str = "cpu") -> Predictor:
-    """The predictor of a package. Raises PackageError when weights, recipe or the golden phantom's output disagree."""
+def load_predictor(package: Package, device: str = "cpu", threads: int | None = None) -> Predictor:
+    """The predictor of a package; `threads` sets those of the whole process.
+
+    Raises PackageError when weights, recipe or the golden phantom's output disagree.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
     told = package.description
     recipe = build_recipe(told.recipe, package.folder.name)
     model = build(told.network)

@@ -29,11 +29,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "packaging": {"errors", "image", "dicom", "harmonise", "data", "findings", "models", "package", "predictor"},
     "report": {"errors", "image", "findings", "exam", "dicom"},
     "evaluation": {"errors", "findings"},
-    "inference": {"errors", "image", "dicom", "exam", "findings", "package", "predictor", "report"},
+    "inference": {"errors", "workers", "image", "dicom", "exam", "findings", "package", "predictor", "report"},
     "phantoms": {"errors"},
 }
 ONLY_IN: dict[str, set[str]] = {
-    "torch": {"harmonise", "data", "models", "tasks", "predictor", "packaging"},
+    "torch": {"harmonise", "data", "models", "tasks", "predictor", "packaging", "commands"},
     "monai": {"harmonise", "models", "tasks", "predictor"},
     "pytorch_lightning": {"data", "tasks", "commands"},
     "pydicom": {"dicom", "report", "phantoms"},

@@ -146,12 +146,9 @@ _LOADED: dict[str, Predictor] = {}
 def load(package: Package, device: str, threads: int) -> None:
     """In the model process: keep the package's predictor."""
     if package.identity not in _LOADED:
-        import torch
-
         from imaging.predictor import load_predictor
 
-        torch.set_num_threads(threads)
-        _LOADED[package.identity] = load_predictor(package, device)
+        _LOADED[package.identity] = load_predictor(package, device, threads)
 
 
 def read(package: Package, device: str, threads: int, image: Image) -> Reading:
