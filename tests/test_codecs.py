@@ -257,6 +257,7 @@ def test_twelve_bit_extended_jpeg_is_near_its_source() -> None:
     assert codestream.read_jpeg(frame, codestream.BASELINE).precision == 12
     decoded = decode(frame, form_of(waves(), 12), EXTENDED, "made").array
     assert np.abs(decoded.astype(int) - waves()).max() <= 12
+    np.testing.assert_array_equal(decode(frame, form_of(waves(), 12), EXTENDED, "made", True).array, decoded)
 
 
 def baseline(array: Array, **options: object) -> bytes:
@@ -651,6 +652,7 @@ def test_twelve_bit_jpeg_equals_simpleitk(shared_data: Path) -> None:
     path = shared_data / "dicom/odd/JPEG-lossy.dcm"
     expected = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
     np.testing.assert_array_equal(arrays(path), expected)
+    np.testing.assert_array_equal(arrays(path, disposable=True), expected)
 
 
 @pytest.mark.shared_data

@@ -15,7 +15,6 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +25,7 @@ from imaging.dicom.codestream import Announced
 from imaging.errors import InputError, Reason
 from imaging.image import Array
 
+_LOSSY_JPEG: Final = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 # The largest single frame that is decoded, in bytes. The largest radiographs are near 80 MB.
 LARGEST_FRAME_BYTES: Final = 1 << 29
 
@@ -75,12 +75,15 @@ class DecodedFrame:
 
 def _pillow_jpeg(frame: bytes, form: FrameFormat, announced: Announced, syntax: str) -> Array:
     """8-bit JPEG. Declaring RGB in and RGB out makes libjpeg hand over the components untouched."""
-    if announced.precision != 8:
-        raise ValueError("8 bits only")
-    image = import_module("PIL.JpegImagePlugin").JpegImageFile(BytesIO(frame))
-    if announced.samples == 3:
-        image.tile = [image.tile[0]._replace(args=("RGB", "RGB"))]
-    return np.asarray(image)
+    if announced.precision != 8 or announced.samples not in (1, 3):
+        raise ValueError("8 bits and one or three samples only")
+    mode = "L" if announced.samples == 1 else "RGB"
+    image = import_module("PIL.Image").frombytes(mode, (form.columns, form.rows), frame, "jpeg", mode, mode)
+    if announced.samples == 1:
+        return np.asarray(image)
+    # Plane by plane, so that luminance is one block of memory for those who need it alone.
+    planes = b"".join(image.tobytes("raw", band) for band in "RGB")
+    return np.frombuffer(planes, np.uint8).reshape(3, form.rows, form.columns).transpose(1, 2, 0)
 
 
 def _openjpeg(frame: bytes, form: FrameFormat, announced: Announced, syntax: str) -> Array:
@@ -121,7 +124,12 @@ def _gdcm(frame: bytes, form: FrameFormat, announced: Announced, syntax: str) ->
 
 
 def _dicomsdl(frame: bytes, form: FrameFormat, announced: Announced, syntax: str) -> Array:
-    """Through a file of one frame in memory, so that its parser never sees the sender's header."""
+    """Through a file of one frame in memory, so that its parser never sees the sender's header.
+
+    Lossy colour is left to others: here it would come back converted to RGB.
+    """
+    if announced.precision > 16 or (form.samples > 1 and syntax in _LOSSY_JPEG):
+        raise ValueError("16 bits and unconverted colour only")
     size = 1 if announced.precision <= 8 else 2
     data = import_module("dicomsdl").open_memory(_one_frame_file(frame, form, announced, syntax))
     array = np.empty(form.shape, f"<u{size}")
@@ -174,7 +182,7 @@ _PACKBITS = Decoder("pillow packbits", _packbits)
 DECODERS: Final[dict[str, tuple[Decoder, ...]]] = {
     "1.2.840.10008.1.2.5": (_PACKBITS,),  # RLE Lossless
     "1.2.840.10008.1.2.4.50": (_PILLOW, _GDCM),  # JPEG Baseline
-    "1.2.840.10008.1.2.4.51": (_PILLOW, _GDCM),  # JPEG Extended, 8 and 12 bit
+    "1.2.840.10008.1.2.4.51": (_PILLOW, _DICOMSDL, _GDCM),  # JPEG Extended; pillow takes 8 bit, the others 12 bit
     "1.2.840.10008.1.2.4.57": (_DICOMSDL, _GDCM),  # JPEG Lossless
     "1.2.840.10008.1.2.4.70": (_DICOMSDL, _GDCM),  # JPEG Lossless, first-order prediction
     "1.2.840.10008.1.2.4.80": (_CHARLS, _GDCM),  # JPEG-LS Lossless
