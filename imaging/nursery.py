@@ -10,6 +10,7 @@ This module holds the child's side and the wire; `imaging.workers` holds the own
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -102,6 +103,7 @@ def nurse(owner: socket.socket, preload: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # A core file would hold patient data.
     for name in preload:
         importlib.import_module(name)
+    gc.freeze()  # What is imported stays: no worker need look through it again.
     children: set[int] = set()
     owner.sendall(b"ready\n")
     while True:

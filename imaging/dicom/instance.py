@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from re import compile as pattern
-from typing import Any, Final
-
-from pydicom import Dataset
+from typing import TYPE_CHECKING, Any, Final
 
 from imaging.dicom.firewall import Header
 from imaging.dicom.passport import Passport, read_origin, read_passport
 from imaging.dicom.walk import Values
 from imaging.errors import InputError, Reason
 from imaging.image import Origin
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 REGIONS: Final = 0x00186011
 # Keyword → tag and VR (PS3.6) of every element that a description asks for.
@@ -63,6 +64,11 @@ _ELEMENTS: Final[dict[str, tuple[int, bytes]]] = {
     "PhysicalDeltaY": (0x0018602E, b"FD"),
 }
 _CHARACTER_SET: Final = 0x00080005
+# What is no instance's own. Names of patients are not among them: these values are kept from file to file.
+_SERIES_TAGS: Final = tuple(
+    tag for keyword, (tag, vr) in _ELEMENTS.items() if vr in (b"LO", b"CS", b"DS") and "Patient" not in keyword
+)
+_MOST_KNOWN: Final = 4096
 WANTED: Final = frozenset(tag for tag, _ in _ELEMENTS.values()) | {_CHARACTER_SET}
 _ENCODINGS: Final = {
     b"": "ascii",
@@ -172,6 +178,13 @@ class Facts:
             raise NotPlain
         return _plain_value(vr, stored[1], self._is_little, self._encoding)
 
+    def series_key(self) -> tuple[Any, ...] | None:
+        """All that origin and passport are read from; None where they also depend on the items of sequences."""
+        if self._items:
+            return None
+        values = self._values
+        return (self._encoding, self._is_little, *(values.get(tag) for tag in _SERIES_TAGS))
+
     def raw(self, keyword: str) -> bytes:
         return self._values.get(_ELEMENTS[keyword][0], (None, b""))[1]
 
@@ -220,6 +233,7 @@ def describe(path: Path, name: str, syntax: str, header: Dataset | Facts, site: 
         raise InputError("a Study, Series or SOP Instance UID is missing or empty", Reason.MISSING_UID)
     spacing = header.get("PixelSpacing")
     frames = header.get("NumberOfFrames")
+    origin, passport = _provenance(header, site)
     patient = [_identity(header, key) for key in ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")]
     return Instance(
         path=path,
@@ -239,10 +253,26 @@ def describe(path: Path, name: str, syntax: str, header: Dataset | Facts, site: 
         patient_key=hashlib.sha256(b"".join(part + b"\x1f" for part in patient)).hexdigest(),
         spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
         regions=tuple(_region(item, k) for k, item in enumerate(header.get("SequenceOfUltrasoundRegions") or [])),
-        origin=read_origin(header, site),
-        passport=read_passport(header),
+        origin=origin,
+        passport=passport,
         patient_id_key=hashlib.sha256(patient[0]).hexdigest() if patient[0] else "",
     )
+
+
+_Provenance = tuple[Origin, Passport]
+_known: dict[Any, _Provenance] = {}
+
+
+def _provenance(header: Dataset | Facts, site: str | None) -> _Provenance:
+    """Origin and passport; worked out once for all headers of a series that say the same, byte for byte."""
+    key = header.series_key() if isinstance(header, Facts) else None
+    if key is None:
+        return read_origin(header, site), read_passport(header)
+    if (key, site) not in _known:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[key, site] = read_origin(header, site), read_passport(header)
+    return _known[key, site]
 
 
 def describe_refused(path: Path, name: str, header: Header, site: str | None) -> Instance:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-
-from pydicom import Dataset
+from typing import TYPE_CHECKING
 
 from imaging.image import UNKNOWN, Origin
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 Passport = dict[str, str]
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Set
 from itertools import repeat
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from imaging.dicom.limits import Limits
 from imaging.errors import Reason
@@ -22,6 +21,7 @@ from imaging.errors import Reason
 Values = dict[int, tuple[bytes | None, bytes]]
 
 _SHORT: Final = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+_NONE: Final[frozenset[bytes]] = frozenset()
 LONG: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -141,8 +141,7 @@ class Inflated:
             raise Refused("the deflated data is damaged", Reason.UNREADABLE_HEADER) from error
 
 
-@dataclass(slots=True)
-class _Frame:
+class _Frame(NamedTuple):
     """What to return to when a sequence or an item ends; `end` is None where a delimiter ends it."""
 
     is_item: bool
@@ -152,6 +151,10 @@ class _Frame:
     is_little: bool
     sink: Values | None
     siblings: list[Values] | None = None
+
+
+# data, where it begins, place in it, last place for a head, how to unpack one, the short VRs, where values are kept
+_Mode = tuple[bytes, int, int, int, Callable[..., tuple[Any, ...]], frozenset[bytes], Values | None]
 
 
 class Walk:
@@ -179,51 +182,66 @@ class Walk:
         self._pixels: Pixels | None = None
 
     def run(self, start: int, is_explicit: bool, is_little: bool) -> Pixels | None:
-        """Where the pixel data is; None when the header ends without any."""
+        """Where the pixel data is; None when the header ends without any.
+
+        The loop steps over short explicit elements by itself, because nearly all are; names are local for speed.
+        """
         self.is_explicit, self.is_little = is_explicit, is_little
-        position, wanted, end = start, self._wanted, self._source.end
-        base, data, unpack = 0, b"", _EXPLICIT[is_little].unpack_from
+        wanted = self._wanted
+        data, base, at, last, unpack, short, sink = self._resume(start)
         for _ in repeat(None, self._limits.elements):
-            if position + 8 > self._bound:
-                if not self._stack:
-                    return self._pixels
-                position = self._leave(position)
-                unpack = _EXPLICIT[self.is_little].unpack_from
+            if at > last:
+                position = base + at
+                if position > self._bound - 8:
+                    if position > self._source.end:
+                        raise _truncated()
+                    if not self._stack:
+                        return None
+                    position = self._leave(position)
+                data, base, at, last, unpack, short, sink = self._resume(position)
                 continue
-            at = position - base
-            if at < 0 or at + 12 > len(data):
-                data, base = self._data, self._base = self._source.window(position)
-                at = position - base
             group, number, vr, length = unpack(data, at)
-            if vr in _SHORT and self.is_explicit and group < 0x7FE0:
-                value = position + 8
-                position = value + length
-                if position > end:
-                    raise _truncated(group << 16 | number)
-                if (tag := group << 16 | number) in wanted and self._sink is not None:
-                    self._sink[tag] = (vr, self._bytes(value, length))
+            if vr in short and group < 0x7FE0:
+                at += 8
+                if (tag := group << 16 | number) in wanted and sink is not None:
+                    sink[tag] = (vr, self._value(base + at, length))
+                at += length
             else:
-                position = self._special(position, at)
-                unpack = _EXPLICIT[self.is_little].unpack_from
-                if position < 0:
+                position = self._special(base + at, at)
+                if self._pixels:
                     return self._pixels
+                data, base, at, last, unpack, short, sink = self._resume(position)
         raise Refused(f"more than {self._limits.elements} elements", Reason.TOO_MANY_ELEMENTS)
 
+    def _resume(self, position: int) -> _Mode:
+        """How to read on at `position`: the loop's local names, until a sequence, an item or the window ends."""
+        at = position - self._base
+        if not 0 <= at <= len(self._data) - 12 and position <= self._bound - 8:
+            self._data, self._base = self._source.window(position)
+            at = position - self._base
+            if len(self._data) - at < 8:
+                raise Refused("the file became shorter while it was read", Reason.TRUNCATED_HEADER)
+        last = self._bound - 8 - self._base
+        if self._base + len(self._data) < self._source.end:
+            last = min(last, len(self._data) - 12)
+        short = _SHORT if self.is_explicit else _NONE
+        return self._data, self._base, at, last, _EXPLICIT[self.is_little].unpack_from, short, self._sink
+
     def _special(self, position: int, at: int) -> int:
-        """Any element that is not a short explicit one: where to go on, or -1 at the pixel data."""
+        """Any element that is not a short explicit one: where to go on."""
         tag, vr, length, value = self._head(position, at)
         if tag >> 16 == 0xFFFE:
             return self._delimiter(tag, length, value)
         if tag in _PIXELS and not self._stack:
             present = self._source.end - value
             self._pixels = Pixels(tag, None if length == _UNDEFINED else length, present)
-            return -1
+            return value
         if length == _UNDEFINED:
             if vr in (None, b"SQ", b"UN") or (self._starts_item(value) and vr not in (b"OB", b"OW")):
                 return self._enter(tag, vr, None, value)
             return self._skip_fragments(tag, value)
         if value + length > self._source.end:
-            raise _truncated(tag)
+            raise _truncated()
         if length and (vr == b"SQ" or (vr in (None, b"UN") and self._starts_item(value))):
             return self._enter(tag, vr, value + length, value)
         if length > self._limits.element_bytes:
@@ -233,7 +251,7 @@ class Walk:
                 Reason.ELEMENT_TOO_LONG,
             )
         if tag in self._wanted and self._sink is not None:
-            self._sink[tag] = (vr, self._bytes(value, length))
+            self._sink[tag] = (vr, self._value(value, length))
         return value + length
 
     def _head(self, position: int, at: int) -> tuple[int, bytes | None, int, int]:
@@ -245,7 +263,7 @@ class Walk:
         if vr not in LONG:
             return tag, vr, length, position + 8
         if at + 12 > len(self._data):
-            raise _truncated(tag)
+            raise _truncated()
         return tag, vr, _LENGTH[self.is_little].unpack_from(self._data, at + 8)[0], position + 12
 
     def _delimiter(self, tag: int, length: int, value: int) -> int:
@@ -254,7 +272,7 @@ class Walk:
                 raise Refused("a sequence item (FFFE,E000) outside of a sequence", Reason.UNREADABLE_HEADER)
             end = None if length == _UNDEFINED else value + length
             if end is not None and end > self._source.end:
-                raise _truncated(tag)
+                raise _truncated()
             siblings = self._stack[-1].siblings
             self._push(is_item=True, end=end, siblings=None)
             if siblings is not None:
@@ -323,10 +341,16 @@ class Walk:
                     Reason.UNREADABLE_HEADER,
                 )
             value += 8 + length
-        raise _truncated(tag)
+        raise _truncated()
 
     def _starts_item(self, value: int) -> bool:
         return self._bytes(value, 4) == (b"\xfe\xff\x00\xe0" if self.is_little else b"\xff\xfe\xe0\x00")
+
+    def _value(self, position: int, length: int) -> bytes:
+        value = self._bytes(position, length)
+        if len(value) != length:
+            raise _truncated()
+        return value
 
     def _bytes(self, position: int, count: int) -> bytes:
         at = position - self._base
@@ -335,6 +359,5 @@ class Walk:
         return self._source.read(position, count)
 
 
-def _truncated(tag: int) -> Refused:
-    message = f"the file ends inside element ({tag >> 16:04X},{tag & 0xFFFF:04X}), before its pixel data"
-    return Refused(message, Reason.TRUNCATED_HEADER)
+def _truncated() -> Refused:
+    return Refused("the file ends inside an element before its pixel data", Reason.TRUNCATED_HEADER)
