@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from safetensors.numpy import load_file, save_file
 
 from imaging.commands import main
 from imaging.dicom.select import ImageRef
-from imaging.inference.processes import Frame, Processes, decode
+from imaging.inference.processes import Frame, Processes, decode, load
+from imaging.package import Package
 from imaging.phantoms.export import EXPECTED
 from imaging.phantoms.screen import Layout
 from imaging.phantoms.ultrasound_dicom import LATIN, Acquisition, dataset, file_bytes, truth
@@ -58,6 +59,10 @@ class InProcess(Processes):
         for item, image in enumerate(images):
             for ref, decoded, seconds in decode(image):
                 yield Frame(item, ref, decoded, seconds)
+
+    def start(self, packages: Iterable[Package]) -> None:
+        for package in packages:
+            load(package, "cpu", 1)
 
     @staticmethod
     def _twice(worker: object, function: Callable[..., Any], *args: object) -> Any:

@@ -6,7 +6,9 @@ one image or one report: an item is tried once more in a fresh process before th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -103,9 +105,16 @@ class Processes:
                 given[item] = done + 1
                 yield Frame(item, ref, image, seconds)
 
-    def check(self, package: Package) -> None:
-        """Load a package in the model process. Raises PackageError when it is not what it says."""
-        self._twice(self._model, load, package, self._device, self.limits.threads)
+    def start(self, packages: Iterable[Package]) -> None:
+        """Load the packages in the model process while the report process starts; both take seconds.
+
+        Raises PackageError when a package is not what it says.
+        """
+        with ThreadPoolExecutor(1) as beside:
+            ready = beside.submit(self._reporter.call, prepare_reports)
+            for package in packages:
+                self._twice(self._model, load, package, self._device, self.limits.threads)
+            ready.result()
 
     def read(self, package: Package, image: Image) -> Reading:
         """One image through a package. Raises ImagingError."""
@@ -155,6 +164,11 @@ def read(package: Package, device: str, threads: int, image: Image) -> Reading:
     """In the model process: one image."""
     load(package, device, threads)
     return _LOADED[package.identity].read(image)
+
+
+def prepare_reports() -> None:
+    """In the report process: load what reports are made with."""
+    importlib.import_module("imaging.report.write")
 
 
 def report(result: ExamResult, paths: dict[str, Path], when: datetime) -> list[Document]:

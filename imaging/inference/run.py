@@ -104,8 +104,8 @@ class _Going:
         """Every task that the ledger does not hold yet, its frames decoded ahead of their turn."""
         pending = list(self._pending())
         begin = perf_counter()
-        for package in {task.package.identity: task.package for task, _ in pending}.values():
-            processes.check(package)
+        if pending:
+            processes.start({task.package.identity: task.package for task, _ in pending}.values())
         self.seconds["start"] = perf_counter() - begin
         images = [ref for task, _ in pending for ref in task.group.images()]
         owner = [number for number, (task, _) in enumerate(pending) for _ in task.group.images()]
