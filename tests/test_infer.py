@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from PIL import Image as Picture
 from pydicom import dcmread
 from safetensors.numpy import load_file, save_file
 
@@ -25,9 +27,18 @@ from imaging.inference.processes import Frame, Processes, decode, load
 from imaging.package import Package
 from imaging.phantoms.export import EXPECTED
 from imaging.phantoms.screen import Layout
-from imaging.phantoms.ultrasound_dicom import LATIN, Acquisition, dataset, file_bytes, truth
+from imaging.phantoms.ultrasound_dicom import (
+    LATIN,
+    Acquisition,
+    Patient,
+    dataset,
+    file_bytes,
+    tissue_mask,
+    truth,
+)
 from imaging.report.document import ECHOED
 from tests.conftest import REPOSITORY, require_tool
+from tests.crashes import descendants
 from tests.judges import pixelmed, run_tool
 
 EXPORT = REPOSITORY / "data_samples" / "pacs_export"
@@ -443,3 +454,77 @@ def test_reports_on_real_images_have_no_fault_of_ours(real: tuple[Path, Path, di
         ours = [e for e in errors if e != SUMMARY_LINE and not any(tag in e for tag in ECHOED_TAGS)]
         assert ours == [], path.name
     assert clean >= 5
+
+
+def burn_in(still: Path, at: tuple[int, int]) -> np.ndarray:
+    """White blocks, standing for a name, written into an RGB still at (row, column); their mask on the frame."""
+    picture = dcmread(still)
+    pixels = np.frombuffer(picture.PixelData, np.uint8).reshape(picture.Rows, picture.Columns, 3).copy()
+    name = np.zeros(pixels.shape[:2], dtype=bool)
+    for letter in range(9):
+        top, left = at[0], at[1] + 9 * letter
+        name[top : top + 9, left : left + 2] = True
+        name[top + 3 : top + 5, left : left + 6] = True
+    pixels[name] = 255
+    picture.PixelData = pixels.tobytes()
+    still.write_bytes(file_bytes(picture))
+    return name
+
+
+def shown_of(name: np.ndarray, out: Path, summary: dict[str, Any]) -> float:
+    """Share of the burned-in pixels that any preview shows as anything but black."""
+    seen = np.zeros(name.shape, dtype=bool)
+    for _, result in results(summary):
+        for preview in result["previews"]:
+            with Picture.open(out / preview["path"]) as opened:
+                lit = np.asarray(opened) > 0
+            x0, y0, x1, y1 = preview["box_px"]
+            rows, columns = np.nonzero(name)
+            down = np.floor((rows + 0.5 - y0) / (y1 - y0) * lit.shape[0]).astype(int)
+            across = np.floor((columns + 0.5 - x0) / (x1 - x0) * lit.shape[1]).astype(int)
+            inside = (down >= 0) & (down < lit.shape[0]) & (across >= 0) & (across < lit.shape[1])
+            seen[rows[inside], columns[inside]] |= lit[down[inside], across[inside]]
+    return float(seen[name].mean())
+
+
+@pytest.mark.parametrize("layout", [Layout("single"), Layout("single", calibrated=False)], ids=["region", "no region"])
+def test_a_name_burned_in_beside_the_tissue_is_in_no_preview(layout: Layout, tmp_path: Path) -> None:
+    acquisition = one_still(tmp_path / "in", layout=layout)
+    tissue = tissue_mask(acquisition)
+    name = burn_in(tmp_path / "in" / "still", at=(4, 6))
+    assert not (name & (tissue > 0)).any()
+    assert shown_of(name, tmp_path / "out", infer(tmp_path / "in", tmp_path / "out")) == 0
+
+
+def test_the_preview_scan_can_fail(tmp_path: Path) -> None:
+    acquisition = one_still(tmp_path / "in")
+    rows, columns = np.nonzero(tissue_mask(acquisition))
+    name = burn_in(tmp_path / "in" / "still", at=(int(np.median(rows)), int(np.median(columns)) - 40))
+    assert shown_of(name, tmp_path / "out", infer(tmp_path / "in", tmp_path / "out")) > 0.9
+
+
+def test_identity_is_in_no_log_line_and_no_process_title(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's own words, and the command lines of every process it starts, on an export with odd header values."""
+    one_still(tmp_path / "in", patient=Patient("7777", "Geheim^Gertrud", "ISO_IR 192", birth_date="19010203"))
+    still = tmp_path / "in" / "still"
+    birth = b"19010203"
+    still.write_bytes(still.read_bytes().replace(birth, b"Geheim19"))  # no date: pydicom would quote it
+    assert b"Geheim19" in still.read_bytes()
+    titles: set[str] = set()
+    honest = Processes.read
+
+    def watched(self: Processes, package: Package, image: Any) -> Any:
+        titles.update(Path(f"/proc/{pid}/cmdline").read_text() for pid in descendants(os.getpid()))
+        return honest(self, package, image)
+
+    monkeypatch.setattr("imaging.inference.run.Processes", Processes)
+    monkeypatch.setattr(Processes, "read", watched)
+    infer(tmp_path / "in", tmp_path / "out")
+    told = capfd.readouterr()
+    assert titles
+    assert "finding" in told.err
+    for words in (told.out, told.err, *titles):
+        assert "Geheim" not in words
+        assert "7777" not in words

@@ -168,6 +168,10 @@ def a_run() -> dict[str, Any]:
             study(9, not_applicable(Reason.UNKNOWN_ANATOMY), protocol="مرحبا"),
             study(10, modality="OT"),
         ],
+        "remarks": [
+            {"path": None, "text": "1 PatientID value(s) stand for more than one patient"},
+            {"path": "DICOM/odd", "text": "the preamble begins like a <script>"},
+        ],
         "files": [
             *({"path": f"A/{n:04}.dcm", "state": "used", "reason": None, "reason_meaning": None} for n in range(31)),
             file("DICOMDIR", "skipped", Reason.DICOMDIR),
@@ -184,7 +188,7 @@ def file(path: str, state: str, reason: Reason) -> dict[str, Any]:
 
 
 def an_empty_run() -> dict[str, Any]:
-    return a_run() | {"studies": [], "files": []}
+    return a_run() | {"studies": [], "files": [], "remarks": []}
 
 
 def speckle(seed: int, shape: tuple[int, int] = (360, 480)) -> bytes:

@@ -155,7 +155,7 @@ def _explain(export: Path, packages: Sequence[Package], site: str | None) -> int
     from imaging.inference.router import NotApplicable, plan
     from imaging.inference.store import study_folder
 
-    index = build_index(export, site)
+    index = build_index(export, site, workers=1)
     planned = plan(index, packages)
     for work in planned.works:
         place = f"{study_folder(work.study_uid)}  {work.package.name}"

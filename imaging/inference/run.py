@@ -65,7 +65,7 @@ def run_inference(run: Run, progress: Progress) -> Json:
     in use or cannot be written: what was published by then stays, and the same command goes on from there.
     """
     begin = perf_counter()
-    index = build_index(run.export, run.site)
+    index = build_index(run.export, run.site, run.limits.workers)
     planned = plan(index, run.packages)
     names = [package.name for package in run.packages]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -123,7 +123,7 @@ class _Going:
         """The summary, the page and every study's part, written where they changed."""
         studies = [self._study(uid, list(works)) for uid, works in groupby(self._plan.works, lambda w: w.study_uid)]
         files = _file_states(self._index, self._plan, studies)
-        summary = summary_of(self._run.packages, studies, files, self._when)
+        summary = summary_of(self._run.packages, studies, files, self._index.remarks, self._when)
         _write_changed(self._run.out / "summary.json", _encoded(summary))
         _write_changed(self._run.out / "index.html", render(summary, self._run.out).encode())
         self._ledger.close_run(files, dict(self.seconds) if "decode" in self.seconds else {})

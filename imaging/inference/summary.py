@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,8 +18,17 @@ from imaging.report.document import Document
 Json = dict[str, Any]
 
 
-def summary_of(packages: Sequence[Package], studies: list[Json], files: list[FileState], when: datetime) -> Json:
-    """The whole run. Files and studies stand in a stable order; no time but `when` is in it."""
+def summary_of(
+    packages: Sequence[Package],
+    studies: list[Json],
+    files: list[FileState],
+    remarks: Mapping[str, Sequence[str]],
+    when: datetime,
+) -> Json:
+    """The whole run. Files and studies stand in a stable order; no time but `when` is in it.
+
+    `remarks` are oddities by file, "" for the whole export.
+    """
     return {
         "schema_version": 1,
         "toolkit": {"name": "sitewise-imaging", "version": __version__},
@@ -35,6 +44,7 @@ def summary_of(packages: Sequence[Package], studies: list[Json], files: list[Fil
             for package in packages
         ],
         "studies": studies,
+        "remarks": [{"path": path or None, "text": text} for path in sorted(remarks) for text in remarks[path]],
         "files": [
             {"path": file.path, "state": file.state, **reason_of(file.reason)}
             for file in sorted(files, key=lambda file: file.path)

@@ -364,7 +364,27 @@ def _files(summary: Json) -> Markup:
         cause = (file["reason"] or "", file["reason_meaning"] or "")
         groups[file["state"]].setdefault(cause, []).append(file["path"])
     blocks = [_file_state(state, causes) for state, causes in groups.items()]
-    return element("section", element("h2", "Files", id="files"), *blocks, aria_labelledby="files", class_="files")
+    return element(
+        "section",
+        element("h2", "Files", id="files"),
+        *blocks,
+        _remarks(summary["remarks"]),
+        aria_labelledby="files",
+        class_="files",
+    )
+
+
+def _remarks(remarks: list[Json]) -> Markup | None:
+    """Oddities that cost nothing, such as a program in a file's preamble."""
+    if not remarks:
+        return None
+    lines = [
+        element(
+            "li", quoted(remark["text"]), element("span", " ", quoted(remark["path"] or "whole export"), class_="quiet")
+        )
+        for remark in remarks
+    ]
+    return element("div", element("h3", "Remarks"), element("ul", *lines, class_="paths"), class_="file-state")
 
 
 def _file_state(state: str, causes: dict[tuple[str, str], list[str]]) -> Markup:
