@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import resource
 import struct
 import time
@@ -17,12 +18,14 @@ from pydicom.encaps import encapsulate
 
 from imaging.dicom.firewall import admit, inspect
 from imaging.dicom.index import build_index
-from imaging.dicom.instance import Instance
+from imaging.dicom.instance import WANTED, Instance
 from imaging.dicom.limits import Limits
 from imaging.dicom.read import read_frames
+from imaging.dicom.runs import known_runs
 from imaging.dicom.select import ImageRef
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.workers import WorkerLimits, Workers
+from tests.fuzz.mutations import mutate
 
 RLE = "1.2.840.10008.1.2.5"
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
@@ -274,3 +277,33 @@ def test_a_codec_bomb_stays_in_its_worker(make: Callable[[], bytes], tmp_path: P
     assert outcomes["good"] == "(1, 64, 64)"
     assert time.monotonic() - begun < ANSWER_SECONDS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < PARENT_GROWTH_KB
+
+
+def walked(path: Path) -> object:
+    header = inspect(path, wanted=WANTED)
+    verdicts = [v and (v.reason, str(v)) for v in (header.refusal, header.pixel_refusal)]
+    return header.values, header.pixels, header.transfer_syntax_uid, verdicts
+
+
+def test_what_was_learned_from_other_files_never_changes_what_is_found(tmp_path: Path) -> None:
+    """The naive twin: each damaged file walked by a process that knows its siblings, and by one that knows nothing."""
+    path, rng = tmp_path / "file", random.Random(5)
+    files = [
+        Path(get_testdata_file(name)).read_bytes() for name in ("MR_small.dcm", "CT_small.dcm", "liver_1frame.dcm")
+    ]
+    damaged = [mutate(rng.choice(files), rng)[1] for _ in range(400)]
+    known = []
+    for data in [data for one in damaged for data in (*files, one)]:
+        path.write_bytes(data)
+        known.append(outcome_of(path))
+    for number, data in enumerate(damaged):
+        known_runs.cache_clear()
+        path.write_bytes(data)
+        assert outcome_of(path) == known[4 * number + 3]
+
+
+def outcome_of(path: Path) -> object:
+    try:
+        return walked(path)
+    except InputError as error:
+        return error.reason

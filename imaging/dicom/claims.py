@@ -8,7 +8,8 @@ from re import fullmatch
 from typing import Final
 
 from imaging.dicom.limits import Limits
-from imaging.dicom.walk import Pixels, Refused, Values
+from imaging.dicom.sources import Refused
+from imaging.dicom.walk import Pixels, Values
 from imaging.errors import Reason
 
 _SAMPLES, _PHOTOMETRIC, _FRAMES, _ROWS, _COLUMNS, _BITS = (

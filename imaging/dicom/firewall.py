@@ -18,12 +18,14 @@ import stat
 import struct
 from collections.abc import Set
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from imaging.dicom.claims import CLAIMS, judge
 from imaging.dicom.limits import LIMITS, Limits
-from imaging.dicom.walk import LONG, Inflated, Pixels, Plain, Refused, Values, Walk
+from imaging.dicom.sources import Inflated, Plain, Refused
+from imaging.dicom.walk import LONG, Pixels, Values, Walk
 from imaging.errors import InputError, Reason
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
@@ -133,7 +135,7 @@ def _inspect(descriptor: int, limits: Limits, wanted: Set[int], opened: Set[int]
         begin = 0 if is_deflated else start
         is_explicit, is_little = _encoding(stated, source.read(begin, 8))
         syntax = stated or _SYNTAX_BY_ENCODING[is_explicit, is_little]
-        walk = Walk(source, limits, wanted | CLAIMS, opened)
+        walk = Walk(source, limits, _with_claims(frozenset(wanted)), opened)
         pixels = walk.run(begin, is_explicit, is_little)
     except Refused as verdict:
         refusal = InputError(str(verdict), verdict.reason)
@@ -152,6 +154,11 @@ def _inspect(descriptor: int, limits: Limits, wanted: Set[int], opened: Set[int]
         pixel_refusal=pixel_refusal,
         remarks=_remarks(first, place),
     )
+
+
+@lru_cache(maxsize=16)
+def _with_claims(wanted: frozenset[int]) -> frozenset[int]:
+    return wanted | CLAIMS
 
 
 def _pixel_refusal(

@@ -7,14 +7,13 @@ length holds implicit VR little endian. Standard library only.
 
 from __future__ import annotations
 
-import os
 import struct
-import zlib
-from collections.abc import Callable, Iterator, Set
-from itertools import repeat
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Set
+from typing import Final, NamedTuple
 
 from imaging.dicom.limits import Limits
+from imaging.dicom.runs import Trace, known_runs
+from imaging.dicom.sources import Refused, Source
 from imaging.errors import Reason
 
 # Tag → (VR or None where the file is implicit, raw bytes). The last of repeated elements stands.
@@ -26,19 +25,9 @@ LONG: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXELS: Final = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
-_WINDOW_BYTES: Final = 64 << 10
-_PIECE_BYTES: Final = 1 << 20
 _EXPLICIT: Final = {True: struct.Struct("<HH2sH"), False: struct.Struct(">HH2sH")}
 _IMPLICIT: Final = {True: struct.Struct("<HHI"), False: struct.Struct(">HHI")}
 _LENGTH: Final = {True: struct.Struct("<I"), False: struct.Struct(">I")}
-
-
-class Refused(Exception):  # noqa: N818 - it is a verdict, not a failure
-    """The header breaks a limit. The message names the element, never a value."""
-
-    def __init__(self, message: str, reason: Reason) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class Pixels(NamedTuple):
@@ -47,98 +36,6 @@ class Pixels(NamedTuple):
     tag: int
     length: int | None
     present: int
-
-
-class Source(Protocol):
-    """Bytes by position; `end` is how many there are. A read beyond the end is short."""
-
-    end: int
-
-    def read(self, position: int, count: int) -> bytes: ...
-
-    def window(self, position: int) -> tuple[bytes, int]:
-        """Some bytes from `position` on, at least 12 where there are as many: a longer piece and where it begins."""
-        ...
-
-
-class Plain:
-    """An open file; `first` is its beginning, already read."""
-
-    def __init__(self, descriptor: int, end: int, first: bytes) -> None:
-        self.end = end
-        self._descriptor = descriptor
-        self._first = first
-
-    def read(self, position: int, count: int) -> bytes:
-        if position + count <= len(self._first):
-            return self._first[position : position + count]
-        return os.pread(self._descriptor, count, position)
-
-    def window(self, position: int) -> tuple[bytes, int]:
-        if position + 12 <= len(self._first):
-            return self._first, 0
-        return self.read(position, _WINDOW_BYTES), position
-
-
-class Inflated:
-    """The inflated rest of a file (Deflated Explicit VR, PS3.5 A.5), held one piece at a time.
-
-    It is inflated once to be measured, then again as far as it is read. Raises Refused beyond the limits.
-    """
-
-    def __init__(self, descriptor: int, start: int, limits: Limits) -> None:
-        self._descriptor = descriptor
-        self._start = start
-        present = max(1, os.fstat(descriptor).st_size - start)
-        allowed = min(limits.inflated_bytes, max(limits.inflated_free_bytes, int(present * limits.inflated_ratio)))
-        self.end = 0
-        for piece in self._pieces():
-            self.end += len(piece)
-            if self.end > allowed:
-                raise Refused(
-                    f"{present} deflated bytes inflate to more than {allowed}",
-                    Reason.INFLATES_TOO_MUCH,
-                )
-        self._rewind()
-
-    def read(self, position: int, count: int) -> bytes:
-        if position < self._at:
-            self._rewind()
-        parts = []
-        while count > 0:
-            skip = position - self._at
-            part = self._piece[skip : skip + count] if skip < len(self._piece) else b""
-            parts.append(part)
-            position, count = position + len(part), count - len(part)
-            if count and not self._advance():
-                break
-        return b"".join(parts)
-
-    def window(self, position: int) -> tuple[bytes, int]:
-        return self.read(position, _WINDOW_BYTES), position
-
-    def _rewind(self) -> None:
-        self._at, self._piece, self._rest = 0, b"", self._pieces()
-
-    def _advance(self) -> bool:
-        self._at += len(self._piece)
-        self._piece = next(self._rest, b"")
-        return bool(self._piece)
-
-    def _pieces(self) -> Iterator[bytes]:
-        inflater, position = zlib.decompressobj(-zlib.MAX_WBITS), self._start
-        try:
-            while not inflater.eof:
-                deflated = os.pread(self._descriptor, _WINDOW_BYTES, position)
-                if not deflated:
-                    raise Refused("the deflated data ends early", Reason.TRUNCATED_HEADER)
-                position += len(deflated)
-                while deflated and not inflater.eof:
-                    if piece := inflater.decompress(deflated, _PIECE_BYTES):
-                        yield piece
-                    deflated = inflater.unconsumed_tail
-        except zlib.error as error:
-            raise Refused("the deflated data is damaged", Reason.UNREADABLE_HEADER) from error
 
 
 class _Frame(NamedTuple):
@@ -153,8 +50,8 @@ class _Frame(NamedTuple):
     siblings: list[Values] | None = None
 
 
-# data, where it begins, place in it, last place for a head, how to unpack one, the short VRs, where values are kept
-_Mode = tuple[bytes, int, int, int, Callable[..., tuple[Any, ...]], frozenset[bytes], Values | None]
+# data, where it begins, place in it, last place for a head, the short VRs, where values are kept
+_Mode = tuple[bytes, int, int, int, frozenset[bytes], Values | None]
 
 
 class Walk:
@@ -180,56 +77,83 @@ class Walk:
         self._base = 0
         self._depth = 0
         self._pixels: Pixels | None = None
+        self._trace: Trace | None = None
 
     def run(self, start: int, is_explicit: bool, is_little: bool) -> Pixels | None:
-        """Where the pixel data is; None when the header ends without any.
-
-        The loop steps over short explicit elements by itself, because nearly all are; names are local for speed.
-        """
+        """Where the pixel data is; None when the header ends without any."""
         self.is_explicit, self.is_little = is_explicit, is_little
-        wanted = self._wanted
-        data, base, at, last, unpack, short, sink = self._resume(start)
-        for _ in repeat(None, self._limits.elements):
+        runs, stack, wanted = known_runs(self._wanted, self._opened, self._limits, is_little), self._stack, self._wanted
+        unpack, left = _EXPLICIT[is_little].unpack_from, self._limits.elements
+        data, base, at, last, short, sink = self._resume(start)
+        while left > 0:
             if at > last:
-                position = base + at
-                if position > self._bound - 8:
-                    if position > self._source.end:
-                        raise _truncated()
-                    if not self._stack:
-                        return None
-                    position = self._leave(position)
-                data, base, at, last, unpack, short, sink = self._resume(position)
+                if (position := self._advance(base + at)) is None:
+                    return None
+                data, base, at, last, short, sink = self._resume(position)
                 continue
+            if not stack:
+                self._trace = runs.learn(self._trace, data, at)
+                if run := runs.match(data, at, last + 8):
+                    self.values.update(run.values_of(data, at))
+                    left -= len(run.heads)
+                    at += run.size
+                    self._trace = None
+                    continue
+            left -= 1
             group, number, vr, length = unpack(data, at)
             if vr in short and group < 0x7FE0:
+                if self._trace:
+                    self._trace.heads.append((at, 8))
                 at += 8
                 if (tag := group << 16 | number) in wanted and sink is not None:
-                    sink[tag] = (vr, self._value(base + at, length))
+                    self._keep(tag, vr, base + at, length)
                 at += length
             else:
                 position = self._special(base + at, at)
                 if self._pixels:
                     return self._pixels
-                data, base, at, last, unpack, short, sink = self._resume(position)
+                data, base, at, last, short, sink = self._resume(position)
         raise Refused(f"more than {self._limits.elements} elements", Reason.TOO_MANY_ELEMENTS)
+
+    def _advance(self, position: int) -> int | None:
+        """Where to go on when there is no head at `position`: the window, an item, a sequence or the header ends."""
+        if position <= self._bound - 8:
+            return position
+        if position > self._source.end:
+            raise _truncated()
+        return self._leave(position) if self._stack else None
+
+    def _keep(self, tag: int, vr: bytes | None, position: int, length: int) -> None:
+        value = self._bytes(position, length)
+        if len(value) != length:
+            raise _truncated()
+        assert self._sink is not None
+        self._sink[tag] = (vr, value)
+        if self._trace and not self._stack:
+            self._trace.kept.append((tag, vr, position - self._base, length))
 
     def _resume(self, position: int) -> _Mode:
         """How to read on at `position`: the loop's local names, until a sequence, an item or the window ends."""
         at = position - self._base
         if not 0 <= at <= len(self._data) - 12 and position <= self._bound - 8:
             self._data, self._base = self._source.window(position)
+            self._trace = None
             at = position - self._base
             if len(self._data) - at < 8:
                 raise Refused("the file became shorter while it was read", Reason.TRUNCATED_HEADER)
         last = self._bound - 8 - self._base
         if self._base + len(self._data) < self._source.end:
             last = min(last, len(self._data) - 12)
-        short = _SHORT if self.is_explicit else _NONE
-        return self._data, self._base, at, last, _EXPLICIT[self.is_little].unpack_from, short, self._sink
+        return self._data, self._base, at, last, _SHORT if self.is_explicit else _NONE, self._sink
 
     def _special(self, position: int, at: int) -> int:
         """Any element that is not a short explicit one: where to go on."""
         tag, vr, length, value = self._head(position, at)
+        if self._trace:
+            # What is not plainly explicit is judged by more than its head.
+            is_plain = tag >> 16 == 0xFFFE or vr not in (None, b"UN")
+            self._trace.heads.append((at, value - position))
+            self._trace = self._trace if is_plain else None
         if tag >> 16 == 0xFFFE:
             return self._delimiter(tag, length, value)
         if tag in _PIXELS and not self._stack:
@@ -251,7 +175,7 @@ class Walk:
                 Reason.ELEMENT_TOO_LONG,
             )
         if tag in self._wanted and self._sink is not None:
-            self._sink[tag] = (vr, self._value(value, length))
+            self._keep(tag, vr, value, length)
         return value + length
 
     def _head(self, position: int, at: int) -> tuple[int, bytes | None, int, int]:
@@ -281,6 +205,7 @@ class Walk:
             # An item inside explicit VR may be implicit (seen from several writers), never the other way round.
             vr = self._bytes(value, 8)[4:6]
             self.is_explicit = self.is_explicit and (len(vr) < 2 or vr.isalpha())
+            self._trace = self._trace if self.is_explicit else None
             return value
         wants_item = tag == _ITEM_END
         while self._stack and self._stack[-1].end is not None and self._stack[-1].is_item is not wants_item:
@@ -300,6 +225,7 @@ class Walk:
         siblings: list[Values] | None = None
         if tag in self._opened and not self._stack:
             siblings = self.items[tag] = []
+            self._trace = None
         self._push(is_item=False, end=end, siblings=siblings)
         if vr == b"UN":  # PS3.5 6.2.2: UN of undefined length is implicit VR little endian.
             self.is_explicit = False
@@ -330,6 +256,7 @@ class Walk:
 
     def _skip_fragments(self, tag: int, value: int) -> int:
         """Past the fragments of an encapsulated value (an icon's pixel data) to its delimiter."""
+        self._trace = None
         head = _IMPLICIT[self.is_little]
         while len(raw := self._bytes(value, 8)) == 8:
             group, number, length = head.unpack(raw)
@@ -345,12 +272,6 @@ class Walk:
 
     def _starts_item(self, value: int) -> bool:
         return self._bytes(value, 4) == (b"\xfe\xff\x00\xe0" if self.is_little else b"\xff\xfe\xe0\x00")
-
-    def _value(self, position: int, length: int) -> bytes:
-        value = self._bytes(position, length)
-        if len(value) != length:
-            raise _truncated()
-        return value
 
     def _bytes(self, position: int, count: int) -> bytes:
         at = position - self._base
