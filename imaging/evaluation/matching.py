@@ -6,7 +6,7 @@ Boxes are (n, 2d), low then high corner in array axis order, corner convention.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -185,6 +185,20 @@ def match_maps(detection: Array, truth: Array, rule: HitRule = PICAI) -> tuple[L
         quality = overlaps(lesions, count, labels, len(confidences))
         return assign(np.where(quality < rule.least, 0.0, quality), confidences)
     return match_boxes(_boxes(labels), confidences, _boxes(lesions), rule)
+
+
+def match_masks(candidates: Sequence[tuple[Bools, float]], truth: Array, rule: HitRule = PICAI) -> tuple[Lesion, ...]:
+    """Lesions of a truth mask against findings with a mask of its shape each, which may touch or overlap."""
+    confidence = np.array([score for _, score in candidates], dtype=np.float64)
+    lesions, count = components(truth)
+    if rule.kind != "overlap":
+        boxes = [_boxes(mask.astype(np.int32)) for mask, _ in candidates]
+        placed = np.concatenate(boxes) if boxes else np.zeros((0, 2 * truth.ndim))
+        return match_boxes(placed, confidence, _boxes(lesions), rule)
+    quality = np.zeros((count, len(candidates)))
+    for number, (mask, _) in enumerate(candidates):
+        quality[:, number] = overlaps(lesions, count, mask.astype(np.int32), 1)[:, 0]
+    return assign(np.where(quality < rule.least, 0.0, quality), confidence)
 
 
 def read_candidates(detection: Array) -> tuple[NDArray[np.int32], Floats]:

@@ -1,0 +1,240 @@
+"""`imaging evaluate`: predictions and truth in, DIR/metrics.json out, with every failure counted."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from imaging.commands.evaluation_inputs import Map, UnscorableError, read_prediction, read_truth
+from imaging.errors import ConfigError, ImagingError, OutputError, Reason
+from imaging.evaluation.classification import ClassificationProtocol
+from imaging.evaluation.detection import DetectionProtocol, by_exam, lesions_missed, score_maps
+from imaging.evaluation.evaluate import (
+    evaluate_classification,
+    evaluate_detection,
+    evaluate_segmentation,
+    refuse_repeats,
+)
+from imaging.evaluation.intervals import Bootstrap
+from imaging.evaluation.lesions import Extraction, Threshold
+from imaging.evaluation.manifest import Row, read_rows
+from imaging.evaluation.matching import HitRule, RuleKind, match_masks
+from imaging.evaluation.result import (
+    ClassificationCase,
+    DetectionCase,
+    EvaluationResult,
+    Inputs,
+    SegmentationCase,
+)
+from imaging.evaluation.segmentation import SegmentationProtocol, score_failure, score_masks
+
+EXAMPLES = """\
+the manifest is a CSV with case_id, patient_id, site, prediction, truth; optional are case_truth (0 or 1), split,
+exam_id, image_uid, spacing; every other column is a subgroup. A prediction is a map (NIfTI, MHA, NPZ, PNG), or a DICOM
+result (SR, SEG) or a folder of them. In classification, prediction and truth are numbers.
+
+examples:
+  imaging evaluate detection --predictions maps --truth labels --manifest cases.csv --out scores
+  imaging evaluate detection --predictions softmax --truth labels --manifest cases.csv --out scores --extract dynamic
+  imaging evaluate segmentation --predictions results --truth masks --manifest cases.csv --out scores --tolerance 1
+
+exit status:
+  0  every case was scored
+  1  some case failed; the figures count it
+  2  the command, the manifest, a truth or the output folder is wrong
+"""
+Scores = EvaluationResult
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The subcommand and its arguments."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="score predictions against truth, by site",
+        description="Scores predictions against truth and writes metrics.json, with the failures counted.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("task", choices=sorted(_TASKS), help="what the predictions are")
+    parser.add_argument("--predictions", type=Path, required=True, metavar="P", help="folder of the predictions")
+    parser.add_argument("--truth", type=Path, required=True, metavar="T", help="folder of the truth")
+    parser.add_argument("--manifest", type=Path, required=True, metavar="M", help="table of the cases (CSV)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for metrics.json")
+    parser.add_argument("--split", metavar="S", help="score the rows of this split only")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="the model's weights, for their SHA-256")
+    parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="bootstrap resamples (2000)")
+    parser.add_argument("--seed", type=int, default=20240, metavar="N", help="seed of the bootstrap")
+    maps = parser.add_argument_group("detection")
+    maps.add_argument("--extract", metavar="HOW", help="cut candidates: dynamic, dynamic-fast or a threshold; "
+                      "default: predictions are detection maps with one confidence per candidate")  # fmt: skip
+    maps.add_argument("--hit", choices=get_args(RuleKind), default="overlap", help="hit rule (overlap)")
+    maps.add_argument(
+        "--least", type=float, default=0.10, metavar="X", help="least overlap (0.1), or greatest distance in voxels"
+    )
+    maps.add_argument("--by-exam", action="store_true", help="join the images of an exam (column exam_id)")
+    masks = parser.add_argument_group("segmentation")
+    masks.add_argument("--label", action="append", metavar="NAME=VALUE", default=[], help="a class (lesion=1)")
+    masks.add_argument("--tolerance", type=float, default=2.0, metavar="MM", help="of surface agreement (2)")
+    masks.add_argument("--cap", type=float, default=100.0, metavar="MM", help="distance of a missed structure (100)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
+    rows = read_rows(args.manifest, args.split)
+    refuse_repeats(rows)
+    if args.resamples < 100:
+        raise ConfigError(f"--resamples: found {args.resamples}; allowed are 100 or more", Reason.CONFIG_INVALID)
+    inputs = Inputs(_sha256(args.manifest), _sha256(args.weights) if args.weights else "")
+    result = _TASKS[args.task](args, rows, Bootstrap(args.resamples, args.seed), inputs)
+    _write(args.out, result)
+    for case_id, why in result.failures:
+        print(f"failed {case_id}: {why}", file=sys.stderr)
+    print(f"{len(rows)} cases, {len(result.failures)} failed; {len(result.sites)} sites")
+    for figure in result.pooled.figures:
+        print(f"{figure.name:36} {figure.text}")
+    print(f"metrics  {(args.out / 'metrics.json').resolve()}")
+    return 1 if result.failures else 0
+
+
+def _detection(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
+    extraction = None if args.extract is None else Extraction(_threshold(args.extract))
+    protocol = DetectionProtocol(HitRule(args.hit, args.least), extraction)
+    cases = [_detection_case(args, row, protocol) for row in rows]
+    return evaluate_detection(by_exam(cases) if args.by_exam else cases, protocol, how, inputs)
+
+
+def _threshold(text: str) -> Threshold:
+    if text == "dynamic":
+        return "dynamic"
+    if text == "dynamic-fast":
+        return "dynamic-fast"
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1:
+        raise ConfigError(
+            f"--extract: found '{text}'; allowed are dynamic, dynamic-fast and a number above 0 up to 1",
+            Reason.CONFIG_INVALID,
+        )
+    return value
+
+
+def _detection_case(args: argparse.Namespace, row: Row, protocol: DetectionProtocol) -> DetectionCase:
+    truth = read_truth(args.truth, row)
+    failed, score, lesions = "", 0.0, lesions_missed(truth.array)
+    try:
+        prediction = read_prediction(args.predictions, row, truth)
+        if prediction.findings is not None:
+            lesions = match_masks(prediction.findings, truth.array, protocol.rule)
+            score = max((confidence for _, confidence in prediction.findings), default=0.0)
+        else:
+            _refuse_outside_unit(row, prediction.array)
+            lesions, score = score_maps(prediction.array, truth.array, protocol)
+    except ImagingError as error:
+        failed = str(error)
+    positive = bool(truth.array.any()) if row.case_truth is None else row.case_truth
+    return DetectionCase(
+        row.case_id, row.patient_id, row.site, positive, score, lesions, failed,
+        exam_id=row.exam_id, subgroups=row.subgroups,
+    )  # fmt: skip
+
+
+def _refuse_outside_unit(row: Row, values: np.ndarray) -> None:
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise UnscorableError(
+            f"case '{row.case_id}': the prediction has values from {values.min()} to {values.max()}; "
+            "allowed are 0 to 1",
+            Reason.PREDICTION_FAILED,
+        )
+
+
+def _segmentation(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
+    labels = tuple(_label(text) for text in args.label) or (("lesion", 1),)
+    protocol = SegmentationProtocol(labels, args.tolerance, args.cap)
+    return evaluate_segmentation([_segmentation_case(args, row, protocol) for row in rows], protocol, how, inputs)
+
+
+def _label(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if not name or not value.isdecimal() or int(value) == 0 or "," in name:
+        raise ConfigError(
+            f"--label: found '{text}'; allowed is NAME=VALUE with a value of 1 or more", Reason.CONFIG_INVALID
+        )
+    return name, int(value)
+
+
+def _segmentation_case(args: argparse.Namespace, row: Row, protocol: SegmentationProtocol) -> SegmentationCase:
+    truth = read_truth(args.truth, row)
+    failed = ""
+    overlaps = score_failure(truth.array, truth.spacing, protocol)
+    try:
+        prediction = _labels(row, read_prediction(args.predictions, row, truth), protocol)
+        overlaps = score_masks(prediction, truth.array, truth.spacing, protocol)
+    except ImagingError as error:
+        failed = str(error)
+    return SegmentationCase(row.case_id, row.patient_id, row.site, overlaps, failed, row.subgroups)
+
+
+def _labels(row: Row, prediction: Map, protocol: SegmentationProtocol) -> np.ndarray:
+    """The label mask of a prediction; the findings of a result are the one class there is."""
+    if prediction.findings is not None and len(protocol.labels) == 1:
+        return np.where(prediction.array, protocol.labels[0][1], 0)
+    if prediction.findings is not None or np.any(prediction.array != np.round(prediction.array)):
+        raise UnscorableError(
+            f"case '{row.case_id}': the prediction is no label mask; allowed are whole numbers, and results in DICOM "
+            "for one class. Cut probabilities before",
+            Reason.PREDICTION_FAILED,
+        )
+    return prediction.array.astype(np.int64)
+
+
+def _classification(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
+    cases = [_classification_case(row) for row in rows]
+    return evaluate_classification(cases, ClassificationProtocol(), how, inputs)
+
+
+def _classification_case(row: Row) -> ClassificationCase:
+    if row.truth not in ("0", "1"):
+        raise ConfigError(
+            f"case '{row.case_id}', truth: found '{row.truth}'; allowed are 0 and 1", Reason.CONFIG_INVALID
+        )
+    failed, score = "", 0.0
+    try:
+        score = float(row.prediction)
+    except ValueError:
+        failed = f"case '{row.case_id}': the prediction is '{row.prediction}'; allowed is a number"
+    if not failed and not 0 <= score <= 1:
+        failed, score = f"case '{row.case_id}': the prediction is {score}; allowed are 0 to 1", 0.0
+    return ClassificationCase(row.case_id, row.patient_id, row.site, row.truth == "1", score, failed, row.subgroups)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; allowed is a readable file", Reason.CONFIG_INVALID) from error
+
+
+def _write(out: Path, result: EvaluationResult) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "metrics.json").write_text(result.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"--out {out}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED
+        ) from error
+
+
+_TASKS: dict[str, Callable[[argparse.Namespace, list[Row], Bootstrap, Inputs], Scores]] = {
+    "detection": _detection,
+    "segmentation": _segmentation,
+    "classification": _classification,
+}

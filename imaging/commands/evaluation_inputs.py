@@ -1,0 +1,239 @@
+"""Files → arrays for `imaging evaluate`: NIfTI, MHA, NPZ and PNG maps, and results in DICOM (SR, SEG) of one image.
+
+A wrong truth or table stops the evaluation. A wrong or missing prediction raises `UnscorableError`, which the command
+counts as a failed case.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from imaging.dicom.content_tree import Reference
+from imaging.dicom.results import ReadFinding, ReadReport, ReadSegmentation, read_result
+from imaging.errors import ImagingError, InputError, Reason
+from imaging.evaluation.manifest import Row
+from imaging.evaluation.matching import Array, Bools, Floats
+
+MAPS = (".nii", ".nii.gz", ".mha", ".mhd", ".npz", ".npy", ".png")
+_ALL_READ = ("111241", "111242")  # CID 6047: all algorithms succeeded
+_CLOSE = 1e-3  # of a voxel: affines written by two programs differ in their last bits
+
+
+class UnscorableError(InputError):
+    """A prediction that cannot be scored: the case is counted as failed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """An array ([slice,] row, column), its spacing in that order, and its affine where the file has one.
+
+    `findings` are those that a result states, each with a mask of the array's shape and a confidence; the array is
+    then their union. None for a map.
+    """
+
+    array: Array
+    spacing: tuple[float, ...]
+    affine: Floats | None = None
+    findings: tuple[tuple[Bools, float], ...] | None = None
+
+
+def read_truth(folder: Path, row: Row) -> Map:
+    """The truth mask of a row. Raises InputError when it cannot be read."""
+    return _read_map(folder / row.truth, row)
+
+
+def read_prediction(folder: Path, row: Row, truth: Map) -> Map:
+    """The prediction of a row on the truth's grid: a map, or the findings of a result.
+
+    Raises UnscorableError when there is none, when it cannot be read, and when its grid is another.
+    """
+    path = folder / row.prediction
+    if not row.prediction or not path.exists():
+        raise UnscorableError(f"case '{row.case_id}': no prediction at '{row.prediction}'", Reason.PREDICTION_FAILED)
+    try:
+        if path.is_dir() or not path.name.lower().endswith(MAPS):
+            found = findings_on(path, row.image_uid, truth.array.shape)
+            union = (
+                np.any([mask for mask, _ in found], axis=0) if found else np.zeros(truth.array.shape, dtype=np.bool_)
+            )
+            return Map(union, truth.spacing, findings=tuple(found))
+        predicted = _read_map(path, row, foreground=True)
+    except ImagingError as error:
+        raise UnscorableError(f"case '{row.case_id}': {error}", error.reason) from error
+    _refuse_other_grid(row, predicted, truth)
+    return predicted
+
+
+def _refuse_other_grid(row: Row, found: Map, truth: Map) -> None:
+    same = found.array.shape == truth.array.shape
+    if same and found.affine is not None and truth.affine is not None:
+        steps = np.linalg.solve(truth.affine, found.affine) - np.eye(truth.affine.shape[0])
+        same = bool(np.abs(steps @ np.array([*found.array.shape[::-1], 1.0])).max() < _CLOSE)
+    if not same:
+        raise UnscorableError(
+            f"case '{row.case_id}': the prediction's grid {found.array.shape} with spacing {found.spacing} is not the "
+            f"truth's {truth.array.shape} with spacing {truth.spacing}; both must be the same",
+            Reason.GEOMETRY,
+        )
+
+
+def _read_map(path: Path, row: Row, foreground: bool = False) -> Map:
+    name = path.name.lower()
+    if not path.is_file():
+        raise InputError(f"case '{row.case_id}': there is no file '{path.name}'", Reason.CONFIG_INVALID)
+    try:
+        if name.endswith((".nii", ".nii.gz")):
+            found = _nifti(path)
+        elif name.endswith((".mha", ".mhd")):
+            found = _metaimage(path)
+        elif name.endswith((".npz", ".npy")):
+            found = Map(_numpy(path, foreground), ())
+        else:
+            found = _picture(path)
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zlib.error, BadZipFile) as error:
+        raise InputError(
+            f"case '{row.case_id}', {path.name}: {type(error).__name__}; allowed is a readable {', '.join(MAPS)}",
+            Reason.DECODE_FAILED,
+        ) from error
+    spacing = row.spacing or found.spacing or (1.0,) * found.array.ndim
+    if len(spacing) != found.array.ndim or not np.isfinite(found.array).all():
+        raise InputError(
+            f"case '{row.case_id}', {path.name}: found {found.array.ndim} axes with spacing {spacing}; allowed are a "
+            "spacing per axis, and finite values",
+            Reason.GEOMETRY,
+        )
+    return replace(found, spacing=spacing)
+
+
+def _nifti(path: Path) -> Map:
+    import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
+
+    try:
+        image = nib.load(path)
+        array = np.asarray(image.dataobj)
+    except ImageFileError as error:
+        raise ValueError("no NIfTI") from error
+    zooms = tuple(float(z) for z in image.header.get_zooms()[: array.ndim])
+    return Map(array.T, zooms[::-1], np.asarray(image.affine, dtype=np.float64) if array.ndim == 3 else None)
+
+
+def _metaimage(path: Path) -> Map:
+    import SimpleITK as sitk  # noqa: N813  # its own name for itself
+
+    image = sitk.ReadImage(str(path))
+    spacing = np.array(image.GetSpacing())
+    dims = len(spacing)
+    affine = np.eye(dims + 1)
+    affine[:-1, :-1] = np.array(image.GetDirection()).reshape(dims, dims) * spacing
+    affine[:-1, -1] = image.GetOrigin()
+    return Map(sitk.GetArrayFromImage(image), tuple(spacing[::-1].tolist()), affine)
+
+
+def _numpy(path: Path, foreground: bool) -> Array:
+    """The only array of a file; of class probabilities as nnU-Net stores them, the first class above background."""
+    if path.suffix == ".npy":
+        return np.asarray(np.load(path, allow_pickle=False))
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in ("softmax", "probabilities"):
+            if foreground and name in arrays:
+                return np.asarray(arrays[name][1], dtype=np.float32)
+        if len(arrays.files) != 1:
+            raise ValueError(f"{len(arrays.files)} arrays")
+        return np.asarray(arrays[arrays.files[0]])
+
+
+def _picture(path: Path) -> Map:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        array = np.asarray(picture)
+    if array.ndim != 2:
+        raise ValueError("a picture with colours")
+    return Map(array, ())
+
+
+def findings_on(path: Path, image_uid: str, shape: tuple[int, ...]) -> list[tuple[Bools, float]]:
+    """Mask (row, column) and confidence of each finding on one image: masks of SEG, else outlines of SR.
+
+    A segment has the score of the finding with the same tracking UID, 1 without one. `image_uid` may be empty where
+    the results speak of one image. Raises InputError where nothing can be said: no result, several images, not a
+    2-D truth, or an image without findings of which the report does not say that it was read.
+    """
+    reports, segmentations = _results(path)
+    if len(shape) != 2:
+        raise InputError(f"truth: found {len(shape)} axes; allowed are 2 beside DICOM results", Reason.GEOMETRY)
+    scores = {f.tracking_uid: f.score for r in reports for f in r.findings if f.tracking_uid and f.score is not None}
+    placed = [
+        (s.tracking_uid, _one_uid(frame.sources), frame.mask, scores.get(s.tracking_uid, 1.0))
+        for result in segmentations
+        for s in result.segments
+        for frame in s.frames
+    ]
+    drawn = {uid for uid, *_ in placed if uid}
+    placed += [
+        (
+            f.tracking_uid,
+            f.image.sop_uid if f.image else "",
+            fill_outline(f, shape),
+            1.0 if f.score is None else f.score,
+        )
+        for report in reports
+        for f in report.findings
+        if f.tracking_uid not in drawn and f.points_px is not None
+    ]
+    named = {uid for _, uid, *_ in placed}
+    if not image_uid and len(named) > 1:
+        raise InputError(
+            f"results: found findings on {len(named)} images; name the image in the column image_uid",
+            Reason.CONFIG_INVALID,
+        )
+    here = [(mask, score) for _, uid, mask, score in placed if not image_uid or uid == image_uid]
+    if not here:
+        _refuse_unread(reports)
+    for mask, _ in here:
+        if mask.shape != shape:
+            raise InputError(f"results: found a mask of {mask.shape} on a truth of {shape}", Reason.GEOMETRY)
+    return [(mask, score) for mask, score in here if mask.any()]
+
+
+def _results(path: Path) -> tuple[list[ReadReport], list[ReadSegmentation]]:
+    files = sorted(path.rglob("*.dcm")) if path.is_dir() else [path]
+    read = [read_result(file.read_bytes()) for file in files]
+    if not read:
+        raise InputError("results: found 0 DICOM files; allowed are one or more", Reason.PREDICTION_FAILED)
+    reports = [r for r in read if isinstance(r, ReadReport)]
+    return reports, [r for r in read if isinstance(r, ReadSegmentation)]
+
+
+def _one_uid(sources: tuple[Reference, ...]) -> str:
+    return sources[0].sop_uid if sources else ""
+
+
+def _refuse_unread(reports: list[ReadReport]) -> None:
+    """Nothing found counts as an answer only where every report says that all was read."""
+    outcomes = [report.outcome for report in reports]
+    unread = [o.meaning for o in outcomes if o is not None and o.value not in _ALL_READ]
+    if unread:
+        raise InputError(f"results: no finding on this image, and '{unread[0]}'", Reason.PREDICTION_FAILED)
+
+
+def fill_outline(finding: ReadFinding, shape: tuple[int, ...]) -> Bools:
+    """Pixels (row, column) whose centres lie inside a closed outline of x, y in corner convention (even-odd rule)."""
+    points = np.asarray(finding.points_px, dtype=np.float64)
+    inside = np.zeros(shape, dtype=np.bool_)
+    if finding.graphic_type != "POLYLINE" or len(points) < 3:
+        return inside
+    across = np.arange(shape[1])[None, :] + 0.5
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        down = np.arange(shape[0]) + 0.5
+        rows = np.flatnonzero((down >= min(y0, y1)) & (down < max(y0, y1)))
+        if rows.size:
+            crossing = x0 + (rows[:, None] + 0.5 - y0) / (y1 - y0) * (x1 - x0)
+            inside[rows] ^= across > crossing
+    return inside

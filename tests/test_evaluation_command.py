@@ -1,0 +1,221 @@
+"""`imaging evaluate` on files: every bad prediction is a failed case that counts, every bad truth a clear error."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from imaging.commands import evaluate
+from imaging.commands.evaluation_inputs import fill_outline, findings_on
+from imaging.dicom.results import ReadReport, read_result
+from imaging.errors import ConfigError, InputError
+from imaging.evaluation.matching import HitRule, match_masks
+from imaging.evaluation.result import EvaluationResult
+from imaging.report.write import write_documents
+from tests.report_cases import CONTENT_TIME, case, source
+
+Line = dict[str, str]
+
+
+def run(folder: Path, task: str, lines: list[Line], *more: str) -> tuple[int, EvaluationResult]:
+    """The exit status and the record of one evaluation of the files in `folder`."""
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, names)
+        table.writeheader()
+        table.writerows(lines)
+    parser = argparse.ArgumentParser()
+    evaluate.register(parser.add_subparsers())
+    words = ["evaluate", task, "--predictions", str(folder), "--truth", str(folder), "--out", str(folder / "out")]
+    args = parser.parse_args([*words, "--manifest", str(folder / "cases.csv"), "--resamples", "100", *more])
+    status: int = args.run(args)
+    return status, EvaluationResult.from_json((folder / "out" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def line(name: str, prediction: str, truth: str, **more: str) -> Line:
+    return {"case_id": name, "patient_id": name, "site": "a", "prediction": prediction, "truth": truth, **more}
+
+
+def save(path: Path, array: np.ndarray, spacing: float = 1.0) -> None:
+    nib.save(nib.Nifti1Image(array, np.diag([spacing, spacing, 3.0, 1.0])), path)
+
+
+def volume(*boxes: tuple[int, float]) -> np.ndarray:
+    """16 × 16 × 6 with boxes of 4 × 4 × 3 that begin at a row, and their value."""
+    drawn = np.zeros((16, 16, 6), np.float32)
+    for row, value in boxes:
+        drawn[row : row + 4, 4:8, 1:4] = value
+    return drawn
+
+
+def test_detection_on_volumes_with_every_kind_of_bad_prediction(tmp_path: Path) -> None:
+    save(tmp_path / "truth.nii.gz", volume((2, 1)))
+    save(tmp_path / "empty.nii.gz", volume())
+    save(tmp_path / "hit.nii.gz", volume((3, 0.8)))
+    np.savez(tmp_path / "false.npz", volume((9, 0.4)).T)
+    save(tmp_path / "spacing.nii.gz", volume((2, 0.8)), spacing=2.0)
+    save(tmp_path / "smaller.nii.gz", volume((2, 0.8))[:8])
+    save(tmp_path / "logits.nii.gz", volume((2, 3.5)))
+    (tmp_path / "broken.nii.gz").write_bytes(b"not an image")
+    lines = [
+        line("hit", "hit.nii.gz", "truth.nii.gz"),
+        line("false", "false.npz", "empty.nii.gz"),
+        line("biopsy", "empty.nii.gz", "empty.nii.gz", case_truth="1"),
+        line("missing", "", "truth.nii.gz"),
+        line("gone", "gone.nii.gz", "truth.nii.gz"),
+        line("spacing", "spacing.nii.gz", "truth.nii.gz"),
+        line("smaller", "smaller.nii.gz", "truth.nii.gz"),
+        line("logits", "logits.nii.gz", "truth.nii.gz"),
+        line("broken", "broken.nii.gz", "empty.nii.gz"),
+    ]
+    status, result = run(tmp_path, "detection", lines)
+    assert status == 1
+    assert [name for name, _ in result.failures] == ["broken", "gone", "logits", "missing", "smaller", "spacing"]
+    why = dict(result.failures)
+    assert "no prediction" in why["missing"]
+    assert "the prediction's grid (6, 16, 16) with spacing (3.0, 2.0, 2.0) is not the truth's" in why["spacing"]
+    assert "values from 0.0 to 3.5; allowed are 0 to 1" in why["logits"]
+    rows = {case.case_id: case for case in result.detection}
+    assert [x.is_true for x in rows["hit"].lesions] == [True]
+    assert rows["hit"].lesions[0].overlap == pytest.approx(36 / 60)  # 3 of 4 rows shared: 36 of 60 voxels
+    assert (rows["biopsy"].truth, rows["biopsy"].lesions) == (True, ())
+    counts = result.pooled.figure("average_precision").counts
+    assert (counts.n_total, counts.n_scored, counts.n_missed, counts.n_failed) == (6, 1, 5, 5)
+    assert counts.n_false_positive_on_empty == 1
+
+
+def test_candidates_are_cut_from_probabilities(tmp_path: Path) -> None:
+    save(tmp_path / "truth.nii.gz", volume((2, 1)))
+    ramp = volume((2, 0.8)) * np.linspace(0.5, 1, 16, dtype=np.float32)[:, None, None]
+    save(tmp_path / "chance.nii.gz", ramp)
+    status, result = run(tmp_path, "detection", [line("c", "chance.nii.gz", "truth.nii.gz")])
+    assert (status, result.failures[0][1][:40]) == (1, "detection map: found several confidences")
+    status, result = run(tmp_path, "detection", [line("c", "chance.nii.gz", "truth.nii.gz")], "--extract", "dynamic")
+    assert status == 0
+    assert result.detection[0].lesions[0].confidence == pytest.approx(float(ramp.max()))
+    with pytest.raises(ConfigError, match="--extract: found 'clever'"):
+        run(tmp_path, "detection", [line("c", "chance.nii.gz", "truth.nii.gz")], "--extract", "clever")
+
+
+def test_segmentation_on_pictures(tmp_path: Path) -> None:
+    truth = np.zeros((20, 20), np.uint8)
+    truth[4:12, 4:12] = 255
+    for name, mask in (("truth", truth), ("empty", 0 * truth), ("other", truth // 255 * 7)):
+        Image.fromarray(mask).save(tmp_path / f"{name}.png")
+    lines = [
+        line("same", "truth.png", "truth.png", spacing="0.5 0.5", vendor="X"),
+        line("missed", "empty.png", "truth.png", spacing="0.5 0.5", vendor="X"),
+        line("label", "other.png", "truth.png", spacing="0.5 0.5", vendor="Y"),
+        line("clean", "empty.png", "empty.png", spacing="0.5 0.5", vendor="Y"),
+    ]
+    status, result = run(tmp_path, "segmentation", lines, "--label", "lesion=255", "--cap", "40")
+    assert status == 1
+    assert "found labels [7]; allowed are [0, 255]" in dict(result.failures)["label"]
+    dice, distance = (result.pooled.figure(f"lesion {name}") for name in ("dice", "hd95"))
+    assert (dice.value, distance.value) == pytest.approx((1 / 3, 80 / 3))
+    assert (dice.counts.n_missed, dice.counts.n_failed) == (2, 1)
+    assert [(g.name, g.suppressed) for g in result.subgroups["vendor"]] == [("X", True), ("Y", True)]
+    assert next(c for c in result.segmentation if c.case_id == "same").overlaps[0].truth_volume == pytest.approx(0.16)
+
+
+def test_classification_from_the_table(tmp_path: Path) -> None:
+    lines = [line(f"c{k}", f"{0.3 + 0.1 * (k % 5)}", str(k % 2)) for k in range(10)]
+    lines += [line("word", "high", "1"), line("above", "1.5", "0"), line("none", "", "1")]
+    status, result = run(tmp_path, "classification", lines)
+    assert status == 1
+    assert [name for name, _ in result.failures] == ["above", "none", "word"]
+    assert result.pooled.figure("auroc").counts.n_failed == 3
+    with pytest.raises(ConfigError, match=r"case 'c', truth: found '2'; allowed are 0 and 1"):
+        run(tmp_path, "classification", [line("c", "0.5", "2")])
+
+
+def test_tables_that_are_wrong_stop(tmp_path: Path) -> None:
+    save(tmp_path / "t.nii.gz", volume())
+    good = line("c", "t.nii.gz", "t.nii.gz")
+    with pytest.raises(ConfigError, match="case_id: found 'c' of site 'a' 2 times"):
+        run(tmp_path, "detection", [good, good])
+    with pytest.raises(ConfigError, match=r"line 2: no value for \['site'\]"):
+        run(tmp_path, "detection", [good | {"site": ""}])
+    with pytest.raises(ConfigError, match=r"missing \['truth'\]"):
+        run(tmp_path, "detection", [{k: v for k, v in good.items() if k != "truth"}])
+    with pytest.raises(ConfigError, match="case_truth is 'yes'; allowed are 0, 1 and empty"):
+        run(tmp_path, "detection", [good | {"case_truth": "yes"}])
+    with pytest.raises(ConfigError, match="found 0 rows of split 'test'"):
+        run(tmp_path, "detection", [good | {"split": "train"}], "--split", "test")
+    with pytest.raises(InputError, match=r"case 'c': there is no file 'gone\.nii'"):
+        run(tmp_path, "detection", [good | {"truth": "gone.nii"}])
+    with pytest.raises(ConfigError, match="--label: found 'lesion'"):
+        run(tmp_path, "segmentation", [good], "--label", "lesion")
+
+
+def write_results(folder: Path, name: str, keep: tuple[str, ...] = ("SR", "SEG")) -> Path:
+    subject = case(name)
+    folder.mkdir()
+    for k, document in enumerate(write_documents(subject.result, subject.sources, CONTENT_TIME)):
+        kind = "SR" if isinstance(read_result(document.data), ReadReport) else "SEG"
+        if kind in keep:
+            (folder / f"{k}.dcm").write_bytes(document.data)
+    return folder
+
+
+def test_results_in_dicom_are_scored_image_by_image(tmp_path: Path) -> None:
+    """Image a holds two lesions that overlap (89 and 90 pixels), image b one."""
+    folder = write_results(tmp_path / "study", "yes-all")
+    a, b = (str(source(name).SOPInstanceUID) for name in "ab")
+    found = findings_on(folder, a, (60, 80))
+    assert [(int(mask.sum()), round(score, 4)) for mask, score in found] == [(89, 0.9123), (90, 0.9123)]
+    truth = np.zeros((60, 80), np.uint8)
+    truth[20:28, 30:42] = 1
+    lesions = match_masks(found, truth)
+    # 89 of 96 pixels; the other finding, four pixels off both ways, shares 32 − 0 of 154 and is dropped.
+    assert [(x.is_true, x.overlap) for x in lesions] == [(True, pytest.approx(89 / 96))]
+    assert [x.is_true for x in match_masks(found, truth, HitRule("centre_in_box"))] == [True]
+    assert len(findings_on(folder, b, (60, 80))) == 1
+    with pytest.raises(InputError, match="found findings on 2 images; name the image"):
+        findings_on(folder, "", (60, 80))
+    with pytest.raises(InputError, match=r"found a mask of \(60, 80\) on a truth of \(50, 80\)"):
+        findings_on(folder, a, (50, 80))
+
+
+def test_outlines_alone_give_nearly_the_same_masks_as_segments(tmp_path: Path) -> None:
+    """An outline does not tell its hole of one pixel."""
+    with_segments = findings_on(write_results(tmp_path / "both", "uncalibrated"), "", (60, 80))
+    outlined = findings_on(write_results(tmp_path / "sr", "uncalibrated", keep=("SR",)), "", (60, 80))
+    assert outlined[0][1] == with_segments[0][1]
+    assert np.argwhere(outlined[0][0] ^ with_segments[0][0]).tolist() == [[4, 6]]
+
+
+def test_an_outline_is_filled_by_pixel_centres() -> None:
+    report = next(r for d in [case("yes-all")] for doc in write_documents(d.result, d.sources, CONTENT_TIME)
+                  if isinstance(r := read_result(doc.data), ReadReport))  # fmt: skip
+    assert fill_outline(report.findings[1], (60, 80)).sum() == 90
+
+
+def test_an_unread_image_is_a_failure_and_a_clean_one_is_not(tmp_path: Path) -> None:
+    assert findings_on(write_results(tmp_path / "clean", "no-all"), "", (60, 80)) == []
+    with pytest.raises(InputError, match="no finding on this image, and 'Not all algorithms succeeded"):
+        findings_on(write_results(tmp_path / "unread", "unknown-some"), "", (60, 80))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="found 0 DICOM files"):
+        findings_on(tmp_path / "none", "", (60, 80))
+
+
+def test_studies_and_masks_through_the_command(tmp_path: Path) -> None:
+    write_results(tmp_path / "found", "uncalibrated")
+    write_results(tmp_path / "unread", "unknown-none")
+    truth = np.zeros((60, 80), np.uint8)
+    truth[0:8, 0:12] = 1
+    Image.fromarray(truth).save(tmp_path / "truth.png")
+    lines = [line("found", "found", "truth.png"), line("unread", "unread", "truth.png")]
+    status, result = run(tmp_path, "segmentation", lines)
+    assert (status, [name for name, _ in result.failures]) == (1, ["unread"])
+    assert result.pooled.figure("lesion dice").value == pytest.approx((2 * 89 / (89 + 96)) / 2)
+    status, result = run(tmp_path, "detection", lines, "--hit", "centre_distance", "--least", "3")
+    assert result.protocol["hit_rule"] == "centres at most 3 apart"
+    assert [x.confidence for x in result.detection[0].lesions] == [pytest.approx(0.9123)]
