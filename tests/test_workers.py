@@ -151,7 +151,7 @@ def test_many_items_need_flat_memory() -> None:
 def alive(number: int) -> bool:
     try:
         return Path(f"/proc/{number}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
