@@ -24,7 +24,8 @@ from imaging.findings import Finding, extract
 from imaging.harmonise.recipe import identity, settings
 from imaging.harmonise.spatial import FitSquare
 from imaging.image import Array, Image
-from imaging.models.networks import Network, build
+from imaging.models.build import build
+from imaging.models.networks import Network
 from imaging.package import (
     FORMAT_VERSION,
     Card,

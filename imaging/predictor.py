@@ -18,7 +18,7 @@ from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import Respace, grid_of
 from imaging.harmonise.ultrasound import UltrasoundRecipe
 from imaging.image import Array, Grid, Image, Origin, SourceRef
-from imaging.models.networks import build
+from imaging.models.build import build
 from imaging.package import Package, RecipeChoice
 
 RECIPES: dict[str, type[Recipe]] = {"ultrasound": UltrasoundRecipe}

@@ -102,7 +102,10 @@ def test_no_modality_name_where_all_modalities_are_served() -> None:
 def test_reading_a_package_needs_no_torch() -> None:
     """The parent of a run plans with descriptions and headers alone."""
     code = (
-        "import sys, imaging.package, imaging.inference.router, imaging.dicom.read\n"
+        "import sys, imaging.inference.run\n"
+        "from pathlib import Path\n"
+        "from imaging.package import load_package\n"
+        "load_package(Path('data_samples/packages/us_lesion_phantom'))\n"
         "assert 'torch' not in sys.modules and 'monai' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)

@@ -11,7 +11,8 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from imaging.data.dataset import Sample
-from imaging.models.networks import Network, build
+from imaging.models.build import build
+from imaging.models.networks import Network
 
 
 class SegmentationTask(pl.LightningModule):
