@@ -131,6 +131,9 @@ def test_classification_from_the_table(tmp_path: Path) -> None:
     assert status == 1
     assert [name for name, _ in result.failures] == ["above", "none", "word"]
     assert result.pooled.figure("auroc").counts.n_failed == 3
+    status, aggregates = run(tmp_path, "classification", lines, "--aggregates")
+    assert (status, aggregates.classification, aggregates.failures) == (1, (), ())
+    assert aggregates.pooled.figure("auroc").counts.n_failed is None
     with pytest.raises(ConfigError, match=r"case 'c', truth: found '2'; allowed are 0 and 1"):
         run(tmp_path, "classification", [line("c", "0.5", "2")])
 

@@ -238,3 +238,24 @@ def test_a_case_or_site_in_two_files_is_refused(three_sites: list[DetectionCase]
 
 def test_figures_do_not_depend_on_the_order_of_cases(three_sites: list[DetectionCase]) -> None:
     assert record(three_sites[::-1]) == record(three_sites)
+
+
+def test_the_worst_calibrated_site_is_the_farthest_from_the_ideal_line() -> None:
+    """Slopes near 1, far below and far above: the site of the greatest distance is the worst, whichever side."""
+    rng = np.random.default_rng(9)
+    cases = []
+    for site, slope in (("true", 1.0), ("overconfident", 0.5), ("timid", 3.0)):
+        logit = rng.normal(size=400)
+        truth = rng.random(400) < expit(slope * logit)
+        cases += [
+            ClassificationCase(str(k), str(k), site, bool(t), float(expit(x)))
+            for k, (t, x) in enumerate(zip(truth, logit, strict=True))
+        ]
+    result = evaluate_classification(cases, ClassificationProtocol(), HOW)
+    found = {g.name: g.figure("calibration_slope") for g in result.sites}
+    for site, slope in (("true", 1.0), ("overconfident", 0.5), ("timid", 3.0)):
+        interval = found[site].interval
+        assert interval is not None
+        assert interval.low < slope < interval.high
+    (worst,) = [extreme.worst_site for extreme in result.macro if extreme.name == "calibration_slope"]
+    assert worst == "timid"

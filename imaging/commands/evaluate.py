@@ -25,6 +25,7 @@ from imaging.evaluation.intervals import Bootstrap
 from imaging.evaluation.lesions import Extraction, Threshold
 from imaging.evaluation.manifest import Row, read_rows
 from imaging.evaluation.matching import HitRule, RuleKind, match_masks
+from imaging.evaluation.merge import without_cases
 from imaging.evaluation.result import (
     ClassificationCase,
     DetectionCase,
@@ -67,6 +68,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--manifest", type=Path, required=True, metavar="M", help="table of the cases (CSV)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for metrics.json")
     parser.add_argument("--split", metavar="S", help="score the rows of this split only")
+    parser.add_argument("--aggregates", action="store_true", help="write no rows of cases, and no count from 1 to 4: "
+                        "what may leave a hospital that gives no rows")  # fmt: skip
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the model's weights, for their SHA-256")
     parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="bootstrap resamples (2000)")
     parser.add_argument("--seed", type=int, default=20240, metavar="N", help="seed of the bootstrap")
@@ -93,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--resamples: found {args.resamples}; allowed are 100 or more", Reason.CONFIG_INVALID)
     inputs = Inputs(_sha256(args.manifest), _sha256(args.weights) if args.weights else "")
     result = _TASKS[args.task](args, rows, Bootstrap(args.resamples, args.seed), inputs)
-    _write(args.out, result)
+    _write(args.out, without_cases(result) if args.aggregates else result)
     for case_id, why in result.failures:
         print(f"failed {case_id}: {why}", file=sys.stderr)
     print(f"{len(rows)} cases, {len(result.failures)} failed; {len(result.sites)} sites")

@@ -15,10 +15,10 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from imaging.errors import ConfigError, Reason
-from imaging.evaluation.calibration import expected_error
+from imaging.evaluation.calibration import expected_error, recalibration
 from imaging.evaluation.intervals import wilson
 from imaging.evaluation.matching import Array, Floats
-from imaging.evaluation.ranking import Auroc, Mean, SensitivityAtRate, check_scores, roc_curve
+from imaging.evaluation.ranking import Auroc, Fixed, Mean, SensitivityAtRate, check_scores, roc_curve
 from imaging.evaluation.result import ClassificationCase, Counts, Interval
 from imaging.evaluation.sites import Measure, too_few
 
@@ -152,6 +152,30 @@ def _realised(site: str, threshold: float, cases: Sequence[ClassificationCase]) 
     )
 
 
+def _line(truth: Array, probability: Floats, counts: Counts, independent: bool) -> list[Measure]:
+    """Calibration slope and intercept of the cases with a prediction; Wald limits where each is another patient."""
+    found = recalibration(truth, probability)
+    if found is None:
+        absent = too_few(truth) or "n/a (no finite line)"
+        return [
+            Measure(name, Fixed(0.0), counts, absent, ideal=ideal)
+            for name, ideal in (("calibration_slope", 1.0), ("calibration_intercept", 0.0))
+        ]
+    return [
+        Measure(
+            name,
+            Fixed(value),
+            counts,
+            interval=Interval(value - 1.959964 * error, value + 1.959964 * error, "Wald") if independent else None,
+            ideal=ideal,
+        )
+        for name, value, error, ideal in (
+            ("calibration_slope", found.slope, found.slope_error, 1.0),
+            ("calibration_intercept", found.intercept, found.intercept_error, 0.0),
+        )
+    ]
+
+
 def _arrays(cases: Sequence[ClassificationCase]) -> tuple[Array, Floats]:
     """Truth and scores, the failed cases at their worst."""
     score = [(-math.inf if c.truth else math.inf) if c.failed else c.score for c in cases]
@@ -183,6 +207,7 @@ def measures(cases: Sequence[ClassificationCase], protocol: ClassificationProtoc
         ),
         Measure("brier", Mean((probability - truth) ** 2, np.ones(len(cases))), counts, empty, "identity", False,
                 n_clusters=patients),
+        *_line(truth[scored], probability[scored], counts, patients == len(cases)),
         Measure("expected_calibration_error", expected_error(truth, probability, scored), counts,
                 empty if scored.any() else "n/a (0 predictions)", "identity", False, n_clusters=patients),
     ]  # fmt: skip

@@ -89,7 +89,7 @@ def _suppressed_figure(figure: Figure) -> Figure:
     )
     if hidden.n_total is None:
         absent = f"suppressed (fewer than {SUPPRESSED_BELOW})"
-        return Figure(figure.name, None, hidden, absent=absent, higher_is_better=figure.higher_is_better)
+        return replace(figure, value=None, counts=hidden, interval=None, absent=absent, effect=None)
     absent = "n/a (too few)" if figure.absent else ""
     interval = figure.interval
     if interval is not None and interval.n_clusters is not None and interval.n_clusters < SUPPRESSED_BELOW:

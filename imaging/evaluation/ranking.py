@@ -116,6 +116,16 @@ class Mean(Ratio):
         super().__init__(np.where(part, value, 0.0), part)
 
 
+class Fixed:
+    """A figure with a formula of its own, which resampling does not change."""
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def __call__(self, weights: Floats) -> Floats:
+        return np.full(weights.shape[1], self._value)
+
+
 class Average:
     """Mean of several statistics, such as the PI-CAI score of AP and AUROC."""
 

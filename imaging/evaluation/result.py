@@ -59,7 +59,10 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number. `value` is finite, or None with the reason in `absent`, such as `n/a (2 positives)`."""
+    """One number. `value` is finite, or None with the reason in `absent`, such as `n/a (2 positives)`.
+
+    `ideal` is given where neither more nor less is better, such as 1 for a calibration slope.
+    """
 
     name: str
     value: float | None
@@ -68,6 +71,7 @@ class Figure:
     absent: str = ""
     effect: Effect | None = None
     higher_is_better: bool = True
+    ideal: float | None = None
 
     def __post_init__(self) -> None:
         assert (self.value is None) == bool(self.absent), f"{self.name}: a figure has a value or the reason for none"

@@ -53,6 +53,7 @@ class Measure:
     interval: Interval | None = None
     classes: tuple[int, int] = (0, 0)
     n_clusters: int | None = None
+    ideal: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,17 +121,26 @@ def group_of(name: str, cases: Sequence[CaseT], plan: Plan[CaseT]) -> Group:
 
 def _figure(measure: Measure, n_cases: int, drawn: Drawn) -> Figure:
     if measure.absent:
-        return Figure(
-            measure.name, None, measure.counts, absent=measure.absent, higher_is_better=measure.higher_is_better
-        )
+        return _named(measure, None, None, None)
     value = figure(measure.statistic, n_cases)
     effect = None
     if measure.scale == "logit":
         effect = Effect(*on_logit(value, drawn.variance, *measure.classes), "logit")
     elif drawn.variance is not None:
         effect = Effect(value, drawn.variance)
+    return _named(measure, value, drawn.interval, effect)
+
+
+def _named(measure: Measure, value: float | None, interval: Interval | None, effect: Effect | None) -> Figure:
     return Figure(
-        measure.name, value, measure.counts, drawn.interval, effect=effect, higher_is_better=measure.higher_is_better
+        measure.name,
+        value,
+        measure.counts,
+        interval,
+        measure.absent,
+        effect,
+        measure.higher_is_better,
+        measure.ideal,
     )
 
 
@@ -150,10 +160,16 @@ def extremes(sites: Sequence[Group]) -> tuple[Extreme, ...]:
         if not values:
             found.append(Extreme(name, None, "", None, 0, len(rows)))
             continue
-        worst, site = min(values) if rows[0][1].higher_is_better else max(values)
+        worst, site = max(values, key=lambda pair: _badness(rows[0][1], pair[0]))
         macro = float(np.mean([value for value, _ in values]))
         found.append(Extreme(name, macro, site, worst, len(values), len(rows) - len(values)))
     return tuple(found)
+
+
+def _badness(kind: Figure, value: float) -> float:
+    if kind.ideal is not None:
+        return abs(value - kind.ideal)
+    return -value if kind.higher_is_better else value
 
 
 def between_sites(sites: Sequence[Group]) -> tuple[Heterogeneity, ...]:
