@@ -16,7 +16,7 @@ from scipy import ndimage
 from imaging.errors import ConfigError, GeometryError
 from imaging.evaluation.detection import Account, DetectionProtocol, by_exam, lesions_missed, measures, score_maps
 from imaging.evaluation.lesions import Extraction, detection_map, extract_candidates
-from imaging.evaluation.matching import HitRule, Lesion, match_boxes, match_maps
+from imaging.evaluation.matching import HitRule, Lesion, components, match_boxes, match_maps
 from imaging.evaluation.ranking import figure, froc_curve
 from imaging.evaluation.result import DetectionCase
 
@@ -143,6 +143,18 @@ def test_lesion_candidates_are_those_of_the_published_extraction(picai: ModuleTy
             assert np.array_equal(detection_map(ours, probability.shape), blobs.astype(np.float32)), (number, threshold)
             # Where only parts that are too small remain, the published list holds the whole volume at confidence 0.
             assert [c.confidence for c in ours] == [float(c) for _, c in confidences if c > 0]
+
+
+def test_components_are_numbered_as_by_labelling_the_whole_image() -> None:
+    """Pieces cut apart and labelled alone, from almost empty images to ones with more pieces than are cut."""
+    rng = np.random.default_rng(7)
+    for share in (0.0, 0.005, 0.02, 0.1, 0.4):
+        for shape in ((9, 12, 11), (40, 60), (1, 5, 200)):
+            mask = rng.random(shape) < share
+            labels, count = components(mask)
+            expected, n = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+            assert count == n
+            assert np.array_equal(labels, expected), (share, shape)
 
 
 def plate(*boxes: tuple[int, int, int, int, float]) -> np.ndarray:
