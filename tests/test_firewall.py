@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import resource
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -307,3 +309,8 @@ def outcome_of(path: Path) -> object:
         return walked(path)
     except InputError as error:
         return error.reason
+
+
+def test_the_firewall_is_the_standard_library_alone() -> None:
+    code = "import sys, imaging.dicom.firewall; assert not {'pydicom', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
