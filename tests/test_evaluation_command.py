@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imaging.commands import evaluate
+from imaging.commands import evaluate, merge_results
 from imaging.commands.evaluation_inputs import fill_outline, findings_on
 from imaging.dicom.results import ReadReport, read_result
 from imaging.errors import ConfigError, InputError
@@ -222,3 +222,27 @@ def test_studies_and_masks_through_the_command(tmp_path: Path) -> None:
     status, result = run(tmp_path, "detection", lines, "--hit", "centre_distance", "--least", "3")
     assert result.protocol["hit_rule"] == "centres at most 3 apart"
     assert [x.confidence for x in result.detection[0].lesions] == [pytest.approx(0.9123)]
+
+
+def test_files_of_two_hospitals_merge_through_the_command(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    merge_results.register(parser.add_subparsers())
+    lines = [line(f"c{k}", f"{0.3 + 0.04 * (k % 7)}", str(k % 2)) | {"site": "ab"[k % 3 > 0]} for k in range(24)]
+    files = []
+    for site in "ab":
+        (tmp_path / site).mkdir()
+        run(tmp_path / site, "classification", [one for one in lines if one["site"] == site])
+        files.append(tmp_path / site / "out" / "metrics.json")
+    names = [str(file) for file in files]
+    words = ["merge-results", *names, "--out", str(tmp_path / "merged")]
+    with pytest.raises(ConfigError, match="merge, manifest: result 1 has"):
+        merge_results.run(parser.parse_args(words))
+    approved = [EvaluationResult.from_json(file.read_text()).inputs.manifest for file in files]
+    words += [word for sha in approved for word in ("--manifest", sha)]
+    assert merge_results.run(parser.parse_args(words)) == 0
+    merged = EvaluationResult.from_json((tmp_path / "merged" / "metrics.json").read_text())
+    _, pooled = run(tmp_path, "classification", lines)
+    assert (merged.pooled, merged.sites, merged.macro) == (pooled.pooled, pooled.sites, pooled.macro)
+    (tmp_path / "notes.txt").write_text("no record")
+    with pytest.raises(ConfigError, match=r"notes\.txt: metrics\.json: JSONDecodeError"):
+        merge_results.run(parser.parse_args(["merge-results", str(tmp_path / "notes.txt"), "--out", "x"]))

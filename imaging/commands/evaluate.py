@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--resamples: found {args.resamples}; allowed are 100 or more", Reason.CONFIG_INVALID)
     inputs = Inputs(_sha256(args.manifest), _sha256(args.weights) if args.weights else "")
     result = _TASKS[args.task](args, rows, Bootstrap(args.resamples, args.seed), inputs)
-    _write(args.out, without_cases(result) if args.aggregates else result)
+    write_metrics(args.out, without_cases(result) if args.aggregates else result)
     for case_id, why in result.failures:
         print(f"failed {case_id}: {why}", file=sys.stderr)
     print(f"{len(rows)} cases, {len(result.failures)} failed; {len(result.sites)} sites")
@@ -226,7 +226,8 @@ def _sha256(path: Path) -> str:
         raise ConfigError(f"{path}: {error.strerror}; allowed is a readable file", Reason.CONFIG_INVALID) from error
 
 
-def _write(out: Path, result: EvaluationResult) -> None:
+def write_metrics(out: Path, result: EvaluationResult) -> None:
+    """DIR/metrics.json. Raises OutputError when it cannot be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "metrics.json").write_text(result.to_json(), encoding="utf-8")
