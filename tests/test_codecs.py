@@ -545,6 +545,22 @@ def test_any_truncation_is_refused_with_a_reason(syntax: str) -> None:
             decode(frame[:length], BOMB, syntax, "made")
 
 
+def test_an_unknown_jfif_version_does_not_reach_gdcm(tmp_path: Path) -> None:
+    """gdcm ends the process at any warning about an application segment, and such a segment changes no value."""
+    array = noise((34, 48))
+    frame = by_gdcm(array, LOSSLESS_FIRST, tmp_path)
+    jfif = b"\xff\xe0\x00\x10JFIF\0\x09\x01\0\0\x01\0\x01\0\0"
+    marked = frame[:2] + jfif + frame[2:]
+    assert codestream.bare_jpeg(marked) == codestream.bare_jpeg(frame)
+    np.testing.assert_array_equal(decode(marked, form_of(array), LOSSLESS_FIRST, "made").array, array)
+
+
+def test_a_jpeg_without_huffman_table_is_refused(tmp_path: Path) -> None:
+    frame = by_gdcm(noise((34, 40), 8), LOSSLESS_FIRST, tmp_path)
+    assert "do not lead to image data" in refused(patched(frame, b"\xff\xc4", 0, b"\xdf"), BOMB, LOSSLESS_FIRST)
+    assert "no Huffman table" in refused(patched(frame, b"\xff\xc4", 1, b"\xfe"), BOMB, LOSSLESS_FIRST)
+
+
 @pytest.mark.parametrize(
     ("syntax", "name"),
     [

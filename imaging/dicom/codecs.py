@@ -97,9 +97,11 @@ def _charls(frame: bytes, form: FrameFormat, announced: Announced, syntax: str) 
 
 
 def _gdcm(frame: bytes, form: FrameFormat, announced: Announced, syntax: str) -> Array:
+    """Without application segments: at a warning about one of those gdcm ends the whole process."""
     gdcm = import_module("gdcm")
     fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(frame)
+    bare = syntax in _JPEG_PROCESSES and syntax not in _JPEG_LS
+    fragment.SetByteStringValue(codestream.bare_jpeg(frame) if bare else frame)
     fragments = gdcm.SequenceOfFragments.New()
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))

@@ -7,6 +7,7 @@ read here, in plain Python, and must agree with Rows, Columns and SamplesPerPixe
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -18,7 +19,9 @@ LOSSLESS: Final = frozenset({0xC3})
 JPEG_LS: Final = frozenset({0xF7})
 _START_OF_FRAME: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}) | JPEG_LS
 _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
-_END: Final = frozenset({0xD9, 0xDA})
+_START_OF_SCAN: Final = 0xDA
+_HUFFMAN_TABLES: Final = 0xC4
+_REMARKS: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
 
 _J2K_START: Final = b"\xff\x4f\xff\x51"
 _JP2_SIGNATURE: Final = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
@@ -45,29 +48,53 @@ class Announced:
 
 
 def read_jpeg(codestream: bytes, processes: frozenset[int]) -> Announced:
-    """The frame header of a JPEG or JPEG-LS stream. Raises ValueError when it is not one of `processes`."""
+    """The frame header of a JPEG or JPEG-LS stream. Raises ValueError when it is not one of `processes`.
+
+    All segments up to the start of the first scan must follow each other without a gap, with a Huffman table among
+    them where one is needed.
+    """
     if codestream[:2] != b"\xff\xd8":
         raise ValueError("no SOI marker at its start")
-    position, colour_marker = 2, None
-    while position + 4 <= len(codestream):
-        marker = codestream[position + 1]
-        if codestream[position] != 0xFF or marker in _END:
-            break
-        if marker == 0xFF or marker in _WITHOUT_LENGTH:
-            position += 1 if marker == 0xFF else 2
-            continue
-        length = int.from_bytes(codestream[position + 2 : position + 4])
-        body = codestream[position + 4 : position + 2 + length]
+    announced, colour_marker, tables = None, None, False
+    for marker, start, end in _jpeg_segments(codestream):
+        body = codestream[start + 4 : end]
         if marker in _START_OF_FRAME:
             if marker not in processes:
                 raise ValueError(f"process SOF{marker - 0xC0} is another one than the transfer syntax says")
-            return _jpeg_frame(body, colour_marker if marker in BASELINE else False)
-        if marker == 0xE0 and body[:5] == b"JFIF\0":
+            announced = _jpeg_frame(body, colour_marker if marker in BASELINE else False)
+            tables = tables or marker in JPEG_LS
+        elif marker == _HUFFMAN_TABLES:
+            tables = True
+        elif marker == 0xE0 and body[:5] == b"JFIF\0":
             colour_marker = True
         elif marker == 0xEE and body[:5] == b"Adobe" and len(body) > 11 and colour_marker is None:
             colour_marker = body[11] == 1
-        position += 2 + length
-    raise ValueError("no frame header (SOF) before the image data")
+    if announced is None or not tables:
+        raise ValueError("no frame header (SOF) or no Huffman table before the image data")
+    return announced
+
+
+def bare_jpeg(codestream: bytes) -> bytes:
+    """The stream without application and comment segments, which say nothing that stored values depend on."""
+    segments = list(_jpeg_segments(codestream))
+    kept = [codestream[start:end] for marker, start, end in segments if marker not in _REMARKS]
+    return b"".join((codestream[:2], *kept, codestream[segments[-1][2] if segments else 2 :]))
+
+
+def _jpeg_segments(codestream: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, first byte and end of each segment before the first scan. Raises ValueError when there is no scan."""
+    position = 2
+    while position + 4 <= len(codestream) and codestream[position] == 0xFF:
+        marker = codestream[position + 1]
+        if marker == _START_OF_SCAN:
+            return
+        if marker == 0xFF or marker in _WITHOUT_LENGTH:
+            position += 1 if marker == 0xFF else 2
+            continue
+        end = position + 2 + int.from_bytes(codestream[position + 2 : position + 4])
+        yield marker, position, end
+        position = end
+    raise ValueError("its segments do not lead to image data (SOS)")
 
 
 def _jpeg_frame(body: bytes, colour_marker: bool | None) -> Announced:
