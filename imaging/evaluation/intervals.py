@@ -23,6 +23,7 @@ from imaging.evaluation.result import Interval
 
 _CHUNK = 512  # resamples at a time: weights of a thousand cases then stay in a processor's cache
 ENOUGH_CLUSTERS = 20
+MEASURED_LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,8 @@ def bootstrap(
         method = f"BCa{', widened' if how.widened else ''}, patients drawn within site × label"
         if defined.size < values.size:
             method += f"; {values.size - defined.size} of {values.size} resamples undefined"
-        interval = Interval(low, high, method, how.level, few, measured_coverage(few))
+        measured = measured_coverage(few) if how.widened and how.level == MEASURED_LEVEL else None
+        interval = Interval(low, high, method, how.level, few, measured)
         drawn.append(Drawn(interval, float(defined.var(ddof=1))))
     return drawn
 
@@ -183,7 +185,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval | None:
 
 
 def measured_coverage(n_clusters: int) -> float | None:
-    """Share of 95 % BCa intervals that held the truth in simulations with so few patients; None when there are enough.
+    """Share of widened 95 % BCa intervals that held the truth in simulations with so few patients; None when there are enough.
 
     The nearest lower row of `COVERAGE` counts, so that the value never flatters.
     """
