@@ -185,7 +185,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval | None:
 
 
 def measured_coverage(n_clusters: int) -> float | None:
-    """Share of widened 95 % BCa intervals that held the truth in simulations with so few patients; None when there are enough.
+    """Share of widened 95 % BCa intervals that held the truth in simulations; None with enough patients.
 
     The nearest lower row of `COVERAGE` counts, so that the value never flatters.
     """
