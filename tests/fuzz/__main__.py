@@ -49,6 +49,7 @@ def print_table(outcomes: Outcomes) -> None:
     print(f"worker deaths that cost only their own file: {len(outcomes.deaths)}")
     for line in outcomes.deaths[:20]:
         print(f"  {line}")
+    print(f"good neighbours: {outcomes.neighbours}, lost: {len(outcomes.lost_neighbours)}")
     print("broken promises: " + ("none" if not broken(outcomes) else ""))
     for name, files in broken(outcomes).items():
         print(f"{name}: {len(files)}")

@@ -18,6 +18,7 @@ from imaging.workers import WorkerLimits, Workers
 from tests.fuzz.mutations import Source, corpus, mutate
 
 BATCH = 60
+NEIGHBOURS = 4
 # Sound files that are read in full; they lie among the damaged ones.
 GOOD = ("MR_small.dcm", "CT_small.dcm", "JPEG2000.dcm", "SC_rgb_rle.dcm", "chrX1.dcm", "liver_1frame.dcm")
 # Frames read of one damaged file. A cine of 30 frames teaches what its first three do.
@@ -29,9 +30,13 @@ UNHANDLED = frozenset((Reason.WORKER_FAILED,))
 
 @dataclass
 class Outcomes:
-    """What a fuzz run found. `table` counts (mutation, outcome); the other fields must stay empty."""
+    """What a fuzz run found. `table` counts (mutation, outcome) and `neighbours` the good files.
+
+    `unhandled`, `hangs`, `lost_neighbours` and `without_state` must stay empty.
+    """
 
     table: Counter[tuple[str, str]] = field(default_factory=Counter)
+    neighbours: int = 0
     unhandled: list[str] = field(default_factory=list)
     hangs: list[str] = field(default_factory=list)
     deaths: list[str] = field(default_factory=list)
@@ -74,12 +79,14 @@ def _fill(
     """
     damaged: dict[str, tuple[str, Path]] = {}
     good: list[str] = []
-    for source in _one_of_each(sources, rng):
-        name = f"{len(damaged) + len(good):05d}"
-        if source.path.name in GOOD and rng.random() < 0.5:
+    sound = {s.study: s for s in rng.sample([s for s in sources if s.path.name in GOOD], NEIGHBOURS)}
+    chosen = [s for s in _one_of_each(sources, rng) if s.study not in sound][:most]
+    for number, source in enumerate(rng.sample([*sound.values(), *chosen], len(sound) + len(chosen))):
+        name = f"{number:05d}"
+        if source in sound.values():
             shutil.copyfile(source.path, folder / name)
             good.append(name)
-        elif len(damaged) < most:
+        else:
             mutation, data = mutate(source.path.read_bytes(), rng)
             (folder / name).write_bytes(data)
             damaged[name] = (mutation, source.path)
@@ -113,6 +120,7 @@ def _judge(
         elif outcome in UNHANDLED:
             outcomes.unhandled.append(where)
         _keep(folder / name, outcome)
+    outcomes.neighbours += len(good)
     outcomes.lost_neighbours += [f"{n}: {_outcome(n, index, read)}" for n in good if _outcome(n, index, read) != "read"]
 
 
