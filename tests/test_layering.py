@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nursery": set(),
     "workers": {"errors", "nursery"},
     "image": {"errors"},
+    "page": set(),
     "findings": {"errors", "image"},
     "dicom": {"errors", "image", "findings", "workers"},
     "exam": {"errors", "image", "findings"},
@@ -27,8 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "package": {"errors", "image", "dicom", "findings", "exam", "models"},
     "predictor": {"errors", "image", "harmonise", "findings", "models", "package"},
     "packaging": {"errors", "image", "dicom", "harmonise", "data", "findings", "models", "package", "predictor"},
-    "report": {"errors", "image", "findings", "exam", "dicom"},
-    "evaluation": {"errors", "findings"},
+    "report": {"errors", "image", "page", "findings", "exam", "dicom"},
+    "evaluation": {"errors", "findings", "page"},
     "inference": {"errors", "workers", "image", "dicom", "exam", "findings", "package", "predictor", "report"},
     "phantoms": {"errors"},
 }

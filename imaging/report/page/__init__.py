@@ -8,18 +8,16 @@ that would hide or reorder text are spelled out. The same summary gives the same
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from imaging.report.page.card import Answer, answers_of, card
-from imaging.report.page.markup import (
+from imaging.page.markup import (
     Json,
     Markup,
     count,
     element,
     grouped,
+    head,
     icon,
     joined,
     quoted,
@@ -27,9 +25,12 @@ from imaging.report.page.markup import (
     sentence,
     terms,
 )
+from imaging.page.style import ICONS
+from imaging.report.page.card import Answer, answers_of, card
 from imaging.report.page.pictures import Previews
-from imaging.report.page.style import ICONS, SCRIPT, STYLE
+from imaging.report.page.style import SCRIPT, STYLE
 
+TITLE = "Results of this run · Sitewise"
 SITES_SHOWN = 5
 
 _FILE_STATES = {
@@ -59,39 +60,10 @@ def render(summary: Json, out: Path) -> str:
         _footer(summary),
         element("script", Markup(SCRIPT)),
     )
-    return f"<!DOCTYPE html>\n{element('html', _head(), body, lang='en')}\n"
+    return f"<!DOCTYPE html>\n{element('html', head(TITLE, STYLE, SCRIPT), body, lang='en')}\n"
 
 
 # --- Head, masthead, footer -------------------------------------------------------------------------------------------
-
-
-def _head() -> Markup:
-    policy = "; ".join(
-        [
-            "default-src 'none'",
-            "img-src data:",
-            f"style-src {_source_hash(STYLE)}",
-            f"script-src {_source_hash(SCRIPT)}",
-            "base-uri 'none'",
-            "form-action 'none'",
-        ]
-    )
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("link", rel="icon", href="data:,"),
-        element("title", "Results of this run · Sitewise"),
-        element("style", Markup(STYLE)),
-    )
-
-
-def _source_hash(source: str) -> str:
-    """The hash by which a Content-Security-Policy allows one inline style or script (CSP level 3, 2.3.1)."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
 
 def _masthead(summary: Json) -> Markup:

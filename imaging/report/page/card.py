@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imaging.report.page.markup import (
+from imaging.page.markup import (
     Json,
     Markup,
     amount,
