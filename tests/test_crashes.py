@@ -6,6 +6,8 @@ import fcntl
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -108,24 +110,56 @@ def test_an_image_that_vanishes_costs_itself(export: Path, tmp_path: Path, monke
     assert len(list((tmp_path / "out").rglob("sr-*.dcm"))) == 1
 
 
-@pytest.mark.slow
-def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_later(export: Path, tmp_path: Path) -> None:
-    """A tmpfs of 600 kB fills up on the way; with room made, the same command ends with the whole tree."""
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs of 600 kB."""
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small tmpfs needs root")
-    try:
-        assert infer(export, small / "out") == 2
-        assert not list((small / "out").rglob("*.partial"))
-        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
-        assert infer(export, small / "out") == 1
-        found = tree(small / "out")
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+    yield small
+    subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_later(
+    export: Path, small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(export, small_disk / "out") == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert not list((small_disk / "out").rglob("*.partial"))
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    assert infer(export, small_disk / "out") == 1
     assert infer(export, tmp_path / "roomy") == 1
-    assert found == tree(tmp_path / "roomy")
+    assert tree(small_disk / "out") == tree(tmp_path / "roomy")
+
+
+def test_a_read_only_output_is_a_clear_error(
+    export: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert infer(export, small_disk / "out") == 2
+    told = capsys.readouterr().err
+    assert "Read-only file system" in told
+    assert "output_failed" in told
+
+
+def test_a_clock_that_goes_back_changes_nothing(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(export, tmp_path / "in", ignore=lambda _, names: [n for n in names if n > "IM0000"])
+    words = ["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    before = tree(tmp_path / "out")
+
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Earlier:
+            return cls(1999, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr("imaging.inference.ledger.datetime", Earlier)
+    assert main(words) == 0
+    assert main([*words, "--retry", "failed"]) == 0
+    assert tree(tmp_path / "out") == before
 
 
 def test_a_study_folder_is_replaced_whole_and_a_half_done_exchange_is_mended(tmp_path: Path) -> None:
