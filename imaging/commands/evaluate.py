@@ -1,21 +1,23 @@
-"""`imaging evaluate`: predictions and truth in, DIR/metrics.json out, with every failure counted."""
+"""`imaging evaluate`: predictions and truth in, DIR/metrics.json and DIR/index.html out, with failures counted."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from imaging.commands.evaluation_inputs import Map, UnscorableError, read_prediction, read_truth
+from imaging.commands.evaluation_pictures import worst_pictures
 from imaging.errors import ConfigError, ImagingError, OutputError, Reason
 from imaging.evaluation.classification import ClassificationProtocol
 from imaging.evaluation.detection import DetectionProtocol, by_exam, lesions_missed, score_maps
 from imaging.evaluation.evaluate import (
+    compare,
     evaluate_classification,
     evaluate_detection,
     evaluate_segmentation,
@@ -23,9 +25,11 @@ from imaging.evaluation.evaluate import (
 )
 from imaging.evaluation.intervals import Bootstrap
 from imaging.evaluation.lesions import Extraction, Threshold
-from imaging.evaluation.manifest import Row, read_rows
+from imaging.evaluation.manifest import Row, read_rows, with_predictions
 from imaging.evaluation.matching import HitRule, RuleKind, match_masks
 from imaging.evaluation.merge import without_cases
+from imaging.evaluation.page import render
+from imaging.evaluation.page.pictures import Picture
 from imaging.evaluation.result import (
     ClassificationCase,
     DetectionCase,
@@ -37,13 +41,16 @@ from imaging.evaluation.segmentation import SegmentationProtocol, score_failure,
 
 EXAMPLES = """\
 the manifest is a CSV with case_id, patient_id, site, prediction, truth; optional are case_truth (0 or 1), split,
-exam_id, image_uid, spacing; every other column is a subgroup. A prediction is a map (NIfTI, MHA, NPZ, PNG), or a DICOM
-result (SR, SEG) or a folder of them. In classification, prediction and truth are numbers.
+exam_id, image_uid, spacing, image (in the truth folder, for pictures); every other column is a subgroup. A prediction
+is a map (NIfTI, MHA, NPZ, PNG), or a DICOM result (SR, SEG) or a folder of them. In classification, prediction and
+truth are numbers. --compare names a second folder of predictions with the same names; in classification a CSV with
+case_id, prediction, and site where a name stands twice.
 
 examples:
   imaging evaluate detection --predictions maps --truth labels --manifest cases.csv --out scores
   imaging evaluate detection --predictions softmax --truth labels --manifest cases.csv --out scores --extract dynamic
   imaging evaluate segmentation --predictions results --truth masks --manifest cases.csv --out scores --tolerance 1
+  imaging evaluate detection --predictions new --compare old --truth labels --manifest cases.csv --out scores
 
 exit status:
   0  every case was scored
@@ -58,7 +65,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "evaluate",
         help="score predictions against truth, by site",
-        description="Scores predictions against truth and writes metrics.json, with the failures counted.",
+        description="Scores predictions against truth and writes metrics.json and a page, with failures counted.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,7 +73,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--predictions", type=Path, required=True, metavar="P", help="folder of the predictions")
     parser.add_argument("--truth", type=Path, required=True, metavar="T", help="folder of the truth")
     parser.add_argument("--manifest", type=Path, required=True, metavar="M", help="table of the cases (CSV)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for metrics.json")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for metrics.json and index.html")
+    parser.add_argument("--compare", type=Path, metavar="P2", help="predictions of a second model on the same cases")
     parser.add_argument("--split", metavar="S", help="score the rows of this split only")
     parser.add_argument("--aggregates", action="store_true", help="write no rows of cases, and no count from 1 to 4: "
                         "what may leave a hospital that gives no rows")  # fmt: skip
@@ -95,20 +103,47 @@ def run(args: argparse.Namespace) -> int:
     if args.resamples < 100:
         raise ConfigError(f"--resamples: found {args.resamples}; allowed are 100 or more", Reason.CONFIG_INVALID)
     inputs = Inputs(_sha256(args.manifest), _sha256(args.weights) if args.weights else "")
-    result = _TASKS[args.task](args, rows, Bootstrap(args.resamples, args.seed), inputs)
-    write_metrics(args.out, without_cases(result) if args.aggregates else result)
-    for case_id, why in result.failures:
-        print(f"failed {case_id}: {why}", file=sys.stderr)
+    how = Bootstrap(args.resamples, args.seed)
+    result = _TASKS[args.task](args, rows, how, inputs)
+    if args.compare is not None:
+        result = compare(result, _second(args, rows, how, inputs))
+    if args.aggregates:
+        write_metrics(args.out, without_cases(result))
+    else:
+        pictures = worst_pictures(result, rows, (args.predictions, args.truth), _extraction(args))
+        write_metrics(args.out, result, pictures)
+    failures = [(case_id, "", why) for case_id, why in result.failures]
+    if result.comparison is not None:
+        failures += [(case_id, " of --compare", why) for case_id, why in result.comparison.failures]
+    for case_id, whose, why in failures:
+        print(f"failed {case_id}{whose}: {why}", file=sys.stderr)
     print(f"{len(rows)} cases, {len(result.failures)} failed; {len(result.sites)} sites")
     for figure in result.pooled.figures:
         print(f"{figure.name:36} {figure.text}")
+    for one in result.comparison.differences if result.comparison else ():
+        told = one.absent or f"{one.difference:+.3f}, p {one.p:.3g}, Holm {one.p_holm:.3g} ({one.method})"
+        print(f"{one.name:36} first - second {told}")
     print(f"metrics  {(args.out / 'metrics.json').resolve()}")
-    return 1 if result.failures else 0
+    print(f"page     {(args.out / 'index.html').resolve()}")
+    return 1 if failures else 0
+
+
+def _second(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
+    """The second model's record: the same rows with other predictions."""
+    second = argparse.Namespace(**{**vars(args), "predictions": args.compare})
+    if args.task == "classification":
+        rows = with_predictions(rows, args.compare)
+    elif not args.compare.is_dir():
+        raise ConfigError(f"--compare {args.compare}: allowed is a folder of predictions", Reason.CONFIG_INVALID)
+    return _TASKS[args.task](second, rows, how, inputs)
+
+
+def _extraction(args: argparse.Namespace) -> Extraction | None:
+    return None if args.extract is None else Extraction(_threshold(args.extract))
 
 
 def _detection(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
-    extraction = None if args.extract is None else Extraction(_threshold(args.extract))
-    protocol = DetectionProtocol(HitRule(args.hit, args.least), extraction)
+    protocol = DetectionProtocol(HitRule(args.hit, args.least), _extraction(args))
     cases = [_detection_case(args, row, protocol) for row in rows]
     return evaluate_detection(by_exam(cases) if args.by_exam else cases, protocol, how, inputs)
 
@@ -226,11 +261,12 @@ def _sha256(path: Path) -> str:
         raise ConfigError(f"{path}: {error.strerror}; allowed is a readable file", Reason.CONFIG_INVALID) from error
 
 
-def write_metrics(out: Path, result: EvaluationResult) -> None:
-    """DIR/metrics.json. Raises OutputError when it cannot be written."""
+def write_metrics(out: Path, result: EvaluationResult, pictures: Sequence[Picture] = ()) -> None:
+    """DIR/metrics.json and DIR/index.html. Raises OutputError when they cannot be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "metrics.json").write_text(result.to_json(), encoding="utf-8")
+        (out / "index.html").write_text(render(result, pictures), encoding="utf-8")
     except OSError as error:
         raise OutputError(
             f"--out {out}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED

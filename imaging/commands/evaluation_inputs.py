@@ -69,6 +69,29 @@ def read_prediction(folder: Path, row: Row, truth: Map) -> Map:
     return predicted
 
 
+def read_image(folder: Path, row: Row, truth: Map) -> Array | None:
+    """The source image of a row on the truth's grid, for pictures; colours (…, 3) stay. None where there is none.
+
+    An image that cannot be read, or has another grid, costs a picture and never a figure.
+    """
+    path = folder / row.image
+    if not row.image or not path.is_file():
+        return None
+    try:
+        coloured = path.name.lower().endswith((".png", ".jpg", ".jpeg"))
+        found = _colours(path) if coloured else _read_map(path, row).array
+    except (ImagingError, OSError, ValueError):
+        return None
+    return found if found.shape[: truth.array.ndim] == truth.array.shape else None
+
+
+def _colours(path: Path) -> Array:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.asarray(picture if picture.mode in ("L", "I", "I;16", "F") else picture.convert("RGB"))
+
+
 def _refuse_other_grid(row: Row, found: Map, truth: Map) -> None:
     same = found.array.shape == truth.array.shape
     if same and found.affine is not None and truth.affine is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +13,12 @@ from imaging import __version__
 from imaging.errors import ConfigError, Reason
 from imaging.evaluation import classification, detection, segmentation
 from imaging.evaluation.classification import ClassificationProtocol
+from imaging.evaluation.comparison import compare_measures
 from imaging.evaluation.detection import DetectionProtocol
 from imaging.evaluation.intervals import Bootstrap
 from imaging.evaluation.result import (
     ClassificationCase,
+    Comparison,
     DetectionCase,
     EvaluationResult,
     Inputs,
@@ -27,13 +29,22 @@ from imaging.evaluation.segmentation import SegmentationProtocol
 from imaging.evaluation.sites import Case, CaseT, Plan, Summary, in_order, summarise
 
 Words = dict[str, str | float | int]
+# What a comparison of two models tests; few and fixed, because each one costs the others in Holm's correction.
+ENDPOINTS = (
+    "score",
+    "auroc",
+    "average_precision",
+    *(f"sensitivity_at_{rate}_per_image" for rate in ("0.5", "1", "2")),
+    "brier",
+)
+ENDPOINTS_PER_LABEL = ("dice", "nsd", "hd95", "lesion_sensitivity", "specificity_on_empty")
 
 
 def evaluate_detection(
     cases: Sequence[DetectionCase], protocol: DetectionProtocol, how: Bootstrap, inputs: Inputs | None = None
 ) -> EvaluationResult:
     """Detection over all cases, their sites and subgroups. Raises ConfigError when a case stands twice."""
-    plan: Plan[DetectionCase] = Plan(lambda c: detection.measures(c, protocol), lambda case: case.truth, how)
+    plan = _detection_plan(protocol, how)
     ordered = _prepared(cases)
     record = _record("detection", {**protocol.words, **_words(how)}, inputs, summarise(ordered, plan))
     return replace(record, detection=tuple(ordered))
@@ -43,11 +54,7 @@ def evaluate_segmentation(
     cases: Sequence[SegmentationCase], protocol: SegmentationProtocol, how: Bootstrap, inputs: Inputs | None = None
 ) -> EvaluationResult:
     """Segmentation over all cases, their sites and subgroups. Raises ConfigError when a case stands twice."""
-    plan: Plan[SegmentationCase] = Plan(
-        lambda c: segmentation.measures(c, protocol),
-        lambda case: any(overlap.truth_volume > 0 for overlap in case.overlaps),
-        how,
-    )
+    plan = _segmentation_plan(protocol, how)
     ordered = _prepared(cases)
     record = _record("segmentation", {**protocol.words, **_words(how)}, inputs, summarise(ordered, plan))
     return replace(record, segmentation=tuple(ordered))
@@ -60,15 +67,55 @@ def evaluate_classification(
     inputs: Inputs | None = None,
 ) -> EvaluationResult:
     """Classification over all cases, their sites and subgroups. Raises ConfigError when a case stands twice."""
-    plan: Plan[ClassificationCase] = Plan(lambda c: classification.measures(c, protocol), lambda case: case.truth, how)
+    plan = _classification_plan(protocol, how)
     ordered = _prepared(cases)
     record = _record("classification", {**protocol.words, **_words(how)}, inputs, summarise(ordered, plan))
     return replace(record, classification=tuple(ordered))
 
 
+def _detection_plan(protocol: DetectionProtocol, how: Bootstrap) -> Plan[DetectionCase]:
+    return Plan(lambda c: detection.measures(c, protocol), lambda case: case.truth, how)
+
+
+def _segmentation_plan(protocol: SegmentationProtocol, how: Bootstrap) -> Plan[SegmentationCase]:
+    return Plan(
+        lambda c: segmentation.measures(c, protocol),
+        lambda case: any(overlap.truth_volume > 0 for overlap in case.overlaps),
+        how,
+    )
+
+
+def _classification_plan(protocol: ClassificationProtocol, how: Bootstrap) -> Plan[ClassificationCase]:
+    return Plan(lambda c: classification.measures(c, protocol), lambda case: case.truth, how)
+
+
+def compare(first: EvaluationResult, second: EvaluationResult) -> EvaluationResult:
+    """The first record with the second model beside it: its figures, and paired differences of the task's endpoints.
+
+    Both hold the rows of the same cases under one protocol. Raises ConfigError otherwise.
+    """
+    if (first.task, first.protocol) != (second.task, second.protocol):
+        raise ConfigError("comparison: found two protocols; both models must be scored by one", Reason.CONFIG_INVALID)
+    words, how = first.protocol, bootstrap_of(first)
+    if first.task == "detection":
+        plan = _detection_plan(DetectionProtocol.from_words(words), how)
+        differences = compare_measures(first.detection, second.detection, plan, ENDPOINTS)
+    elif first.task == "segmentation":
+        drawn = SegmentationProtocol.from_words(words)
+        names = [f"{label} {name}" for label, _ in drawn.labels for name in ENDPOINTS_PER_LABEL]
+        masks = _segmentation_plan(drawn, how)
+        differences = compare_measures(first.segmentation, second.segmentation, masks, names)
+    else:
+        protocol = ClassificationProtocol.from_words(words)
+        names = [*ENDPOINTS, *(f"sensitivity_at_specificity_{s:g}" for s in protocol.specificities)]
+        scored = _classification_plan(protocol, how)
+        differences = compare_measures(first.classification, second.classification, scored, names)
+    return replace(first, comparison=Comparison(second.pooled, second.sites, differences, second.failures))
+
+
 def evaluate_again(result: EvaluationResult) -> EvaluationResult:
     """The same evaluation from a record's own rows, under the protocol that it states."""
-    words, how = result.protocol, _bootstrap(result.protocol)
+    words, how = result.protocol, bootstrap_of(result)
     if result.task == "detection":
         return evaluate_detection(result.detection, DetectionProtocol.from_words(words), how, result.inputs)
     if result.task == "segmentation":
@@ -119,7 +166,9 @@ def _words(how: Bootstrap) -> Words:
     }
 
 
-def _bootstrap(words: Mapping[str, str | float | int]) -> Bootstrap:
+def bootstrap_of(result: EvaluationResult) -> Bootstrap:
+    """How the intervals of a record were drawn."""
+    words = result.protocol
     return Bootstrap(
         int(words["resamples"]),
         int(words["resampling_seed"]),

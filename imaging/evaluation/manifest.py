@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imaging.errors import ConfigError, Reason
 
 COLUMNS = ("case_id", "patient_id", "site", "prediction", "truth")
-OPTIONAL = ("case_truth", "split", "exam_id", "image_uid", "spacing")
+OPTIONAL = ("case_truth", "split", "exam_id", "image_uid", "spacing", "image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class Row:
     """One case. `prediction` and `truth` are as the table has them: paths, or numbers in classification.
 
     `case_truth` is None where the truth mask alone decides; `image_uid` names the image of a study that is meant;
-    `spacing` (mm, array axis order) is for files that have none of their own. Every other column is a subgroup.
+    `spacing` (mm, array axis order) is for files that have none of their own; `image` is the source image
+    that a picture is drawn on. Every other column is a subgroup.
     """
 
     case_id: str
@@ -30,6 +32,7 @@ class Row:
     image_uid: str
     spacing: tuple[float, ...]
     subgroups: tuple[tuple[str, str], ...]
+    image: str = ""
 
 
 def read_rows(path: Path, split: str | None = None) -> list[Row]:
@@ -57,6 +60,34 @@ def read_rows(path: Path, split: str | None = None) -> list[Row]:
     return rows
 
 
+def with_predictions(rows: Sequence[Row], path: Path) -> list[Row]:
+    """The rows with the predictions of another CSV: case_id, prediction, and site where one name has several.
+
+    A case that the other table does not have has no prediction. Raises ConfigError for no such table or columns, and
+    for a case that stands twice.
+    """
+    if not path.is_file():
+        raise ConfigError(f"predictions {path}: there is no such file", Reason.CONFIG_INVALID)
+    with path.open(newline="", encoding="utf-8") as stream:
+        table = csv.DictReader(stream)
+        names = table.fieldnames or []
+        if not {"case_id", "prediction"} <= set(names):
+            raise ConfigError(
+                f"predictions {path.name}: found columns {names}; allowed are case_id, prediction and site",
+                Reason.CONFIG_INVALID,
+            )
+        lines = [((line.get("site") or "", line["case_id"]), line["prediction"] or "") for line in table]
+    found = dict(lines)
+    several = len(rows) > len({row.case_id for row in rows})
+    if len(found) < len(lines) or (several and "site" not in names):
+        raise ConfigError(
+            f"predictions {path.name}: a case stands twice; allowed is once per site, with a column site",
+            Reason.CONFIG_INVALID,
+        )
+    by_site = "site" in names
+    return [replace(row, prediction=found.get((row.site if by_site else "", row.case_id), "").strip()) for row in rows]
+
+
 def _row(where: str, line: dict[str, str]) -> Row:
     empty = [name for name in COLUMNS if not line[name] and name != "prediction"]
     if empty:
@@ -82,4 +113,5 @@ def _row(where: str, line: dict[str, str]) -> Row:
         image_uid=line.get("image_uid", ""),
         spacing=spacing,
         subgroups=tuple((k, v) for k, v in sorted(line.items()) if k not in (*COLUMNS, *OPTIONAL) and v),
+        image=line.get("image", ""),
     )

@@ -11,6 +11,7 @@ from imaging.errors import ConfigError, Reason
 from imaging.evaluation.evaluate import evaluate_again
 from imaging.evaluation.result import (
     SUPPRESSED_BELOW,
+    Comparison,
     Counts,
     EvaluationResult,
     Figure,
@@ -25,7 +26,7 @@ def merge(results: Sequence[EvaluationResult], manifests: Collection[str] | None
 
     Where every result holds its rows, the figures are exactly those of evaluating all cases together. Where one holds
     aggregates only, all are taken as aggregates: each site's figures, their macro mean and worst site, and random
-    effects; there are no pooled figures then.
+    effects; there are no pooled figures then. Comparisons with a second model stay in the hospitals' own files.
 
     All must agree in task, protocol, toolkit, weights and configuration, and in the manifest; where every site has
     its own manifest, `manifests` are the SHA-256 that are approved. Raises ConfigError otherwise, and for a case or
@@ -64,7 +65,18 @@ def without_cases(result: EvaluationResult) -> EvaluationResult:
         detection=(),
         segmentation=(),
         classification=(),
+        comparison=_suppressed_comparison(result.comparison),
     )
+
+
+def _suppressed_comparison(both: Comparison | None) -> Comparison | None:
+    """The second model under the same rule; without differences where either side of them is suppressed."""
+    if both is None:
+        return None
+    pooled = _suppressed(both.pooled)
+    shown = {figure.name for figure in pooled.figures if figure.value is not None}
+    differences = tuple(d for d in both.differences if d.name in shown)
+    return Comparison(pooled, tuple(_suppressed(group) for group in both.sites), differences)
 
 
 def _suppressed(group: Group) -> Group:
@@ -122,6 +134,7 @@ def _merge_aggregates(results: Sequence[EvaluationResult], inputs: Inputs) -> Ev
         macro=extremes(sites),
         heterogeneity=between_sites(sites),
         subgroups={},
+        comparison=None,
     )
 
 

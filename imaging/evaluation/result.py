@@ -208,6 +208,35 @@ class Inputs:
     configuration: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One endpoint of two models on the same cases: first, second, first − second with its interval and p.
+
+    `p_holm` is corrected over all endpoints that have a p. `absent` says why there is no difference.
+    """
+
+    name: str
+    first: float | None
+    second: float | None
+    difference: float | None
+    interval: Interval | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    method: str = ""
+    higher_is_better: bool = True
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A second model on the same cases and truth: its own figures and failures, and the paired differences."""
+
+    pooled: Group
+    sites: tuple[Group, ...]
+    differences: tuple[Difference, ...]
+    failures: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True)
 class EvaluationResult:
     """A whole evaluation. `protocol` holds the hit rule, the empty and failure policies and every setting.
@@ -228,14 +257,18 @@ class EvaluationResult:
     detection: tuple[DetectionCase, ...] = ()
     segmentation: tuple[SegmentationCase, ...] = ()
     classification: tuple[ClassificationCase, ...] = ()
+    comparison: Comparison | None = None
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def cases(self) -> tuple[DetectionCase | SegmentationCase | ClassificationCase, ...]:
+        """The rows of the task; empty in a file of aggregates."""
+        return (*self.detection, *self.segmentation, *self.classification)
 
     @property
     def failures(self) -> tuple[tuple[str, str], ...]:
         """Case and reason of every failed case."""
-        cases: tuple[DetectionCase | SegmentationCase | ClassificationCase, ...]
-        cases = (*self.detection, *self.segmentation, *self.classification)
-        return tuple((case.case_id, case.failed) for case in cases if case.failed)
+        return tuple((case.case_id, case.failed) for case in self.cases if case.failed)
 
     def to_json(self) -> str:
         return json.dumps(_plain(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
