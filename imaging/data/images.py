@@ -1,0 +1,266 @@
+"""DICOM, NIfTI, MHA and PNG → the same Image: array (channel, [slice,] row, column), affine in that axis order.
+
+Conversions happen here and nowhere else. NIfTI arrays are (i, j, k) with an affine to RAS millimetres; MetaImage
+indices are (x, y, z) with a direction to LPS millimetres, and SimpleITK hands the array over as (z, y, x). Both become
+[slice, row, column] = (k, j, i) in `patient_ras`. A picture or a 2-D file is an `image_plane`: no patient orientation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from imaging.dicom.index import Instance, build_index
+from imaging.dicom.read import read_frames
+from imaging.dicom.select import ImageRef
+from imaging.dicom.volume import Stack, find_stacks
+from imaging.errors import ImagingError, InputError, Reason
+from imaging.image import UNKNOWN, Array, Channels, Floats, Grid, Image, Origin
+
+LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Of a voxel: header decimals and float32 affines move centres less than this across a whole volume.
+SAME_PLACE: Final = 0.01
+_TO_MM: Final = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
+
+
+def read_image(
+    path: Path, site: str | None = None, spacing_mm: tuple[float, float] | None = None, frame: int | None = None
+) -> Image:
+    """The image of a file, or the volume of a folder that holds one DICOM series.
+
+    `spacing_mm` (row step, column step) calibrates a PNG, or a 2-D file that states no unit; any other file has its
+    own. `frame` (from 1) picks a frame of a multi-frame DICOM file; without it the file must be one image or one
+    volume. `refs` is empty where the format has no UIDs. Raises InputError for what is missing, unreadable or more
+    than one image.
+    """
+    name = path.name.lower()
+    if not path.exists():
+        raise InputError(f"image {path.name}: there is no such file or folder", Reason.CONFIG_INVALID)
+    if path.is_dir():
+        return _dicom_folder(path, site)
+    reader = next((read for ending, read in _READERS.items() if name.endswith(ending)), None)
+    if reader is None:
+        return _dicom_file(path, site, frame, spacing_mm)
+    if frame is not None:
+        raise InputError(f"image {path.name}: frame {frame} was asked for; only DICOM has frames", Reason.GEOMETRY)
+    return reader(path, Origin(site=site or UNKNOWN), spacing_mm)
+
+
+def reorient(array: Array, own: Grid, target: Grid) -> Array | None:
+    """The array of `own` in the target's axis order, where both grids have the same voxel centres; else None.
+
+    Exact: axes are exchanged and turned round, no value is made up. Raises GeometryError across frames.
+    """
+    matrix = target.index_map(own)
+    linear, offset = np.rint(matrix[:-1, :-1]), np.rint(matrix[:-1, -1])
+    last = np.asarray(target.shape) - 1
+    ends = np.stack(np.meshgrid(*[(0, n) for n in last], indexing="ij"), axis=-1).reshape(-1, len(last))
+    whole = ends @ linear.T + offset
+    if np.abs(ends @ matrix[:-1, :-1].T + matrix[:-1, -1] - whole).max() > SAME_PLACE:
+        return None
+    turns = np.abs(linear)
+    if not (np.all(turns.sum(axis=0) == 1) and np.all(turns.sum(axis=1) == 1)):
+        return None
+    if np.any(whole.min(axis=0) != 0) or np.any(whole.max(axis=0) != np.asarray(own.shape) - 1):
+        return None
+    order = turns.argmax(axis=0)
+    steps = tuple(slice(None, None, int(linear[axis, k])) for k, axis in enumerate(order))
+    return array.transpose(order)[steps]
+
+
+def describe(grid: Grid) -> str:
+    """A grid in words for an error: shape, spacing, the world position of its first voxel centre, frame."""
+    shape = " × ".join(map(str, grid.shape))
+    steps = " × ".join(f"{s:.6g}" for s in grid.spacing)
+    origin = ", ".join(f"{v:.6g}" for v in grid.affine[:-1, -1])
+    return f"{shape} voxels of {steps} {grid.unit} from ({origin}) in {grid.frame}"
+
+
+def _dicom_folder(path: Path, site: str | None) -> Image:
+    """The one volume of a folder, or its one image."""
+    series = build_index(path, site).series
+    if len(series) != 1:
+        raise InputError(f"image {path.name}: found {len(series)} DICOM series; allowed is one", Reason.NOT_AN_IMAGE)
+    if len(series[0].instances) == 1:
+        return _dicom_instance(series[0].instances[0], None)
+    return _one_volume(path.name, find_stacks(series[0].instances))
+
+
+def _dicom_file(path: Path, site: str | None, frame: int | None, spacing_mm: tuple[float, float] | None) -> Image:
+    if spacing_mm is not None:
+        raise InputError(
+            f"image {path.name}: found spacing_mm {spacing_mm} for a DICOM file; it has its own", Reason.GEOMETRY
+        )
+    index = build_index(path, site)
+    if not index.series:
+        reason = index.files[path.name].reason or Reason.NOT_AN_IMAGE
+        raise InputError(f"image {path.name}: {reason.meaning}", reason)
+    return _dicom_instance(index.series[0].instances[0], frame)
+
+
+def _dicom_instance(instance: Instance, frame: int | None) -> Image:
+    """One frame as an image plane; without a frame number the volume that the object is, or its single frame."""
+    count = instance.frames or 1
+    if frame is None:
+        found = find_stacks([instance])
+        if any(isinstance(one, Stack) for one in found):
+            return _one_volume(instance.name, found)
+        if count > 1:
+            raise InputError(
+                f"image {instance.name}: found {count} frames that are no volume; name a frame, 1 to {count}",
+                Reason.GEOMETRY,
+            )
+    elif not 1 <= frame <= count:
+        raise InputError(f"image {instance.name}: frame {frame}; allowed are 1 to {count}", Reason.GEOMETRY)
+    _, image = next(islice(read_frames(ImageRef(instance)), (frame or 1) - 1, None))
+    if isinstance(image, ImagingError):
+        raise image
+    return image
+
+
+def _one_volume(name: str, found: list[Stack | ImagingError]) -> Image:
+    stacks = [one for one in found if isinstance(one, Stack)]
+    for error in found:
+        if isinstance(error, ImagingError):
+            raise error
+    if len(stacks) != 1:
+        told = "; ".join(str(stack.facts) for stack in stacks)
+        raise InputError(f"image {name}: found {len(stacks)} volumes ({told}); allowed is one", Reason.GEOMETRY)
+    return stacks[0].read()
+
+
+def _nifti(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -> Image:
+    import nibabel as nib  # here, because most runs read DICOM only
+    from nibabel.filebasedimages import ImageFileError
+
+    try:
+        stored = nib.load(path)
+        values = np.asarray(stored.dataobj)
+    except (ImageFileError, OSError, ValueError, EOFError) as error:
+        raise _unreadable(path, error) from error
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    _check_values(path, values)
+    scale = _TO_MM.get(stored.header.get_xyzt_units()[0])
+    if values.ndim == 2:
+        steps = [float(z) * (scale or 1.0) for z in stored.header.get_zooms()[:2]]
+        own = (steps[1], steps[0]) if scale else None
+        return _plane(path, values.T[None], origin, own, spacing_mm)
+    _refuse_spacing(path, spacing_mm)
+    sform, qform = (int(stored.header[key]) for key in ("sform_code", "qform_code"))
+    if not sform and not qform:
+        raise InputError(
+            f"image {path.name}: sform_code and qform_code are 0, so nothing says where the patient is; write the "
+            "affine with a code of 1 or more",
+            Reason.GEOMETRY,
+        )
+    affine = np.asarray(stored.affine, dtype=np.float64)
+    notes: tuple[str, ...] = ()
+    if sform and qform and not np.allclose(stored.get_qform(), affine, atol=0.01):
+        notes = ("sform and qform differ; the sform was used",)
+    return _volume(values.T, np.diag([scale or 1.0] * 3 + [1.0]) @ affine, origin, notes)
+
+
+def _metaimage(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -> Image:
+    import SimpleITK as sitk  # noqa: N813  # its own name for itself
+
+    try:
+        stored = sitk.ReadImage(str(path), imageIO="MetaImageIO")
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+    values: Array = sitk.GetArrayFromImage(stored)
+    dims, samples = stored.GetDimension(), stored.GetNumberOfComponentsPerPixel()
+    spacing = stored.GetSpacing()
+    if dims == 2:
+        array = np.moveaxis(values, -1, 0) if samples > 1 else values[None]
+        _check_values(path, array[0])
+        return _plane(path, array, origin, (spacing[1], spacing[0]), spacing_mm)
+    _refuse_spacing(path, spacing_mm)
+    _check_values(path, values)
+    lps = np.eye(4)
+    lps[:3, :3] = np.array(stored.GetDirection()).reshape(3, 3) * spacing
+    lps[:3, 3] = stored.GetOrigin()
+    return _volume(values, LPS_TO_RAS @ lps, origin)
+
+
+def _png(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -> Image:
+    from PIL import Image as Picture
+
+    try:
+        with Picture.open(path, formats=["PNG"]) as picture:
+            grey = picture.mode in ("1", "L", "I", "I;16", "I;16B")
+            alpha = "A" in picture.getbands() or "transparency" in picture.info
+            if alpha and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+                raise InputError(
+                    f"image {path.name}: found transparent pixels; allowed are opaque ones", Reason.UNSUPPORTED_PIXELS
+                )
+            values = np.asarray(picture if grey else picture.convert("L" if picture.mode == "LA" else "RGB"))
+    except (OSError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+    values = values.astype(np.uint8) if values.dtype == np.bool_ else values
+    return _plane(path, np.moveaxis(values, -1, 0) if values.ndim == 3 else values[None], origin, None, spacing_mm)
+
+
+def _plane(
+    path: Path,
+    array: Array,
+    origin: Origin,
+    own_mm: tuple[float, float] | None,
+    given_mm: tuple[float, float] | None,
+) -> Image:
+    """A picture (channel, row, column) in millimetres by its own spacing or the given one, else in pixels."""
+    if own_mm is not None:
+        _refuse_spacing(path, given_mm)
+    if len(array) not in (1, 3):
+        raise InputError(f"image {path.name}: found {len(array)} channels; allowed 1 or 3", Reason.UNSUPPORTED_PIXELS)
+    channels: Channels = "rgb" if len(array) == 3 else "luminance"
+    steps = own_mm or given_mm
+    rows, columns = array.shape[1:]
+    if steps is None:
+        grid, notes = Grid.plane(rows, columns), ("Uncalibrated: no millimetres can be given",)
+        return Image(array, grid, grid, (), origin, channels, notes=notes)
+    if not all(np.isfinite(step) and step > 0 for step in steps):
+        raise InputError(f"image {path.name}: spacing {steps} mm; allowed are positive steps", Reason.GEOMETRY)
+    grid = Grid.plane(rows, columns, *steps, unit="mm")
+    return Image(array, grid, grid, (), origin, channels)
+
+
+def _volume(array: Array, affine: Floats, origin: Origin, notes: tuple[str, ...] = ()) -> Image:
+    """Array (k, j, i) with an affine of (i, j, k) to RAS millimetres, as an Image."""
+    turned = affine[:, [2, 1, 0, 3]]
+    grid = Grid(array.shape, turned, "patient_ras")
+    return Image(array[None], grid, grid, (), origin, notes=notes)
+
+
+def _check_values(path: Path, values: Array) -> None:
+    if values.ndim not in (2, 3) or values.dtype.names or values.dtype.kind not in "uifb" or not values.size:
+        raise InputError(
+            f"image {path.name}: found {values.dtype} of shape {values.shape}; allowed are 2 or 3 axes of numbers; "
+            "of a series in time give one volume",
+            Reason.UNSUPPORTED_PIXELS,
+        )
+
+
+def _refuse_spacing(path: Path, spacing_mm: tuple[float, float] | None) -> None:
+    if spacing_mm is not None:
+        raise InputError(
+            f"image {path.name}: found spacing_mm {spacing_mm} beside the file's own; leave one out", Reason.GEOMETRY
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"image {path.name}: cannot be read ({type(error).__name__})", Reason.DECODE_FAILED)
+
+
+_Reader = Callable[[Path, Origin, Any], Image]
+_READERS: Final[dict[str, _Reader]] = {
+    ".nii": _nifti,
+    ".nii.gz": _nifti,
+    ".mha": _metaimage,
+    ".mhd": _metaimage,
+    ".png": _png,
+}

@@ -1,0 +1,163 @@
+"""Duplicates among cases: one picture in any encoding, and one that only looks the same, across patients and splits."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from scipy import ndimage
+
+from imaging.data.duplicates import (
+    LEAST_LIKENESS,
+    MAX_DISTANCE,
+    Duplicate,
+    find_duplicates,
+    fingerprint,
+    likeness,
+    refuse_leaks,
+)
+from imaging.data.images import read_image
+from imaging.data.manifest import Case, Split
+from imaging.errors import ConfigError
+from imaging.image import Array
+from tests.test_data_images import POSES, lps_affine, volume_values, write_mha, write_nifti, write_series
+
+
+def scene(seed: int, rows: int = 180, columns: int = 240) -> Array:
+    """A grainy picture with a few blobs: no two seeds look alike."""
+    random = np.random.default_rng(seed)
+    coarse = ndimage.gaussian_filter(random.normal(size=(rows, columns)), 14) * 14
+    fine = ndimage.gaussian_filter(random.normal(size=(rows, columns)), 3) * 3
+    return np.clip(np.rint(110 + 60 * coarse + 40 * fine), 0, 255).astype(np.uint8)
+
+
+def case(path: Path, patient: str, split: Split = "train", site: str = "A") -> Case:
+    return Case(path.name, patient, site, split, path, path)
+
+
+def save(path: Path, values: Array) -> Path:
+    Picture.fromarray(values).save(path)
+    return path
+
+
+def compressed(values: Array, quality: int, folder: Path) -> Array:
+    Picture.fromarray(values).save(folder / "again.jpg", quality=quality)
+    with Picture.open(folder / "again.jpg") as picture:
+        return np.asarray(picture)
+
+
+def pairs(found: list[Duplicate]) -> list[tuple[str, str, str]]:
+    return [(one.kind, one.first.case_id, one.second.case_id) for one in found]
+
+
+def test_one_picture_in_another_encoding_is_identical(tmp_path: Path) -> None:
+    values = scene(1)
+    cases = [
+        case(save(tmp_path / "grey.png", values), "p1"),
+        case(save(tmp_path / "other.png", scene(2)), "p2"),
+        case(save(tmp_path / "colour.png", np.stack([values] * 3, axis=-1)), "p3", site="B"),
+        case(save(tmp_path / "deep.png", values.astype(np.uint16)), "p1"),
+    ]
+    found = find_duplicates(cases)
+    assert pairs(found) == [
+        ("identical", "grey.png", "colour.png"),
+        ("identical", "grey.png", "deep.png"),
+        ("identical", "colour.png", "deep.png"),
+    ]
+    assert [one.across for one in found] == [("patients", "sites"), (), ("patients", "sites")]
+
+
+def test_one_volume_in_three_formats_is_identical(tmp_path: Path) -> None:
+    """Another order of slices and rows is another order, not another volume."""
+    values, lps = volume_values(), lps_affine(POSES["oblique"])
+    turned = lps @ np.array([[-1.0, 0, 0, 4], [0, -1, 0, 3], [0, 0, 1, 0], [0, 0, 0, 1]])
+    cases = [
+        case(write_nifti(tmp_path / "a.nii.gz", values, lps), "p1"),
+        case(write_mha(tmp_path / "b.mha", np.ascontiguousarray(values[::-1, ::-1]), turned), "p2"),
+        case(write_series(tmp_path / "c", values, lps), "p3"),
+        case(write_nifti(tmp_path / "mirrored.nii.gz", np.ascontiguousarray(values[:, :, ::-1]), lps), "p4"),
+    ]
+    identical = [one for one in find_duplicates(cases) if one.kind == "identical"]
+    assert pairs(identical) == [
+        ("identical", "a.nii.gz", "b.mha"),
+        ("identical", "a.nii.gz", "c"),
+        ("identical", "b.mha", "c"),
+    ]
+
+
+CHANGES: dict[str, Callable[[Array, Path], Array]] = {
+    "compressed": lambda v, folder: compressed(v, 30, folder),
+    "scaled to two thirds": lambda v, _: np.asarray(Picture.fromarray(v).resize((160, 120))),
+    "cropped by 3 % on each side": lambda v, _: v[5:-5, 7:-7],
+    "cropped by 5 % at one corner": lambda v, _: v[9:, 12:],
+    "shifted": lambda v, _: np.roll(v, (5, -7), (0, 1)),
+    "brighter": lambda v, _: np.rint(255 * (v / 255) ** 0.7).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_picture_that_was_changed_a_little_is_near(change: Callable[[Array, Path], Array], tmp_path: Path) -> None:
+    cases = [case(save(tmp_path / f"{seed}.png", scene(seed)), f"p{seed}") for seed in range(12)]
+    cases += [case(save(tmp_path / f"{s}-changed.png", change(scene(s), tmp_path)), f"q{s}") for s in range(12)]
+    found = find_duplicates(cases)
+    assert sorted(pairs(found)) == sorted(("near", f"{s}.png", f"{s}-changed.png") for s in range(12))
+    assert all(one.distance <= MAX_DISTANCE and one.likeness >= LEAST_LIKENESS for one in found)
+
+
+def test_blank_pictures_are_one_only_when_they_are_equal(tmp_path: Path) -> None:
+    black, white = np.zeros((20, 30), np.uint8), np.full((20, 30), 255, np.uint8)
+    names = {"black": black, "black too": black, "white": white, "wide": np.zeros((20, 40), np.uint8)}
+    cases = [case(save(tmp_path / f"{name}.png", values), name) for name, values in names.items()]
+    assert pairs(find_duplicates(cases)) == [("identical", "black.png", "black too.png")]
+
+
+def test_likeness_of_a_picture_with_itself_and_with_its_negative() -> None:
+    small = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(64, 64)), 2)
+    assert likeness(small, small) == pytest.approx(1.0, abs=1e-6)
+    assert likeness(small, -small) < 0.5
+
+
+def test_a_duplicate_on_two_sides_stops_training_and_says_what_to_do(tmp_path: Path) -> None:
+    same = save(tmp_path / "a.png", scene(1))
+    again = save(tmp_path / "b.png", scene(1))
+    torn = find_duplicates([case(same, "p1", "train"), case(again, "p2", "test")])
+    message = (
+        "identical pictures across patients, splits: cases 'a.png' and 'b.png' .train and test.; give both the same"
+    )
+    with pytest.raises(ConfigError, match=message):
+        refuse_leaks(torn)
+    beside = find_duplicates([case(same, "p1", site="A"), case(again, "p2", site="B")])
+    assert refuse_leaks(beside) == ["identical pictures across patients, sites: cases 'a.png' and 'b.png'"]
+    with pytest.raises(ConfigError, match="train and test"):
+        refuse_leaks(beside, frozenset({"B"}))
+    assert refuse_leaks(torn, frozenset({"A"})) != []
+
+
+@pytest.mark.shared_data
+def test_pictures_of_one_lesion_in_a_real_set(shared_data: Path) -> None:
+    """Of 52 pairs that `group_id` joins (frames of one lesion, not copies) 11 look the same; of 107 828 others none."""
+    folder = shared_data / "ultrasound" / "busi"
+    with (folder / "manifest.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 465
+    cases = [Case(r["case_id"], r["group_id"], "A", "train", folder / r["image"], folder / r["mask"]) for r in rows]
+    found = find_duplicates(cases)
+    assert (sum("patients" not in one.across for one in found), len(found)) == (11, 11)
+    assert {one.kind for one in found} == {"near"}
+
+
+def test_the_hash_is_of_what_is_seen(tmp_path: Path) -> None:
+    """The same scene at half size and in 16 bits differs in few of 64 bits; another scene in about half of them."""
+    first = fingerprint(read_image(save(tmp_path / "a.png", scene(1))))
+    half = np.asarray(Picture.fromarray(scene(1)).resize((120, 90))).astype(np.uint16) * 200
+    second = fingerprint(read_image(save(tmp_path / "b.png", half)))
+    other = fingerprint(read_image(save(tmp_path / "c.png", scene(2))))
+    assert first.bits is not None
+    assert second.bits is not None
+    assert other.bits is not None
+    assert np.bitwise_count(first.bits ^ second.bits) <= 4
+    assert np.bitwise_count(first.bits ^ other.bits) > MAX_DISTANCE
