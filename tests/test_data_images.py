@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import nibabel
@@ -13,7 +14,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from imaging.data.images import read_image, reorient
-from imaging.errors import GeometryError, InputError
+from imaging.errors import GeometryError, ImagingError, InputError
 from imaging.image import Array, Floats, Grid, Image
 
 SLICES, ROWS, COLUMNS = 5, 4, 6
@@ -155,6 +156,20 @@ def test_a_file_that_is_not_what_its_name_says(name: str, tmp_path: Path) -> Non
         read_image(tmp_path / name)
     with pytest.raises(InputError, match="there is no such file"):
         read_image(tmp_path / f"missing-{name}")
+
+
+@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz", "v.mha"])
+def test_damaged_volumes_end_with_a_reason(name: str, tmp_path: Path) -> None:
+    write = write_mha if name.endswith("mha") else write_nifti
+    whole = write(tmp_path / f"whole-{name}", volume_values(), lps_affine(POSES["oblique"])).read_bytes()
+    random = np.random.default_rng(4)
+    for _ in range(60):
+        broken = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            broken[place] = random.integers(256)
+        (tmp_path / name).write_bytes(bytes(broken[: random.choice([len(whole), len(whole) // 2])]))
+        with contextlib.suppress(ImagingError):
+            read_image(tmp_path / name)
 
 
 # Pictures

@@ -21,7 +21,7 @@ from imaging.data.duplicates import (
     refuse_leaks,
 )
 from imaging.data.images import read_image
-from imaging.data.manifest import Case, Split
+from imaging.data.manifest import Case, Split, read_manifest
 from imaging.errors import ConfigError
 from imaging.image import Array
 from tests.test_data_images import POSES, lps_affine, volume_values, write_mha, write_nifti, write_series
@@ -161,3 +161,15 @@ def test_the_hash_is_of_what_is_seen(tmp_path: Path) -> None:
     assert other.bits is not None
     assert np.bitwise_count(first.bits ^ second.bits) <= 4
     assert np.bitwise_count(first.bits ^ other.bits) > MAX_DISTANCE
+
+
+def test_a_table_from_a_spreadsheet(tmp_path: Path) -> None:
+    """A byte order mark, as Excel writes it, is no part of the first column's name; Latin-1 is refused by name."""
+    save(tmp_path / "a.png", scene(1))
+    text = "case_id,patient_id,site,split,image,truth\nc1,p1,Zürich,train,a.png,a.png\n"
+    path = tmp_path / "manifest.csv"
+    path.write_text(text, encoding="utf-8-sig")
+    assert [one.site for one in read_manifest(path)] == ["Zürich"]
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError, match=r"manifest manifest\.csv: is no CSV in UTF-8"):
+        read_manifest(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from imaging.data.truth import (
     read_mask,
     read_truth,
 )
-from imaging.errors import GeometryError, InputError
+from imaging.errors import GeometryError, ImagingError, InputError
 from imaging.image import Floats, Grid, Image
 from tests.test_data_images import (
     COLUMNS,
@@ -271,12 +273,13 @@ def dicom(path: Path, sop_class: str, content: Dataset) -> Path:
 def segmentation(
     path: Path, frames: Sequence[tuple[int, Mask]], lps: Floats, series: str = SERIES, kind: str = "BINARY"
 ) -> Path:
-    """A SEG with one segment, `frames` of (slice number, mask), its planes where `lps` puts them."""
+    """A SEG with one segment, `frames` of (slice number, mask), placed by `lps` and by the slices they refer to."""
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     groups = [
         item(
             SegmentIdentificationSequence=[item(ReferencedSegmentNumber=1)],
             PlanePositionSequence=[item(ImagePositionPatient=(lps @ [place, 0, 0, 1])[:3].round(6).tolist())],
+            DerivationImageSequence=[item(SourceImageSequence=[instance(f"{series}.{place + 1}")])],
         )
         for place, _ in frames
     ]
@@ -287,6 +290,8 @@ def segmentation(
         PixelMeasuresSequence=[item(PixelSpacing=spacing[1:].round(6).tolist(), SliceThickness=77)],
     )
     pixels = np.array([mask for _, mask in frames], dtype=np.uint8)
+    depth = 1 if kind == "BINARY" else 8
+    referred = [instance(f"{series}.{place + 1}") for place, _ in frames]
     content = item(
         SegmentationType=kind,
         Modality="SEG",
@@ -296,23 +301,22 @@ def segmentation(
         SamplesPerPixel=1,
         PhotometricInterpretation="MONOCHROME2",
         PixelRepresentation=0,
-        BitsAllocated=1 if kind == "BINARY" else 8,
-        BitsStored=1 if kind == "BINARY" else 8,
-        HighBit=0 if kind == "BINARY" else 7,
+        BitsAllocated=depth,
+        BitsStored=depth,
+        HighBit=depth - 1,
         SegmentSequence=[item(SegmentNumber=1, SegmentLabel="gland")],
         SharedFunctionalGroupsSequence=[shared],
         PerFrameFunctionalGroupsSequence=groups,
-        ReferencedSeriesSequence=[
-            item(
-                SeriesInstanceUID=series,
-                ReferencedInstanceSequence=[item(ReferencedSOPClassUID="1.2", ReferencedSOPInstanceUID=f"{series}.1")],
-            )
-        ],
+        ReferencedSeriesSequence=[item(SeriesInstanceUID=series, ReferencedInstanceSequence=referred)],
     )
     data = pack_bits(pixels.ravel()) if kind == "BINARY" else pixels.tobytes()
     content.PixelData = data + b"\0" * (len(data) % 2)
     content["PixelData"].VR = "OB"
-    return dicom(path, "1.2.840.10008.5.1.4.1.1.66.4", content)
+    return dicom(path, f"1.2.840.10008.5.1.4.1.1.66.{7 if kind == 'LABELMAP' else 4}", content)
+
+
+def instance(sop_uid: str) -> Dataset:
+    return item(ReferencedSOPClassUID="1.2.840.10008.5.1.4.1.1.4", ReferencedSOPInstanceUID=sop_uid)
 
 
 L_SHAPE = drawn("......", ".#....", ".###..", "......")
@@ -355,11 +359,48 @@ def test_a_segmentation_on_another_grid(volume: Image, tmp_path: Path) -> None:
 
 def test_a_segmentation_of_other_images_or_of_fractions(volume: Image, tmp_path: Path) -> None:
     path = segmentation(tmp_path / "other.dcm", [(2, L_SHAPE)], LPS, series="9.8.7")
-    with pytest.raises(InputError, match=r"refers to 1 SOP instances, first 9\.8\.7\.1; none is of its image"):
+    with pytest.raises(InputError, match=r"refers to 1 SOP instances, first 9\.8\.7\.3; none is of its image"):
         read_truth(path, volume)
     path = segmentation(tmp_path / "fraction.dcm", [(2, L_SHAPE)], LPS, kind="FRACTIONAL")
     with pytest.raises(InputError, match="FRACTIONAL; allowed are BINARY and LABELMAP"):
         read_truth(path, volume)
+
+
+def test_a_labelmap_lies_as_its_source_lies(volume: Image, tmp_path: Path) -> None:
+    path = segmentation(tmp_path / "map.dcm", [(1, L_SHAPE), (3, ~L_SHAPE)], LPS, kind="LABELMAP")
+    mask = read_truth(path, volume).mask("gland")[order_of(volume)]
+    assert show(mask[1]) == show(L_SHAPE)
+    assert show(mask[3]) == show(~L_SHAPE)
+    upside_down = LPS @ np.array([[1.0, 0, 0, 0], [0, -1, 0, ROWS - 1], [0, 0, 1, 0], [0, 0, 0, 1]])
+    path = segmentation(tmp_path / "turned.dcm", [(1, L_SHAPE[::-1])], upside_down, kind="LABELMAP")
+    with pytest.raises(GeometryError, match="both must be the same"):
+        read_truth(path, volume)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_on_a_single_image_only_its_own_frame_counts(kind: str, volume: Image, tmp_path: Path) -> None:
+    del volume  # its files are what is read here
+    path = segmentation(tmp_path / "seg.dcm", [(1, ~L_SHAPE), (2, L_SHAPE)], LPS, kind=kind)
+    image = read_image(tmp_path / "series" / "2.dcm")
+    assert show(read_truth(path, image).mask()) == show(L_SHAPE)
+    with pytest.raises(InputError, match="none is of its image"):
+        read_truth(path, read_image(tmp_path / "series" / "0.dcm"))
+
+
+def test_damaged_objects_end_with_a_reason(volume: Image, tmp_path: Path) -> None:
+    whole = segmentation(tmp_path / "seg.dcm", [(2, L_SHAPE)], LPS).read_bytes()
+    drawing = structures(tmp_path / "rt.dcm", [("CLOSED_PLANAR", rectangle(2, (0, 0), (2, 2)))]).read_bytes()
+    random = np.random.default_rng(5)
+    path = tmp_path / "damaged.dcm"
+    for data in (whole, drawing):
+        for _ in range(150):
+            broken = bytearray(data)
+            for place in random.integers(132, len(data), 4):
+                broken[place] = random.integers(256)
+            path.write_bytes(bytes(broken[: random.choice([len(data), len(data) - 30])]))
+            with contextlib.suppress(ImagingError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pydicom describes what it finds odd
+                read_truth(path, volume)
 
 
 def structures(path: Path, contours: Sequence[tuple[str, Floats]], series: str = SERIES) -> Path:
@@ -426,7 +467,7 @@ def test_contours_between_slices_open_or_of_another_series(volume: Image, tmp_pa
 
 def report(path: Path, regions: Sequence[tuple[str, list[float]]], sop_uid: str = f"{SERIES}.3") -> Path:
     """An SR whose only content are regions on one image; the third slice of the series unless said otherwise."""
-    source = item(ReferencedSOPClassUID="1.2.840.10008.5.1.4.1.1.4", ReferencedSOPInstanceUID=sop_uid)
+    source = instance(sop_uid)
     children = [
         item(
             ValueType="SCOORD",

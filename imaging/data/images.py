@@ -7,6 +7,7 @@ indices are (x, y, z) with a direction to LPS millimetres, and SimpleITK hands t
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -136,11 +137,12 @@ def _one_volume(name: str, found: list[Stack | ImagingError]) -> Image:
 def _nifti(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -> Image:
     import nibabel as nib  # here, because most runs read DICOM only
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
     try:
         stored = nib.load(path)
         values = np.asarray(stored.dataobj)
-    except (ImageFileError, OSError, ValueError, EOFError) as error:
+    except (ImageFileError, HeaderDataError, OSError, ValueError, EOFError, OverflowError, zlib.error) as error:
         raise _unreadable(path, error) from error
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]

@@ -30,18 +30,20 @@ def read_manifest(path: Path) -> list[Case]:
     """The cases of a CSV with the columns case_id, patient_id, site, split, image and truth.
 
     `image` and `truth` are relative to the table's folder. Raises ConfigError with the line's number for a missing
-    column or value, an unknown split, a repeated case_id, a file that is not there, and a patient in two splits.
+    column or value, an unknown split, a repeated case_id, a file that is not there, and a patient in two splits. What
+    the table cannot say, `duplicates` finds in the pictures.
     """
     if not path.is_file():
         raise ConfigError(f"manifest {path}: there is no such file", Reason.CONFIG_INVALID)
-    with path.open(newline="", encoding="utf-8") as stream:
-        table = csv.DictReader(stream)
-        missing = [name for name in COLUMNS if name not in (table.fieldnames or [])]
-        if missing:
-            raise ConfigError(
-                f"manifest {path.name}: found columns {table.fieldnames}; missing {missing}", Reason.CONFIG_INVALID
-            )
-        cases = [_case(path, number, row) for number, row in enumerate(table, start=2)]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            table = csv.DictReader(stream)
+            columns, rows = list(table.fieldnames or []), list(enumerate(table, start=2))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"manifest {path.name}: is no CSV in UTF-8", Reason.CONFIG_INVALID) from error
+    if missing := [name for name in COLUMNS if name not in columns]:
+        raise ConfigError(f"manifest {path.name}: found columns {columns}; missing {missing}", Reason.CONFIG_INVALID)
+    cases = [_case(path, number, row) for number, row in rows]
     _refuse_repeats(path, cases)
     return cases
 

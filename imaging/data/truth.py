@@ -23,7 +23,7 @@ from imaging.dicom.content_tree import Reference
 from imaging.dicom.elements import numbers
 from imaging.dicom.index import read_header
 from imaging.dicom.results import ReadFinding, ReadReport, ReadSegment, ReadSegmentation, read_result
-from imaging.errors import GeometryError, InputError, Reason
+from imaging.errors import GeometryError, ImagingError, InputError, Reason
 from imaging.image import Array, Floats, Grid, Image, resample
 
 Mask = NDArray[np.bool_]
@@ -268,10 +268,13 @@ def _on_grid(path: Path, values: Array, own: Grid, grid: Grid, is_resampled: boo
 
 def _from_table(path: Path, grid: Grid, table: Table, row: str) -> list[Mark]:
     """The marks of one image. Raises InputError when no row names it, or a lesion has no position."""
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = list(reader.fieldnames or [])
-        lines = [(number, line) for number, line in enumerate(reader, start=2) if line.get(table.key) == row]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            columns = list(reader.fieldnames or [])
+            lines = [(number, line) for number, line in enumerate(reader, start=2) if line.get(table.key) == row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"truth {path.name}: is no CSV in UTF-8", Reason.CONFIG_INVALID) from error
     kinds = [kind for kind in _SHAPES if set(kind) <= set(columns)]
     if table.key not in columns or len(kinds) != 1:
         raise InputError(
@@ -367,8 +370,20 @@ _SHAPES: Final[dict[tuple[str, ...], _Shape]] = {
 
 def _from_dicom(path: Path, image: Image, rules: Rules) -> list[Mark]:
     header = read_header(path)
-    if str(header.get("SOPClassUID", "")) == _RTSTRUCT:
-        return _from_contours(path, header, image)
+    try:
+        if str(header.get("SOPClassUID", "")) == _RTSTRUCT:
+            return _from_contours(path, header, image)
+        return _from_result(path, header, image, rules)
+    except ImagingError:
+        raise
+    except Exception as error:  # access to the elements of a damaged object raises nearly anything
+        raise InputError(
+            f"truth {path.name}: {type(error).__name__} while reading its content; allowed is a complete object",
+            Reason.UNREADABLE_HEADER,
+        ) from error
+
+
+def _from_result(path: Path, header: Any, image: Image, rules: Rules) -> list[Mark]:
     result = read_result(path.read_bytes())
     told = {item.sop_uid for item in result.evidence}
     if isinstance(result, ReadReport):
@@ -398,38 +413,49 @@ def _refuse_other_images(path: Path, told: set[str], own: set[str], what: str) -
 
 def _from_segmentation(path: Path, header: Any, result: ReadSegmentation, image: Image, rules: Rules) -> list[Mark]:
     """A region per segment; each frame is placed by its position, else by the source frame that it names."""
-    affines = _frame_affines(path, header, result) if image.source_grid.frame == "patient_ras" else {}
+    grid = image.source_grid
+    frames = _frame_affines(path, header) if grid.frame == "patient_ras" else []
+    if result.storage == "LABELMAP":
+        # A frame holds several segments, so theirs cannot be told by position; it must lie as its source does.
+        shape = (int(header.Rows), int(header.Columns))
+        for _, affine in frames:
+            own = _thick(shape, affine, grid)
+            along = (grid.index_map(own)[1:3, 1:3] - np.eye(2)) * shape
+            if shape != grid.shape[1:] or np.abs(along).max() > SAME_PLACE or _window(own, grid) is None:
+                raise _other_grid(path, own, grid)
     marks: list[Mark] = []
     for segment in result.segments:
-        known = affines.get(segment.number, [])
-        if len(known) == len(segment.frames):
-            mask = _placed_by_position(path, segment, known, image.source_grid, rules.is_resampled)
+        known = [affine for number, affine in frames if number == segment.number]
+        if known and len(known) == len(segment.frames):
+            mask = _placed_by_position(path, segment, known, grid, rules.is_resampled)
         else:
             mask = _placed_by_reference(path, segment, image)
         marks.append(Region(segment.label or str(segment.number), mask))
     return marks
 
 
-def _frame_affines(path: Path, header: Any, result: ReadSegmentation) -> dict[int, list[Floats]]:
-    """Segment → per frame the affine (4, 3) of (row, column, 1) to RAS millimetres; empty where frames have none."""
+def _frame_affines(path: Path, header: Any) -> list[tuple[int, Floats]]:
+    """Per frame its segment (0 when it holds several) and its affine (3, 3) of (row, column, 1) to RAS millimetres.
+
+    Empty where frames have no position.
+    """
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
-    found: dict[int, list[Floats]] = {}
-    if result.storage != "BINARY":
-        return {}
+    found: list[tuple[int, Floats]] = []
     for number, item in enumerate(header.get("PerFrameFunctionalGroupsSequence") or [], start=1):
-        parts = {}
-        for name in ("PlanePosition", "PlaneOrientation", "PixelMeasures", "SegmentIdentification"):
-            groups = item.get(f"{name}Sequence") or shared.get(f"{name}Sequence")
-            if not groups:
-                return {}
-            parts[name] = groups[0]
+
+        def group(name: str, item: Any = item) -> Any:
+            return (item.get(f"{name}Sequence") or shared.get(f"{name}Sequence") or [None])[0]
+
+        position, orientation, measures = map(group, ("PlanePosition", "PlaneOrientation", "PixelMeasures"))
+        if position is None or orientation is None or measures is None:
+            return []
         where = f"truth {path.name}, frame {number}"
-        cosines = numbers(parts["PlaneOrientation"], "ImageOrientationPatient", 6, where)
-        rows, columns = numbers(parts["PixelMeasures"], "PixelSpacing", 2, where)
-        corner = numbers(parts["PlanePosition"], "ImagePositionPatient", 3, where)
+        cosines = numbers(orientation, "ImageOrientationPatient", 6, where)
+        rows, columns = numbers(measures, "PixelSpacing", 2, where)
+        corner = numbers(position, "ImagePositionPatient", 3, where)
         lps = np.column_stack([cosines[3:] * rows, cosines[:3] * columns, corner])
-        segment = int(parts["SegmentIdentification"].ReferencedSegmentNumber)
-        found.setdefault(segment, []).append(LPS_TO_RAS[:3, :3] @ lps)
+        segment = group("SegmentIdentification")
+        found.append((int(segment.ReferencedSegmentNumber) if segment else 0, LPS_TO_RAS[:3, :3] @ lps))
     return found
 
 
