@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813  # its own name for itself
 from PIL import Image as Picture
 from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -580,3 +581,26 @@ def test_a_segmentation_by_others_on_its_own_series(shared_data: Path) -> None:
     assert [(r.label, r.mask.sum(axis=(1, 2)).tolist()) for r in truth.regions] == [("Liver", [4, 314, 4])]
     with pytest.raises(InputError, match="none is of its image"):
         read_truth(folder / "sparse-labelmap-noppv.dcm", image)
+
+
+@pytest.mark.shared_data
+def test_a_segmentation_by_others_equals_its_source_map(shared_data: Path, tmp_path: Path) -> None:
+    """A SEG and the NRRD it was made from, by other programs: every voxel at the same place of the patient."""
+    folder = shared_data / "results" / "dcmqi" / "segmentations"
+    sitk.WriteImage(sitk.ReadImage(str(folder / "liver_seg.nrrd")), str(tmp_path / "liver.mha"))
+    source = read_image(tmp_path / "liver.mha")
+    mask = read_truth(folder / "liver.dcm", source).mask("Liver")
+    assert mask.sum() == 107_098
+    np.testing.assert_array_equal(mask, source.array[0] > 0)
+
+
+@pytest.mark.shared_data
+def test_a_gland_keeps_its_volume_on_another_series(shared_data: Path) -> None:
+    """Resampled from axial to sagittal slices when asked for: 32.2 mL on both grids."""
+    folder = shared_data / "prostate_mri"
+    sagittal = read_image(folder / "prostatex_0001" / "s04_t2_sag")
+    path = folder / "labels" / "prostatex_0001" / "gland_ai_bosma22b.nii.gz"
+    with pytest.raises(GeometryError, match=r"19 × 384 × 384 .*its image has 19 × 320 × 320"):
+        read_truth(path, sagittal)
+    mask = read_truth(path, sagittal, Rules(is_resampled=True)).mask()
+    assert mask.sum() * sagittal.grid.voxel_size / 1000 == pytest.approx(32.2, abs=0.1)
