@@ -28,6 +28,7 @@ from imaging.evaluation.page import render
 from imaging.evaluation.page.curves import Curve, froc, roc
 from imaging.evaluation.page.pictures import Picture, Seen, outline, picture
 from imaging.evaluation.page.plots import round_axis
+from imaging.evaluation.page.words import reach
 from imaging.evaluation.page.worst import worst_cases
 from imaging.evaluation.result import ClassificationCase, DetectionCase, EvaluationResult, SegmentationCase
 from imaging.evaluation.segmentation import SegmentationProtocol, score_failure, score_masks
@@ -173,6 +174,9 @@ def test_tasks_without_curves_or_cases_say_so(
     labelled = render(classification)
     assert "Reliability, all sites" in labelled
     assert "149 cases in ten bins of equal width, Wilson intervals; 1 without a prediction left out." in labelled
+    assert re.search(r'tile-number">n/a<(?:(?!tile-number).)*n_missed', labelled), (
+        "nothing is missed without a threshold"
+    )
     aggregates = render(without_cases(detection))
     assert "none: aggregates only" in aggregates
     assert "No rows of cases, no curves." in aggregates
@@ -265,6 +269,12 @@ def test_a_small_lesion_on_a_large_image_is_cut_out_and_kept() -> None:
     shown = picture("a", "s", Seen(truth * 7.0, truth, np.zeros_like(truth), (0.1, 0.1)))
     assert shown.grid == (99, 100)
     assert shown.truth
+
+
+def test_limits_past_what_a_figure_can_be_are_cut_and_said_to_be() -> None:
+    assert " ".join(Outline(reach("disc dice", 0.4, 1.2)).text) == "0.400 to 1.000 cut; computed 0.400 to 1.200"
+    assert Outline(reach("disc hd95", -3.0, 20.0)).text[0] == "0.000 to 20.0"
+    assert Outline(reach("calibration_slope", -0.5, 2.0)).text == ["−0.500 to 2.000"]
 
 
 def test_axes_have_round_ticks() -> None:
@@ -425,6 +435,22 @@ def test_predictions_of_a_second_classifier_come_from_a_table(tmp_path: Path) ->
 
 
 # --- In a browser -----------------------------------------------------------------------------------------------------
+
+
+def test_an_image_of_another_grid_costs_a_picture_s_ground_and_no_figure(tmp_path: Path) -> None:
+    image, truth = scan(50, 70)
+    Image.fromarray(truth).save(tmp_path / "truth.png")
+    Image.fromarray(scan(50, 80)[1]).save(tmp_path / "found.png")
+    Image.fromarray(image[:50]).save(tmp_path / "cut.png")
+    Image.fromarray(np.stack([image] * 3, axis=-1)).save(tmp_path / "colours.png")
+    np.savez(tmp_path / "seven.npz", np.stack([image] * 7, axis=-1))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    names = ["cut.png", "colours.png", "seven.npz", "broken.png", "../secret.png"]
+    lines = [line(name, "found.png", "truth.png", image=name) for name in names]
+    status, _ = run(tmp_path, "segmentation", lines)
+    assert status == 0
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert len(set(re.findall(r"data:image/png;base64,([^\"]+)", page))) == 2, "the colours, and else the map itself"
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,8 @@ def read_image(folder: Path, row: Row, truth: Map) -> Array | None:
         found = _colours(path) if coloured else _read_map(path, row).array
     except (ImagingError, OSError, ValueError):
         return None
-    return found if found.shape[: truth.array.ndim] == truth.array.shape else None
+    coloured = found.shape == (*truth.array.shape, 3) and found.dtype == np.uint8
+    return found if coloured or found.shape == truth.array.shape else None
 
 
 def _colours(path: Path) -> Array:

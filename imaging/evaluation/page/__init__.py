@@ -13,7 +13,7 @@ from imaging.evaluation.page.comparison import comparison_section
 from imaging.evaluation.page.figures import every_figure, headline_section, plots_section, sites_section, subgroups
 from imaging.evaluation.page.pictures import Picture, figure_of
 from imaging.evaluation.page.style import STYLE
-from imaging.evaluation.page.words import COUNTS, case_counts, counts_row, scrolled
+from imaging.evaluation.page.words import COUNTS, UNDEFINED, case_counts, counts_row, scrolled
 from imaging.evaluation.page.worst import WorstCase, worst_cases
 from imaging.evaluation.result import Counts, EvaluationResult, Group
 from imaging.page.markup import Markup, count, element, head, icon, joined, quoted, sentence, terms
@@ -52,7 +52,7 @@ def render(result: EvaluationResult, pictures: Sequence[Picture] = ()) -> str:
 
 
 def _masthead(result: EvaluationResult) -> Markup:
-    size = "not known" if result.pooled.n_cases is None else f"{result.pooled.n_cases} of {_patients(result.pooled)}"
+    size = "not known" if result.pooled.n_cases is None else f"{result.pooled.n_cases}, of {_patients(result.pooled)}"
     facts = [
         ("Task", sentence(result.task)),
         ("Sites", len(result.sites)),
@@ -115,17 +115,20 @@ def _tiles(result: EvaluationResult, unit: str, name: str) -> Markup | None:
     counts = _counts(result.pooled, name)
     if counts is None:
         return None
-    tiles = [_tile(key, getattr(counts, key)) for key in COUNTS]
+    tiles = [_tile(result, key, getattr(counts, key)) for key in COUNTS]
     return element("div", element("p", quoted(sentence(unit)), class_="legend"), element("div", *tiles, class_="tiles"),
                    class_="counted")  # fmt: skip
 
 
-def _tile(key: str, value: int | None) -> Markup:
+def _tile(result: EvaluationResult, key: str, value: int | None) -> Markup:
     title, detail = COUNTS[key]
+    shown = "< 5" if value is None else str(value)
+    if (result.task, key) in UNDEFINED:
+        shown, detail = "n/a", "needs a threshold; see sensitivity at specificity"
     warned = key not in ("n_scored", "n_total")
     return element(
         "div",
-        element("span", "< 5" if value is None else value, class_="tile-number"),
+        element("span", shown, class_="tile-number"),
         element("span", icon("failed" if warned else "list"), title, class_="tile-title"),
         element("span", detail, " ", element("code", key), class_="tile-detail"),
         class_=f"tile{' tile-warned' if warned else ''}{' zero' if value == 0 else ''}",
@@ -166,7 +169,7 @@ def _counts_table(result: EvaluationResult, units: list[tuple[str, str]]) -> Mar
     for group in groups:
         for unit, name in units:
             whole = group is result.pooled
-            cells = counts_row(_counts(group, name))
+            cells = counts_row(result.task, _counts(group, name))
             if group.suppressed:
                 cells = [element("td", "suppressed (fewer than 5)", colspan=len(COUNTS), class_="absent")]
             named = element("th", "All sites" if whole else quoted(group.name), scope="row")
@@ -184,7 +187,7 @@ def _cases(result: EvaluationResult, pictures: Sequence[Picture]) -> Markup:
     parts: list[Markup | None] = [element("p", none, class_="quiet")]
     if worst:
         wrong = {(case.site, case.case_id): case.wrong for case in worst}
-        parts = [_gallery(pictures, wrong), _worst_table(worst)]
+        parts = [_gallery(pictures, wrong), _worst_table(result, worst)]
     return element("section", element("h2", "Worst cases", id="cases"), *parts, aria_labelledby="cases", class_="cases")
 
 
@@ -199,10 +202,10 @@ def _gallery(pictures: Sequence[Picture], wrong: dict[tuple[str, str], str]) -> 
     return joined([element("ul", *keys, class_="keys"), element("div", *drawn, class_="gallery")])
 
 
-def _worst_table(worst: list[WorstCase]) -> Markup:
-    titles = [
-        element("th", t, scope="col") for t in ("Case", "Patient", "Site", "Truth", "Prediction", "What is wrong")
-    ]
+def _worst_table(result: EvaluationResult, worst: list[WorstCase]) -> Markup:
+    size = " (ml; cm² in 2-D)" if result.segmentation else ""
+    names = ("Case", "Patient", "Site", f"Truth{size}", f"Prediction{size}", "What is wrong")
+    titles = [element("th", name, scope="col") for name in names]
     rows = [
         element(
             "tr",
@@ -216,9 +219,7 @@ def _worst_table(worst: list[WorstCase]) -> Markup:
         for case in worst[:CASES_SHOWN]
     ]
     shown = f"The {len(rows)} worst of {count(len(worst), 'case')} that are not exactly right."
-    return joined(
-        [element("h3", "By cost"), element("p", shown, class_="quiet"), scrolled("Worst cases", titles, rows)]
-    )
+    return joined([element("h3", "Table"), element("p", shown, class_="quiet"), scrolled("Worst cases", titles, rows)])
 
 
 def _protocol(result: EvaluationResult) -> Markup:

@@ -16,6 +16,8 @@ from imaging.evaluation.page.words import (
 from imaging.evaluation.result import Comparison, Difference, EvaluationResult, Group
 from imaging.page.markup import Markup, count, element, joined, quoted
 
+SHOWN_BELOW = 0.05  # p after Holm
+
 
 def comparison_section(result: EvaluationResult) -> Markup | None:
     """Nothing where the record holds one model."""
@@ -45,7 +47,7 @@ def _failures(result: EvaluationResult, both: Comparison) -> Markup:
         for model, group in (("first", result.pooled), ("second", both.pooled)):
             counts = next((figure.counts for figure in group.figures if figure.name == name), None)
             named = element("th", quoted(unit), scope="row")
-            rows.append(element("tr", named, element("td", model), *counts_row(counts)))
+            rows.append(element("tr", named, element("td", model), *counts_row(result.task, counts)))
     reasons = [element("li", element("b", quoted(case)), ": ", quoted(why)) for case, why in both.failures]
     told = f"{count(len(reasons), 'case')} without a prediction of the second model"
     folded = element("details", element("summary", told), element("ul", *reasons, class_="reasons"))
@@ -64,20 +66,24 @@ def _difference(one: Difference) -> Markup:
     named = element("th", quoted(figure_name(one.name)), scope="row")
     if one.first is None or one.second is None or one.difference is None or one.p is None or one.p_holm is None:
         return element("tr", named, element("td", one.absent, colspan=6, class_="absent"))
-    better = "no difference" if one.difference == 0 else (
-        "first is better" if (one.difference > 0) == one.higher_is_better else "second is better"
-    )  # fmt: skip
-    shown = joined([element("b", f"{one.difference:+.3f}" if one.difference else "0"), " ", limits(one.interval)])
+    told = "not shown to differ"
+    if one.p_holm < SHOWN_BELOW:
+        told = "favours the first" if (one.difference > 0) == one.higher_is_better else "favours the second"
+    shown = joined([element("b", _signed(one.difference)), " ", limits(one.interval)])
     return element(
         "tr",
         named,
         element("td", number(one.first)),
         element("td", number(one.second)),
-        element("td", shown, element("div", better, class_="quiet")),
+        element("td", shown, element("div", told, class_="quiet")),
         element("td", probability(one.p), class_="nowrap"),
         element("td", element("b", probability(one.p_holm)), class_="nowrap"),
         element("td", one.method),
     )
+
+
+def _signed(difference: float) -> str:
+    return "0" if difference == 0 else "+" * (difference > 0) + number(difference)
 
 
 def _by_site(result: EvaluationResult, both: Comparison) -> Markup:

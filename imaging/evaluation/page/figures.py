@@ -16,8 +16,8 @@ from imaging.evaluation.page.plots import (
     reliability_plot,
     roc_plot,
 )
-from imaging.evaluation.page.words import figure_name, figure_value, headline, limits, number, scrolled
-from imaging.evaluation.result import EvaluationResult, Extreme, Figure, Group, Heterogeneity, Interval
+from imaging.evaluation.page.words import bounds, figure_name, figure_value, headline, number, reach, scrolled
+from imaging.evaluation.result import EvaluationResult, Extreme, Figure, Group, Heterogeneity
 from imaging.page.markup import Markup, element, joined, quoted
 
 
@@ -37,8 +37,8 @@ def _of_group(group: Group, name: str) -> Markup:
 def headline_section(result: EvaluationResult) -> Markup:
     level = result.protocol.get("interval_level", 0.95)
     lead = (
-        f"Intervals hold {float(level):.0%}; patients are the unit of resampling. Macro is the mean over sites, each "
-        "site counting alike. A figure that too few cases allow is n/a with what there is."
+        f"Intervals are at {float(level) * 100:g} %; patients are the unit of resampling. Macro is the mean over "
+        "sites, each site counting alike. A figure that too few cases allow is n/a with what there is."
     )
     return element(
         "section",
@@ -79,13 +79,13 @@ def _worst(result: EvaluationResult, extreme: Extreme | None) -> Markup:
     if extreme is None or extreme.worst is None:
         return element("span", "n/a (no site has a value)", class_="absent")
     site = next(group for group in result.sites if group.name == extreme.worst_site)
-    return joined([figure_value(_figure(site, extreme.name)), " ", element("span", "at ", quoted(extreme.worst_site))])
+    return joined([element("span", quoted(extreme.worst_site), class_="at"), figure_value(_figure(site, extreme.name))])
 
 
 def _new_site(effects: Heterogeneity | None) -> Markup:
     if effects is None or effects.predicted_low is None or effects.predicted_high is None:
-        return element("span", "n/a (fewer than 3 sites with an interval)", class_="absent")
-    return element("span", f"{number(effects.predicted_low)} to {number(effects.predicted_high)}")
+        return element("span", "n/a (needs a variance at 3 sites)", class_="absent")
+    return reach(effects.name, effects.predicted_low, effects.predicted_high)
 
 
 # --- Sites ------------------------------------------------------------------------------------------------------------
@@ -123,18 +123,20 @@ def sites_section(result: EvaluationResult) -> Markup:
 def _forest(result: EvaluationResult, name: str) -> Markup | None:
     known = [(site, figure) for site in result.sites if (figure := _figure(site, name)) is not None]
     effects = next((one for one in result.heterogeneity if one.name == name), None)
-    axis = forest_axis((figure for _, figure in known), effects)
+    axis = forest_axis((figure for _, figure in known), effects, bounds(name))
     if axis is None:
         return None
     most = max(site.n_cases or 1 for site in result.sites)
     rows = [_site_row(axis, site, _figure(site, name), most) for site in result.sites]
     ticks = element("li", element("span"), element("span", forest_ticks(axis), class_="drawing"), element("span"))
-    spread = f"τ² {effects.tau2:.3g}, I² {effects.i2:.0%}" if effects else None
+    spread = f"τ² {effects.tau2:.3g}, I² {effects.i2 * 100:.0f} %" if effects else None
     return element(
         "div",
         element("h3", quoted(figure_name(name))),
         element("ul", *rows, *(_effect_rows(axis, effects) if effects else []), ticks, class_="forest"),
-        element("p", "Between sites: ", spread) if spread else element("p", "Too few sites for random effects."),
+        element("p", "Between sites: ", spread)
+        if spread
+        else element("p", "No random effects: they need a variance at 3 sites."),
         class_="panel",
     )
 
@@ -165,13 +167,13 @@ def _site_row(axis: Axis, site: Group, figure: Figure | None, most: int) -> Mark
 def _effect_rows(axis: Axis, effects: Heterogeneity) -> list[Markup]:
     rows = []
     ends = (effects.low, effects.high) if effects.low is not None and effects.high is not None else None
-    shown = Interval(*ends, "Hartung-Knapp") if ends else None
-    mean = joined([element("b", number(effects.mean)), " ", limits(shown)])
+    mean = joined([element("b", number(effects.mean)), " ", reach(effects.name, *ends) if ends else None])
     rows.append(_row("Mean of sites", forest_row(axis, Mark(effects.mean, ends, "mean", 7)), mean, "summary"))
     if effects.predicted_low is not None and effects.predicted_high is not None:
-        reach = (effects.predicted_low, effects.predicted_high)
-        told = element("span", f"{number(reach[0])} to {number(reach[1])}")
-        rows.append(_row("A new site", forest_row(axis, Mark(None, reach, "new")), told, "summary"))
+        ends = (effects.predicted_low, effects.predicted_high)
+        rows.append(
+            _row("A new site", forest_row(axis, Mark(None, ends, "new")), reach(effects.name, *ends), "summary")
+        )
     return rows
 
 
@@ -203,8 +205,8 @@ def _panel(title: str, drawing: Markup | str, *words: object) -> Markup:
 def _band(result: EvaluationResult) -> str:
     words = result.protocol
     return (
-        f"Band: pointwise {float(words['interval_level']):.0%}, {words['resamples']} resamples of patients within "
-        "site × label. A failed case is wrong at every threshold."
+        f"Band: pointwise {float(words['interval_level']) * 100:g} %, {words['resamples']} resamples of patients "
+        "within site × label. A failed case is wrong at every threshold."
     )
 
 
@@ -217,7 +219,7 @@ def _roc_panel(result: EvaluationResult) -> Markup:
 def _froc_panel(result: EvaluationResult) -> Markup:
     curve = froc(result)
     drawing = froc_plot(curve, "image") if isinstance(curve, Curve) else curve
-    rule = joined(["Hit rule: ", quoted(result.protocol["hit_rule"]), ". "])
+    rule = joined(["Hit rule: ", quoted(result.protocol["hit_rule"]), ". Level after the last operating point. "])
     return _panel("FROC of lesions, all sites", drawing, rule, _band(result))
 
 

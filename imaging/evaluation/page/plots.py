@@ -170,8 +170,8 @@ def reliability_plot(points: Sequence[ReliabilityPoint]) -> Markup:
 # --- Forest -----------------------------------------------------------------------------------------------------------
 
 
-def forest_axis(figures: Iterable[Figure], effects: Heterogeneity | None) -> Axis | None:
-    """The axis that all rows of a forest share; None without a value."""
+def forest_axis(figures: Iterable[Figure], effects: Heterogeneity | None, bounds: tuple[float, float]) -> Axis | None:
+    """The axis that all rows of a forest have in common, inside the values that it can have; None without a value."""
     values: list[float] = []
     for one in figures:
         if one.value is not None:
@@ -181,7 +181,8 @@ def forest_axis(figures: Iterable[Figure], effects: Heterogeneity | None) -> Axi
         values += [effects.mean, *(limit for limit in limits if limit is not None)]
     if not values:
         return None
-    return round_axis(values, unit=min(values) >= 0 and max(values) <= 1)
+    low, high = bounds
+    return round_axis([min(max(v, low), high) for v in values], unit=bounds == (0.0, 1.0))
 
 
 def _percent(share: float) -> str:
@@ -225,6 +226,6 @@ def _upright(axis: Axis, value: float, class_: str) -> Markup:
 def forest_ticks(axis: Axis) -> Markup:
     texts = [
         element("text", _tick(tick), x=_percent(axis.share(tick)), y="13", text_anchor="middle")
-        for tick in (axis.ticks if len(axis.ticks) < 6 else axis.ticks[::2])
+        for tick in (axis.ticks if len(axis.ticks) < 7 else axis.ticks[::2])
     ]
     return element("svg", *texts, class_="forest-ticks", aria_hidden="true")

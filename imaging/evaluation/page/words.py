@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
-from imaging.evaluation.result import Counts, EvaluationResult, Figure, Interval
+from imaging.evaluation.result import Counts, EvaluationResult, Figure, Interval, Task
 from imaging.page.markup import Markup, element, joined
 
 _NAMES = {
@@ -18,8 +19,8 @@ _NAMES = {
     "dice": "Dice",
     "iou": "IoU",
     "nsd": "Surface Dice (NSD)",
-    "hd95": "HD95",
-    "assd": "ASSD",
+    "hd95": "HD95 (mm)",
+    "assd": "ASSD (mm)",
 }
 COUNTS = {
     "n_failed": ("No prediction", "read or written wrongly, or missing; each one counts against the figures"),
@@ -28,13 +29,17 @@ COUNTS = {
     "n_scored": ("Scored", "with a prediction that could be compared"),
     "n_total": ("Total", "all that belong to this evaluation"),
 }
+# Without a threshold nothing is missed and nothing is a false alarm.
+UNDEFINED = {("classification", "n_missed"), ("classification", "n_false_positive_on_empty")}
 
 
 def figure_name(name: str) -> str:
     """`sensitivity_at_1_per_image` → `Sensitivity at 1 per image`; a class's name stays before its figure."""
     label, _, kind = name.rpartition(" ")
     told = _NAMES.get(kind, kind.replace("_", " "))
-    told = told.replace("per image", "false positives per image") if told.startswith("sensitivity at") else told
+    if told.startswith("sensitivity at") and told.endswith("per image"):
+        unit = "false positive" if " 1 " in told else "false positives"
+        told = told.replace("per image", f"{unit} per image")
     return f"{label}: {told}" if label else told[:1].upper() + told[1:]
 
 
@@ -50,10 +55,28 @@ def headline(result: EvaluationResult) -> list[str]:
     return [name for name in there if re.fullmatch(wanted, name, re.DOTALL)]
 
 
+def bounds(name: str) -> tuple[float, float]:
+    """The values that a figure can have: a share 0-1, a distance or volume from 0, a calibration line any."""
+    if re.search(r"calibration_(slope|intercept)$", name):
+        return -math.inf, math.inf
+    return (0.0, math.inf) if re.search(r"(hd95|assd|volume_difference|volume_on_empty)$", name) else (0.0, 1.0)
+
+
+def reach(name: str, low: float, high: float) -> Markup:
+    """Limits of a random-effects analysis; an end past what the figure can be is cut, and said to be."""
+    least, most = bounds(name)
+    told = element("span", f"{number(max(low, least))} to {number(min(high, most))}", class_="limits")
+    if low >= least and high <= most:
+        return told
+    cut = element("span", f"cut; computed {number(low)} to {number(high)}", class_="limits")
+    return joined([told, " ", cut])
+
+
 def number(value: float) -> str:
     """Three decimals; fewer for large values."""
     size = abs(value)
-    return f"{value:.3f}" if size < 10 else f"{value:.1f}" if size < 10_000 else f"{value:.4g}"
+    told = f"{value:.3f}" if size < 10 else f"{value:.1f}" if size < 10_000 else f"{value:.4g}"
+    return told.replace("-", "−")
 
 
 def probability(p: float) -> str:
@@ -97,13 +120,15 @@ def case_counts(result: EvaluationResult) -> list[tuple[str, str]]:
     return pairs + [(f"{label}: lesions", f"{label} lesion_sensitivity") for label in labels]
 
 
-def counts_row(counts: Counts | None) -> list[Markup]:
+def counts_row(task: Task, counts: Counts | None) -> list[Markup]:
     """One table cell per count, in the order of `COUNTS`; failures that happened stand out."""
     cells = []
     for name in COUNTS:
         value = getattr(counts, name) if counts else None
         bad = name in ("n_failed", "n_missed", "n_false_positive_on_empty") and value != 0
         shown = "–" if counts is None else tally(value)
+        if (task, name) in UNDEFINED:
+            shown, bad = "n/a", False
         cells.append(element("td", shown, class_="number-cell bad" if bad and counts else "number-cell"))
     return cells
 

@@ -49,7 +49,7 @@ def _detection(case: DetectionCase) -> tuple[float, WorstCase]:
     lesions = [x for x in case.lesions if x.is_true]
     missed = sum(x.confidence <= 0 for x in lesions)
     false = [x.confidence for x in case.lesions if not x.is_true]
-    truth = f"{len(lesions)} lesions" if len(lesions) != 1 else "1 lesion"
+    truth = "1 lesion" if len(lesions) == 1 else f"{len(lesions) or 'no'} lesions"
     if case.truth and not lesions:
         truth = "positive, none delineated"
     if case.failed:
