@@ -257,6 +257,7 @@ class _Job:
         self._finished: set[int] = set()
         self._heard: dict[int, int] = {}
         self._skip: dict[int, int] = {}
+        self._suspected: set[int] = set()
         self._head = 0
         self._drawn = 0
         self._is_drawn_out = False
@@ -293,11 +294,12 @@ class _Job:
     def fail(self, slot: _Slot, reason: Reason) -> None:
         """The process of `slot` is lost over its current task: that one is tried alone, or judged; the rest go on.
 
-        A hang is judged at once. A death or a lack of memory may be the work of an earlier item.
+        A hang is judged at once. A death or a lack of memory may be the work of an earlier item, or of whoever else
+        kills processes on this machine, so it is judged only when it happens again alone in a fresh process.
         """
         assert slot.process is not None
         (number, args), *rest = slot.tasks
-        is_judged = reason is Reason.WORKER_TIMED_OUT or not slot.process.used
+        is_judged = reason is Reason.WORKER_TIMED_OUT or number in self._suspected
         slot.clear()
         if rest:
             self._again.append((rest, False))
@@ -305,6 +307,7 @@ class _Job:
             self._waiting[number].append(WorkerError(reason.meaning, reason))
             self._finish(number)
         else:
+            self._suspected.add(number)
             self._skip[number] = self._heard.get(number, 0)
             self._again.appendleft(([(number, args)], True))
 
@@ -322,6 +325,7 @@ class _Job:
 
     def _finish(self, number: int) -> None:
         self._finished.add(number)
+        self._suspected.discard(number)
         self._heard.pop(number, None)
         self._skip.pop(number, None)
 
@@ -374,11 +378,19 @@ class _Nursery:
         self._started: subprocess.Popen[bytes] | None = None
 
     def fork(self) -> _Process:
+        """A new worker. A nursery that is lost, even while it starts, is started once more.
+
+        Raises WorkerError when that does not help.
+        """
         try:
             return self._fork()
         except OSError:
             self.close()
+        try:
             return self._fork()
+        except OSError as error:
+            self.close()
+            raise WorkerError(f"helper processes cannot be started ({error})", Reason.WORKER_FAILED) from error
 
     def end(self, pid: int) -> None:
         """Kill a worker. When the nursery is gone, so are its workers."""
@@ -429,8 +441,7 @@ class _Nursery:
             )
         self._socket.settimeout(_START_SECONDS)
         if self._answer() != "ready":
-            self.close()
-            raise WorkerError(f"helper processes cannot start: importing {self._preload} failed", Reason.WORKER_FAILED)
+            raise ConnectionError(f"importing {self._preload} failed")
 
     def _ask(self, order: dict[str, int | None], descriptors: list[int]) -> int:
         assert self._socket is not None
@@ -439,4 +450,7 @@ class _Nursery:
 
     def _answer(self) -> str:
         assert self._socket is not None
-        return self._socket.recv(64).decode().strip()
+        said = self._socket.recv(64).decode().strip()
+        if not said:
+            raise ConnectionError(f"the process that starts them, with {self._preload} imported, is gone")
+        return said

@@ -19,6 +19,7 @@ from pydicom.uid import UID
 
 from imaging.dicom.codecs import DECODERS, LARGEST_FRAME_BYTES, DecodedFrame, FrameFormat, decode, stored_values
 from imaging.dicom.elements import integer
+from imaging.dicom.firewall import admit
 from imaging.dicom.fragments import Fragments
 from imaging.errors import InputError, Reason
 from imaging.image import Array
@@ -55,8 +56,9 @@ class PixelElement:
 class Frames:
     """The frames of one image file. Opening reads the header only; `read(n)` reads and decodes frame n (from 0).
 
-    Raises InputError when the header cannot be read, the transfer syntax has no decoder here, or uncompressed pixel
-    data are shorter than rows × columns × samples × bits × frames. Nothing large is allocated before that.
+    Raises InputError when the firewall refuses the file, the header cannot be read, the transfer syntax has no decoder
+    here, or uncompressed pixel data are shorter than rows × columns × samples × bits × frames. Nothing large is
+    allocated before that.
     """
 
     def __init__(self, path: Path, name: str, disposable: bool = False) -> None:
@@ -64,11 +66,12 @@ class Frames:
         self._path = path
         self._disposable = disposable
         self._inflated: bytes | None = None
+        admitted = admit(path)
         try:
             with path.open("rb") as stream, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pydicom describes each oddity of a file; the reason code is ours
-                self.header: Dataset = dcmread(stream, stop_before_pixels=True)
-                self.syntax = str(self.header.file_meta.get("TransferSyntaxUID", ""))
+                self.header: Dataset = dcmread(stream, stop_before_pixels=True, force=not admitted.has_meta)
+                self.syntax = admitted.transfer_syntax_uid
                 _check_syntax(self.syntax, name)
                 self.count = integer(name, self.header, "NumberOfFrames", (1, 1 << 31), default=1)
                 self.format = _frame_format(self.header, name)
@@ -105,7 +108,7 @@ class Frames:
         big = self.syntax == _BIG_ENDIAN
         if self.syntax == _DEFLATED:
             stream.seek(0)
-            self._inflated = dcmread(stream).get("PixelData")
+            self._inflated = dcmread(stream, force=True).get("PixelData")
             if self._inflated is None:
                 raise InputError(f"{self.name}: no Pixel Data (7FE0,0010)", Reason.NOT_AN_IMAGE)
             found = PixelElement(0, len(self._inflated), 0x0010, b"OW", big)
