@@ -294,6 +294,14 @@ def leaks(folder: Path, told: set[str]) -> list[str]:
     return found
 
 
+def test_log_lines_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one_still(tmp_path / "in")
+    infer(tmp_path / "in", tmp_path / "out", "--log", "json")
+    begin, study = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert begin == {"event": "begin", "frames": 1}
+    assert (study["event"], study["finding"], study["completeness"]) == ("study", "yes", "all")
+
+
 def test_dry_run_says_why_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["infer", str(EXPORT), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
     told = capsys.readouterr().out

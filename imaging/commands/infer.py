@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -80,6 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="threads of the model process; default: the number of CPUs. Byte-identical results are promised for an "
         "equal number",
     )
+    parser.add_argument(
+        "--log",
+        choices=["text", "json"],
+        help="one line per study on standard error, as text or JSON; default: a progress bar on a terminal, else text. "
+        "No line holds patient identity",
+    )
     parser.add_argument("--fresh", action="store_true", help="forget earlier runs into OUT and answer everything again")
     parser.add_argument(
         "--retry", choices=["failed"], help="also answer again what an earlier run into OUT could not answer"
@@ -111,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         retry_failed=args.retry == "failed",
         limits=RunLimits(workers=args.workers or min(cpus, 4), threads=args.threads or cpus),
     )
-    summary = run_inference(order, _Bar() if sys.stderr.isatty() else _Lines())
+    summary = run_inference(order, _progress(args.log))
     _tell(summary, args.out)
     return 1 if has_failure(summary) else 0
 
@@ -206,6 +213,24 @@ class _Lines:
     def study(self, folder: str, results: Sequence[dict[str, object]]) -> None:
         for result in results:
             print(f"{folder}  {_outcome(result)}", file=sys.stderr, flush=True)
+
+
+class _JsonLines(_Lines):
+    """The same lines as JSON objects, for log collectors."""
+
+    def begin(self, frames: int) -> None:
+        print(json.dumps({"event": "begin", "frames": frames}), file=sys.stderr)
+
+    def study(self, folder: str, results: Sequence[dict[str, object]]) -> None:
+        for result in results:
+            facts = {name: result[name] for name in ("package", "finding", "completeness", "reason", "analysed")}
+            print(json.dumps({"event": "study", "folder": folder, **facts}), file=sys.stderr, flush=True)
+
+
+def _progress(log: str | None) -> _Bar | _Lines:
+    if log is None and sys.stderr.isatty():
+        return _Bar()
+    return _JsonLines() if log == "json" else _Lines()
 
 
 def _tell(summary: dict[str, list[dict[str, object]]], out: Path) -> None:
