@@ -15,7 +15,7 @@ is the only place where that happens.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ Channels = Literal["luminance", "rgb", "ybr_full"]
 
 UNKNOWN = "unknown"
 MIXED = "mixed"
+# DICOM's patient axes point left, back and head; `patient_ras` points right, front and head.
+LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, slots=True)

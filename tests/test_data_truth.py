@@ -20,19 +20,9 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRLittleEndian
 
 from imaging.data.images import read_image
-from imaging.data.truth import (
-    Box,
-    Mask,
-    Point,
-    Region,
-    Rules,
-    Table,
-    Truth,
-    fill_ellipse,
-    fill_polygon,
-    read_mask,
-    read_truth,
-)
+from imaging.data.marks import Box, Mask, Point, Region, fill_ellipse, fill_polygon
+from imaging.data.truth import Rules, Truth, read_mask, read_truth
+from imaging.data.truth_table import Table
 from imaging.errors import GeometryError, ImagingError, InputError
 from imaging.image import Floats, Grid, Image
 from tests.test_data_images import (

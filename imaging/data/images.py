@@ -20,9 +20,8 @@ from imaging.dicom.read import read_frames
 from imaging.dicom.select import ImageRef
 from imaging.dicom.volume import Stack, find_stacks
 from imaging.errors import ImagingError, InputError, Reason
-from imaging.image import UNKNOWN, Array, Channels, Floats, Grid, Image, Origin
+from imaging.image import LPS_TO_RAS, UNKNOWN, Array, Channels, Floats, Grid, Image, Origin
 
-LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Of a voxel: header decimals and float32 affines move centres less than this across a whole volume.
 SAME_PLACE: Final = 0.01
 _TO_MM: Final = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}

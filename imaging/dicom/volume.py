@@ -18,10 +18,8 @@ from imaging.dicom.index import Instance
 from imaging.dicom.planes import Plane, read_planes
 from imaging.dicom.read import open_frames
 from imaging.errors import ImagingError, InputError, Reason
-from imaging.image import Array, Floats, Grid, Image, Origin
+from imaging.image import LPS_TO_RAS, Array, Floats, Grid, Image, Origin
 
-# DICOM's patient axes point left, back and head; `patient_ras` points right, front and head.
-_LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Two planes nearer than this along the normal are at one place.
 _SAME_PLACE_MM: Final = 0.01
 # How far a plane may lie from its regular place: a share of the step, but never less than headers round to.
@@ -183,7 +181,7 @@ def _stack(planes: list[Plane], facts: dict[str, str], origin: Origin) -> Stack:
     lps[:3, 1] = first.down * first.spacing_mm[0]
     lps[:3, 2] = first.across * first.spacing_mm[1]
     lps[:3, 3] = corners[0]
-    grid = Grid((len(ordered), *first.shape), _LPS_TO_RAS @ lps, "patient_ras")
+    grid = Grid((len(ordered), *first.shape), LPS_TO_RAS @ lps, "patient_ras")
     return Stack(tuple(ordered), grid, origin, facts)
 
 

@@ -1,0 +1,95 @@
+"""What a truth says about one place: a region, a box or a point; and drawn shapes as pixels of a grid.
+
+Marks are in array axis order ([slice,] row, column) on the grid of their image, corner convention.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.data.images import describe
+from imaging.errors import GeometryError, Reason
+from imaging.image import LPS_TO_RAS, Floats, Grid
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A labelled mask ([slice,] row, column) bool on the truth's grid; an empty one says: looked for, not there."""
+
+    label: str
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A labelled box: `low` and `high` corner in array axis order, corner convention (the first pixel spans 0 to 1)."""
+
+    label: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A labelled point in array axis order, corner convention: the centre of the first pixel is at 0.5."""
+
+    label: str
+    at: tuple[float, ...]
+
+
+Mark = Region | Box | Point
+
+
+def patient_corners(lps_mm: Floats, grid: Grid) -> Floats:
+    """Points (n, 3) in DICOM patient millimetres as corner coordinates (slice, row, column) of the grid."""
+    ras = np.column_stack([lps_mm, np.ones(len(lps_mm))]) @ LPS_TO_RAS.T
+    return np.asarray((ras @ np.linalg.inv(grid.affine).T)[:, :3] + 0.5)
+
+
+def fill_polygon(points: Floats, shape: tuple[int, ...]) -> Mask:
+    """Pixels (row, column) whose centres lie inside the closed outline `points` (n, 2) of corner coordinates.
+
+    Even-odd rule. An outline so small that it holds no pixel centre marks the pixel it lies in: it must not vanish.
+    """
+    turns = np.zeros((shape[0], shape[1] + 1), dtype=np.int64)
+    for (y0, x0), (y1, x1) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        low, high = (int(np.clip(np.ceil(y - 0.5), 0, shape[0])) for y in (min(y0, y1), max(y0, y1)))
+        if high > low:
+            rows = np.arange(low, high)
+            crossing = x0 + (rows + 0.5 - y0) / (y1 - y0) * (x1 - x0)
+            turns[rows, np.clip(np.ceil(crossing - 0.5), 0, shape[1]).astype(int)] += 1
+    return _at_least_one(turns[:, :-1].cumsum(axis=1) % 2 == 1, points.mean(axis=0))
+
+
+def fill_ellipse(centre: Floats, half_axes: Floats, shape: tuple[int, ...]) -> Mask:
+    """Pixels (row, column) whose centres lie in an ellipse: `centre` (2,), two perpendicular `half_axes` (2, 2).
+
+    All are (row, column) in corner coordinates. What lies outside the shape is cut off; as above, none vanishes.
+    """
+    down = np.arange(shape[0])[:, None] + 0.5 - centre[0]
+    across = np.arange(shape[1])[None, :] + 0.5 - centre[1]
+    lengths = np.maximum((half_axes**2).sum(axis=1), 1e-12)
+    inside = sum(((down * a[0] + across * a[1]) / length) ** 2 for a, length in zip(half_axes, lengths, strict=True))
+    return _at_least_one(np.asarray(inside <= 1.0), centre)
+
+
+def _at_least_one(mask: Mask, centre: Floats) -> Mask:
+    if not mask.any():
+        row, column = np.clip(np.floor(centre), 0, np.asarray(mask.shape) - 1).astype(int)
+        mask[row, column] = True
+    return mask
+
+
+def other_grid(path: Path, own: Grid, grid: Grid) -> GeometryError:
+    """The refusal of a truth on the grid `own` for an image on `grid`."""
+    return GeometryError(
+        f"truth {path.name}: found {describe(own)}; its image has {describe(grid)}; both must be the same, unless "
+        "resampling is asked for",
+        Reason.GEOMETRY,
+    )
