@@ -23,7 +23,9 @@ from imaging.data.duplicates import (
 from imaging.data.images import read_image
 from imaging.data.manifest import Case, Split, read_manifest
 from imaging.errors import ConfigError
+from imaging.harmonise.ultrasound import UltrasoundRecipe
 from imaging.image import Array
+from imaging.phantoms.ultrasound_dicom import LATIN, Acquisition, dataset, file_bytes
 from tests.test_data_images import POSES, lps_affine, volume_values, write_mha, write_nifti, write_series
 
 
@@ -173,3 +175,14 @@ def test_a_table_from_a_spreadsheet(tmp_path: Path) -> None:
     path.write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=r"manifest manifest\.csv: is no CSV in UTF-8"):
         read_manifest(path)
+
+
+def test_screens_of_one_scanner_are_no_copies_once_only_tissue_is_compared(tmp_path: Path) -> None:
+    """Text, logo and frame of a scanner's screen are alike in every image; its tissue is not."""
+    cases = []
+    for seed in (4, 5):
+        path = tmp_path / f"{seed}.dcm"
+        path.write_bytes(file_bytes(dataset(Acquisition("C", LATIN, seed))))
+        cases.append(Case(f"case-{seed}", f"patient-{seed}", "site", "train", path, path))
+    assert [pair.kind for pair in find_duplicates(cases)] == ["near"]
+    assert find_duplicates(cases, UltrasoundRecipe()) == []

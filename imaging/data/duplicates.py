@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final, Literal
 
@@ -19,6 +19,8 @@ from scipy import fft, ndimage
 from imaging.data.images import read_image
 from imaging.data.manifest import Case
 from imaging.errors import ConfigError, ImagingError, Reason
+from imaging.harmonise.recipe import Recipe
+from imaging.harmonise.spatial import grid_of
 from imaging.image import Array, Floats, Image
 
 # A pair is compared closely when at most so many of the 64 bits of its hashes differ: a crop of 5 % moves up to 18.
@@ -63,13 +65,15 @@ class Fingerprint:
     small: Floats
 
 
-def find_duplicates(cases: Sequence[Case]) -> list[Duplicate]:
+def find_duplicates(cases: Sequence[Case], recipe: Recipe | None = None) -> list[Duplicate]:
     """Every pair of cases with one picture, identical ones first, in order of the table.
 
-    Of a cine the first frame is compared, of a volume the middle slice for likeness and all voxels for identity.
+    With a `recipe` the tissue that it takes from an image is compared, without it the whole image: then screens of one
+    scanner, whose text and frames are alike, look like copies of each other. Of a cine the first frame is compared, of
+    a volume the middle slice for likeness and all voxels for identity.
     Raises InputError when an image cannot be read.
     """
-    prints = [fingerprint(_picture_of(case)) for case in cases]
+    prints = [fingerprint(_picture_of(case, recipe)) for case in cases]
     found: list[Duplicate] = []
     for a, b, distance in _candidates(prints):
         first, second = prints[a], prints[b]
@@ -156,13 +160,17 @@ def _candidates(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, int]]
     yield from ((a, b, 0) for a, b in combinations(blank, 2) if prints[a].content == prints[b].content)
 
 
-def _picture_of(case: Case) -> Image:
+def _picture_of(case: Case, recipe: Recipe | None) -> Image:
     try:
-        return read_image(case.image, case.site)
+        image = read_image(case.image, case.site)
     except ImagingError as error:
         if error.reason is not Reason.GEOMETRY:
             raise
-    return read_image(case.image, case.site, frame=1)
+        image = read_image(case.image, case.site, frame=1)
+    if recipe is None:
+        return image
+    tissue = recipe.tissue(image)
+    return replace(image, array=tissue.numpy(), grid=grid_of(tissue), channels="luminance", region=None)
 
 
 def _plain(image: Image) -> Array:
