@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import struct
 from pathlib import Path
 
@@ -540,9 +539,13 @@ def test_any_truncation_is_refused_with_a_reason(syntax: str) -> None:
     """A prefix of a frame never gives an exception of another kind, nor a long wait."""
     array = CINE[0]
     frame = {RLE: rle, JPEG_LS: jpeg_ls, JPEG2000: jpeg2000}.get(syntax, jpeg_ls)(array)
+    refused = 0
     for length in range(0, len(frame) - 40, 37):
-        with contextlib.suppress(InputError):
+        try:
             decode(frame[:length], BOMB, syntax, "made")
+        except InputError:
+            refused += 1
+    assert refused
 
 
 def test_an_unknown_jfif_version_does_not_reach_gdcm(tmp_path: Path) -> None:
