@@ -111,7 +111,7 @@ class Processes:
         Raises PackageError when a package is not what it says.
         """
         with ThreadPoolExecutor(1) as beside:
-            ready = beside.submit(self._reporter.call, prepare_reports)
+            ready = beside.submit(self._twice, self._reporter, prepare_reports)
             for package in packages:
                 self._twice(self._model, load, package, self._device, self.limits.threads)
             ready.result()
