@@ -134,6 +134,10 @@ def main() -> int:
         outcome = disturb(folder / "export", args.kills, args.seed, length)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    for found, ended in zip(outcome.trees, outcome.statuses, strict=True):
+        other = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
+        if other or ended != status:
+            print(f"a run that ended with status {ended} differs in {len(other)} files, first {other[:4]}")
     equal = sum(found == expected for found in outcome.trees)
     print(f"undisturbed: status {status}, {len(expected)} files, {length:.1f} s")
     print(f"kills: {dict(outcome.kills)}; runs that ended: {len(outcome.trees)}, with the same tree: {equal}")
