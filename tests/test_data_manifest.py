@@ -177,6 +177,35 @@ def test_a_table_from_a_spreadsheet(tmp_path: Path) -> None:
         read_manifest(path)
 
 
+def write_table(folder: Path, spacing: str, columns: str = "label,spacing_mm") -> Path:
+    """A table of one case with an absolute path of its image."""
+    image = save(folder / "a.png", scene(1)).resolve()
+    path = folder / "manifest.csv"
+    row = ",".join(["c1,p1,s,train", str(image), "a.png", *(["benign", spacing] if columns else [])])
+    path.write_text(
+        f"case_id,patient_id,site,split,image,truth{',' * bool(columns)}{columns}\n{row}\n", encoding="utf-8"
+    )
+    return path
+
+
+@pytest.mark.parametrize(("text", "steps"), [("0.25", (0.25, 0.25)), ("0.1x0.2", (0.1, 0.2)), (" ", None)])
+def test_a_case_may_have_a_label_and_a_spacing(text: str, steps: tuple[float, float] | None, tmp_path: Path) -> None:
+    """0.1x0.2 is row step × column step; paths in the table may be absolute."""
+    [found] = read_manifest(write_table(tmp_path, text))
+    assert (found.label, found.spacing_mm, found.image) == ("benign", steps, (tmp_path / "a.png").resolve())
+
+
+def test_a_table_without_the_optional_columns(tmp_path: Path) -> None:
+    [found] = read_manifest(write_table(tmp_path, "", columns=""))
+    assert (found.label, found.spacing_mm) == ("", None)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1x2x3", "0.1 x", "x", "0.1mm", "0.1x-0.2"])
+def test_a_spacing_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"line 2: spacing_mm is '{text}'; allowed are one positive number of mm"):
+        read_manifest(write_table(tmp_path, text))
+
+
 def test_screens_of_one_scanner_are_no_copies_once_only_tissue_is_compared(tmp_path: Path) -> None:
     """Text, logo and frame of a scanner's screen are alike in every image; its tissue is not."""
     cases = []

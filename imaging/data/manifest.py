@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,16 @@ from imaging.errors import ConfigError, Reason
 
 Split = Literal["train", "val", "test"]
 COLUMNS = ("case_id", "patient_id", "site", "split", "image", "truth")
+OPTIONAL = ("label", "spacing_mm")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One image with its truth. Paths are absolute; the split belongs to the patient."""
+    """One image with its truth. The split belongs to the patient.
+
+    `label` names the image's class (benign, malignant, normal), empty where none is known. `spacing_mm`, (row step,
+    column step), calibrates an image whose format states no size; None leaves it in pixels.
+    """
 
     case_id: str
     patient_id: str
@@ -24,14 +30,17 @@ class Case:
     split: Split
     image: Path
     truth: Path
+    label: str = ""
+    spacing_mm: tuple[float, float] | None = None
 
 
 def read_manifest(path: Path) -> list[Case]:
-    """The cases of a CSV with the columns case_id, patient_id, site, split, image and truth.
+    """The cases of a CSV with case_id, patient_id, site, split, image and truth, and if wanted label and spacing_mm.
 
-    `image` and `truth` are relative to the table's folder. Raises ConfigError with the line's number for a missing
-    column or value, an unknown split, a repeated case_id, a file that is not there, and a patient in two splits. What
-    the table cannot say, `duplicates` finds in the pictures.
+    `image` and `truth` are absolute, or relative to the table's folder. `spacing_mm` is one number for square pixels,
+    or row step and column step as in `0.1x0.2`. Raises ConfigError with the line's number for a missing column or
+    value, an unknown split, a spacing that is none, a repeated case_id, a file that is not there, and a patient in two
+    splits. What the table cannot say, `duplicates` finds in the pictures.
     """
     if not path.is_file():
         raise ConfigError(f"manifest {path}: there is no such file", Reason.CONFIG_INVALID)
@@ -62,7 +71,27 @@ def _case(path: Path, number: int, row: dict[str, str]) -> Case:
         if not file.is_file():
             raise ConfigError(f"{where}: {name} '{row[name]}' is not a file", Reason.CONFIG_INVALID)
     split: Split = row["split"]  # type: ignore[assignment]  # checked just above
-    return Case(row["case_id"], row["patient_id"], row["site"], split, files["image"], files["truth"])
+    label, spacing_mm = (row.get("label") or "").strip(), _spacing(where, (row.get("spacing_mm") or "").strip())
+    return Case(
+        row["case_id"], row["patient_id"], row["site"], split, files["image"], files["truth"], label, spacing_mm
+    )
+
+
+def _spacing(where: str, text: str) -> tuple[float, float] | None:
+    """(row step, column step) in mm, of `0.1` or `0.1x0.2`; None of nothing."""
+    if not text:
+        return None
+    try:
+        steps = [float(part) for part in text.split("x")]
+    except ValueError:
+        steps = []
+    if len(steps) not in (1, 2) or not all(math.isfinite(step) and step > 0 for step in steps):
+        raise ConfigError(
+            f"{where}: spacing_mm is '{text}'; allowed are one positive number of mm, two as in 0.1x0.2 "
+            "(row step x column step), and nothing",
+            Reason.CONFIG_INVALID,
+        )
+    return steps[0], steps[-1]
 
 
 def _refuse_repeats(path: Path, cases: list[Case]) -> None:
