@@ -6,7 +6,8 @@ convention (the first pixel spans 0 to 1), which is also that of a DICOM SCOORD 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,17 +43,42 @@ class Label:
     site: Code
 
 
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What a finding is rated by: how probable one image class is against another on the image it was found on.
+
+    `name` is what pages call it (malignancy); `positive` and `negative` are image classes; `concept` is what reports
+    say (111047 DCM "Probability of cancer").
+    """
+
+    name: str
+    positive: str
+    negative: str
+    concept: Code
+
+    def of_finding(self, classes: Mapping[str, float]) -> float | None:
+        """p(positive) / (p(positive) + p(negative)): given that there is something; None where both are 0."""
+        positive, negative = classes.get(self.positive, 0.0), classes.get(self.negative, 0.0)
+        return positive / (positive + negative) if positive + negative > 0 else None
+
+    def of_image(self, classes: Mapping[str, float]) -> float | None:
+        """p(positive) among all image classes, those that hold nothing too; None where it was not predicted."""
+        return classes.get(self.positive)
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a network says of one image: `probabilities` (class, row, column) float32 in 0-1, on `grid`.
 
-    `source_grid` is the whole source frame; `ref` names it.
+    `source_grid` is the whole source frame; `ref` names it. `classes` holds the probability of each class of the whole
+    image, in the network's order and with a sum of 1; empty for a network that has none.
     """
 
     probabilities: Array
     grid: Grid
     source_grid: Grid
     ref: SourceRef
+    classes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +169,15 @@ class Thumbnail:
 class Reading:
     """One image read: what was found on it (possibly nothing), and what may be shown of it.
 
-    `seconds` says how long harmonising and the network took; it reaches no result.
+    `seconds` says how long harmonising and the network took; it reaches no result. `classes` holds the probability of
+    each image class by name, with a sum of 1; empty for a package that has none.
     """
 
     ref: SourceRef
     findings: tuple[Finding, ...]
     thumbnail: Thumbnail
     seconds: dict[str, float]
+    classes: dict[str, float] = field(default_factory=dict)
 
 
 def extract(prediction: Prediction, labels: tuple[str, ...], threshold: float, least_pixels: int) -> list[Finding]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +23,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from imaging import __version__
 from imaging.dicom.select import RULES, Anatomy
 from imaging.errors import PackageError, Reason
-from imaging.exam.result import Algorithm
-from imaging.findings import Code, Label
+from imaging.exam.result import Algorithm, Calibration
+from imaging.findings import Code, Label, Rating
 from imaging.models.networks import Network
 
 FORMAT_VERSION = 1
@@ -47,12 +49,16 @@ class RecipeChoice:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """The validation that permits a probability of disease in reports."""
+class ImageClass:
+    """One class of whole images, in the order of the network's class outputs.
 
-    population: str
-    prevalence: float
-    operating_point: str
+    Args:
+        name: What it is called (malignant).
+        nothing: Images of this class hold nothing of what the package looks for (normal).
+    """
+
+    name: str
+    nothing: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,9 @@ class Card:
         labels: What each output class means.
         least_pixels: Smallest finding, in pixels of the model grid.
         measures: Measures of the exam that its reports give.
-        calibration: None for a demonstration package.
+        calibration: The validation that permits a probability of disease in reports; None for a demonstration package.
+        classes: Classes of whole images, in the order of the network's class outputs; empty for a mask alone.
+        rating: What a finding is rated by, of two of the classes.
     """
 
     name: str
@@ -92,6 +100,8 @@ class Card:
     least_pixels: int
     measures: list[Literal["longest_diameter", "area", "circumference"]]
     calibration: Calibration | None = None
+    classes: list[ImageClass] = field(default_factory=list)
+    rating: Rating | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,7 @@ class Description:
         weights: The safetensors file.
         golden: The golden phantom.
         golden_tolerance: Largest accepted difference of a probability on the golden phantom.
+        temperature: Divides the class outputs before their softmax; fitted on training-site validation cases.
     """
 
     format_version: int
@@ -123,6 +134,7 @@ class Description:
     weights: File
     golden: File
     golden_tolerance: float
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -159,7 +171,8 @@ class Package:
             ),
             labels=tuple(card.labels),
             procedure=card.procedure,
-            validated=card.calibration is not None,
+            calibration=card.calibration,
+            rating=card.rating,
         )
 
 
@@ -188,9 +201,43 @@ def load_package(folder: Path, explicit: bool = False) -> Package:
             f"'{description.recipe.name}' reads '{RULES[description.recipe.name].modality}'",
             Reason.PACKAGE_INVALID,
         )
+    for key, found, allowed in _faults(description):
+        raise PackageError(f"{path}: {key} is {found}; allowed is {allowed}", Reason.PACKAGE_INVALID)
     for pinned in (description.weights, description.golden):
         _verify(folder, pinned)
     return Package(folder, description, _identity(description), explicit)
+
+
+def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
+    """Each key that contradicts another or that no report could state, with what was found and what is allowed."""
+    yield from _rating_faults([c.name for c in description.card.classes], description.card.rating)
+    yield from _calibration_faults(description.card.calibration)
+    if not 0 < description.temperature < math.inf:
+        yield "temperature", description.temperature, "a positive finite number"
+
+
+def _rating_faults(classes: list[str], rating: Rating | None) -> Iterator[tuple[str, object, str]]:
+    if len(set(classes)) < len(classes) or "" in classes:
+        yield "card.classes", classes, "each name once, and none empty"
+    if rating is None:
+        return
+    if not classes:
+        yield "card.rating", repr(rating.name), "none without card.classes"
+    for key, named in (("positive", rating.positive), ("negative", rating.negative)):
+        if named not in classes:
+            yield f"card.rating.{key}", repr(named), f"one of card.classes: {', '.join(classes)}"
+    if rating.positive == rating.negative:
+        yield "card.rating.negative", repr(rating.negative), "another class than card.rating.positive"
+
+
+def _calibration_faults(calibration: Calibration | None) -> Iterator[tuple[str, object, str]]:
+    if calibration is None:
+        return
+    if not 0 < calibration.prevalence < 1:
+        yield "card.calibration.prevalence", calibration.prevalence, "a number between 0 and 1"
+    for key, said in (("population", calibration.population), ("operating_point", calibration.operating_point)):
+        if not (said.strip() and said.isascii() and said.isprintable()):
+            yield f"card.calibration.{key}", ascii(said), "a line of printable ASCII: reports state it"
 
 
 def write_description(folder: Path, description: Description) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from imaging.errors import Reason
-from imaging.findings import Code, Finding, Label
+from imaging.findings import Code, Finding, Label, Rating
 from imaging.image import Origin, SourceRef
 
 FindingState = Literal["yes", "no", "unknown"]
@@ -14,12 +14,27 @@ Completeness = Literal["all", "some", "none"]
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """The validation that permits a probability of disease in reports.
+
+    Args:
+        population: Whose images it was validated on, in printable ASCII.
+        prevalence: Share of positive cases among them, between 0 and 1.
+        operating_point: The validated threshold and what it gives, in printable ASCII.
+    """
+
+    population: str
+    prevalence: float
+    operating_point: str
+
+
+@dataclass(frozen=True)
 class Algorithm:
     """Who speaks in a result: the package, as the report must name it (PS3.16 TID 4019).
 
     `identity` is a hex digest that changes whenever weights, recipe, thresholds or codes change; `parameters` are
-    the lines of Algorithm Parameters. `validated` is False for demonstration packages, whose reports say "not for
-    clinical use" and carry no probability of disease.
+    the lines of Algorithm Parameters. `calibration` is None for demonstration packages; `rating` is what the package
+    rates findings by, which a report may state only where there is a calibration (`stated_rating`).
     """
 
     name: str
@@ -29,7 +44,17 @@ class Algorithm:
     parameters: tuple[str, ...]
     labels: tuple[Label, ...]
     procedure: Code
-    validated: bool = False
+    calibration: Calibration | None = None
+    rating: Rating | None = None
+
+    @property
+    def validated(self) -> bool:
+        return self.calibration is not None
+
+    @property
+    def stated_rating(self) -> Rating | None:
+        """The rating, where the declared validation allows that results state it."""
+        return self.rating if self.validated else None
 
     def label(self, name: str) -> Label:
         return next(label for label in self.labels if label.name == name)
