@@ -1,0 +1,168 @@
+"""What every public set comes down to: frames with a group, a class and mask files. Reading tables and splitting."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from PIL import Image as Picture
+
+from imaging.data.manifest import Split
+from imaging.errors import ConfigError, InputError, Reason
+
+Line = dict[str, str]
+CURATED: Final = "manifest.csv"
+_TEST, _VAL = 0.2, 0.12
+_NAMED: Final = 8  # entries of a folder that an error names
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a set. `group_id` joins the pictures of one patient or lesion and decides the split.
+
+    `masks` are files of which the truth is the union, none where nothing is there; with `is_outlined` they hold closed
+    curves, and the truth is what these enclose. `label` is empty where the set has no classes; `spacing_mm` is
+    (row step, column step).
+    """
+
+    case_id: str
+    group_id: str
+    site: str
+    image: Path
+    masks: tuple[Path, ...]
+    label: str = ""
+    spacing_mm: tuple[float, float] | None = None
+    is_outlined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A frame that is left out, and why."""
+
+    image: Path
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The frames of a set, and those that were left out."""
+
+    frames: tuple[Frame, ...]
+    dropped: tuple[Dropped, ...] = ()
+
+
+def read_curated(folder: Path, site: str) -> Collection:
+    """The frames of a folder with a manifest.csv: case_id, image, mask, and group_id or subject.
+
+    Columns class and pixel_size_mm are taken where they are; the pixel size must belong to the stored picture, so
+    width and height beside it must be the file's. Raises ConfigError.
+    """
+    table = folder / CURATED
+    lines = read_lines(table, ("case_id", "image", "mask"))
+    columns = list(lines[0])
+    group = next((name for name in ("group_id", "subject") if name in columns), None)
+    if group is None:
+        raise ConfigError(f"{table}: found columns {columns}; allowed is group_id or subject", Reason.CONFIG_INVALID)
+    frames = []
+    for number, line in enumerate(lines, start=2):
+        where = f"{table}, line {number}"
+        image, spacing = folder / line["image"], None
+        if line.get("pixel_size_mm"):
+            _refuse_resized(where, image, line)
+            step = read_step(where, "pixel_size_mm", line["pixel_size_mm"])
+            spacing = (step, step)
+        frames.append(
+            Frame(line["case_id"], line[group], site, image, (folder / line["mask"],), line.get("class", ""), spacing)
+        )
+    return Collection(tuple(frames))
+
+
+def _refuse_resized(where: str, image: Path, line: Line) -> None:
+    stated = (line.get("width", ""), line.get("height", ""))
+    found = picture_size(image)
+    if any(stated) and stated != (str(found[1]), str(found[0])):
+        raise ConfigError(
+            f"{where}: width x height is {stated[0]} x {stated[1]}; '{line['image']}' has {found[1]} x {found[0]} "
+            "pixels, so pixel_size_mm is not of this picture",
+            Reason.CONFIG_INVALID,
+        )
+
+
+def read_lines(path: Path, columns: Sequence[str]) -> list[Line]:
+    """The lines of a CSV, separated by commas or semicolons, values without blanks around them.
+
+    Raises ConfigError when it cannot be read, lacks one of the `columns`, or has no line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is no readable CSV in UTF-8", Reason.CONFIG_INVALID) from error
+    head = text.partition("\n")[0]
+    table = csv.DictReader(text.splitlines(), delimiter=";" if head.count(";") > head.count(",") else ",")
+    names = [(name or "").strip() for name in table.fieldnames or []]
+    table.fieldnames = names
+    lines = [{key: (value or "").strip() for key, value in line.items() if key} for line in table]
+    if missing := [name for name in columns if name not in names]:
+        raise ConfigError(f"{path}: found columns {names}; missing {missing}", Reason.CONFIG_INVALID)
+    if not lines:
+        raise ConfigError(f"{path}: found 0 lines; allowed are one or more", Reason.CONFIG_INVALID)
+    return lines
+
+
+def read_step(where: str, column: str, text: str) -> float:
+    """A pixel size as the number above 0 that it is; a decimal comma is one. Raises ConfigError."""
+    try:
+        step = float(text.replace(",", "."))
+    except ValueError:
+        step = math.nan
+    if not (math.isfinite(step) and step > 0):
+        raise ConfigError(f"{where}: {column} is '{text}'; allowed is a number above 0", Reason.CONFIG_INVALID)
+    return step
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(rows, columns) of a picture, from its header. Raises InputError when it is none."""
+    try:
+        with Picture.open(path) as picture:
+            return picture.height, picture.width
+    except OSError as error:
+        raise InputError(f"image {path.name}: cannot be read as a picture", Reason.DECODE_FAILED) from error
+
+
+def no_layout(name: str, folder: Path, looked_for: str) -> ConfigError:
+    """The error of a folder that is not laid out as the set is published, with what stands there instead."""
+    found = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    told = (
+        ", ".join(found[:_NAMED]) + f" and {len(found) - _NAMED} more" * (len(found) > _NAMED) if found else "nothing"
+    )
+    return ConfigError(
+        f"set {name}, {folder}: looked for {looked_for}, or a curated {CURATED}; found {told}", Reason.CONFIG_INVALID
+    )
+
+
+def assign_splits(frames: Sequence[Frame]) -> dict[str, Split]:
+    """Group → split: of each class the groups in order of the SHA-256 of their names, first 20 % test, then 12 % val.
+
+    A group whose frames have several classes counts with its first. No random number and no order of files enters.
+    """
+    label_of: dict[str, str] = {}
+    for frame in frames:
+        label_of.setdefault(frame.group_id, frame.label)
+    members: dict[str, list[str]] = defaultdict(list)
+    for group, label in label_of.items():
+        members[label].append(group)
+    splits: dict[str, Split] = {}
+    for groups in members.values():
+        groups.sort(key=lambda group: hashlib.sha256(group.encode()).hexdigest())
+        test = round(_TEST * len(groups))
+        val = test + round(_VAL * len(groups))
+        for place, group in enumerate(groups):
+            splits[group] = "test" if place < test else "val" if place < val else "train"
+    return splits
