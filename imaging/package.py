@@ -167,6 +167,7 @@ class Package:
                 f"weights sha256 {told.weights.sha256}",
                 f"recipe {told.recipe.name} sha256 {told.recipe.identity}",
                 f"threshold {told.threshold:g}, least pixels {card.least_pixels}",
+                *([f"temperature {told.temperature:g}"] if card.classes else []),
                 f"sitewise-imaging {__version__}",
             ),
             labels=tuple(card.labels),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -13,8 +13,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from imaging.errors import Reason
-from imaging.exam.result import Algorithm, ExamFinding, ExamResult, Unread
-from imaging.findings import Code, Finding, Label, trace_outline
+from imaging.exam.result import Algorithm, Calibration, ExamFinding, ExamRating, ExamResult, Unread
+from imaging.findings import Code, Finding, Label, Rating, trace_outline
 from imaging.image import Grid, Origin, SourceRef
 from imaging.report.document import derived_uid
 
@@ -39,6 +39,12 @@ ALGORITHM = Algorithm(
     parameters=("recipe=ultrasound-0123", "threshold=0.5"),
     labels=(LESION,),
     procedure=Code("363679005", "SCT", "Imaging procedure"),
+)
+MALIGNANCY = Rating("malignancy", "malignant", "benign", Code("111047", "DCM", "Probability of cancer"))
+RATED = replace(
+    ALGORITHM,
+    calibration=Calibration("1200 women of a screening unit", 0.3125, "p 0.4: sensitivity 0.95, specificity 0.6"),
+    rating=MALIGNANCY,
 )
 
 
@@ -163,7 +169,21 @@ def case(name: str, script: str = "plain") -> Case:
         found = [ExamFinding(blob(ref(cine, 2), 20, 30), frames=(2,))]
         lost = [Unread(ref(cine, number), Reason.PREDICTION_FAILED) for number in (3, 4)]
         return Case(_result(found, [ref(cine, 1), ref(cine, 2)], lost), clip)
+    if name == "yes-rated":
+        two = [ExamFinding(blob(shown, 20, 30), rating=0.81236), ExamFinding(blob(other, 5, 6), rating=0.25)]
+        told = _result(two, [shown, other], [])
+        return Case(replace(told, algorithm=RATED, rating=ExamRating(0.61724, shown)), both)
+    if name == "cine-rated":
+        found = [ExamFinding(blob(ref(cine, 3), 20, 30), frames=(2, 3, 4), rating=0.5)]
+        told = _result(found, [ref(cine, number) for number in (1, 2, 3, 4)], [])
+        return Case(replace(told, algorithm=RATED, rating=ExamRating(0.375, ref(cine, 2))), clip)
+    if name == "no-rated":
+        told = _result([], [shown, other], [])
+        return Case(replace(told, algorithm=RATED, rating=ExamRating(0.0406, other)), both)
     raise KeyError(name)
 
 
-CASES = ("yes-all", "yes-some", "no-all", "unknown-some", "unknown-none", "uncalibrated", "cine", "cine-some")
+CASES = (
+    "yes-all", "yes-some", "no-all", "unknown-some", "unknown-none", "uncalibrated", "cine", "cine-some", "yes-rated",
+    "cine-rated", "no-rated",
+)  # fmt: skip

@@ -44,6 +44,7 @@ def finding(source: str, box: tuple[float, float, float, float], **changes: Any)
     return {
         "label": "Lesion",
         "score": 0.91,
+        "rating": None,
         "source_sop_uid": source,
         "frame": None,
         "region": 0,
@@ -81,6 +82,7 @@ def result(finding: str, completeness: str, **changes: Any) -> dict[str, Any]:
         "objects": [dicom_object("studies/1f/report.dcm", SR)],
         "findings": [],
         "measures": {},
+        "rating": None,
         "analysed": {"all": 3, "some": 2, "none": 0}[completeness],
         "unread": [],
         "notes": [],
@@ -299,6 +301,9 @@ ELSEWHERE: list[str | int] = ["studies", 0, "results", 0]
         ([*FOUND, "measures"], ..., "'measures' is a required property"),
         ([*FOUND, "measures"], {"area_mm2": "12"}, "is not of type 'number', 'null'"),
         ([*FOUND, "findings", 0, "box_px"], [1, 2, 3], "is too short"),
+        ([*FOUND, "findings", 0, "rating"], ..., "'rating' is a required property"),
+        ([*FOUND, "findings", 0, "rating"], {"name": "malignancy", "probability": 81.0}, "greater than the maximum"),
+        ([*FOUND, "rating"], {"name": "malignancy", "probability": 0.8}, "'source_sop_uid' is a required property"),
         ([*FOUND, "objects", 0, "path"], "../elsewhere.dcm", "does not match"),
         ([*FOUND, "objects", 0, "path"], "/etc/passwd", "does not match"),
         ([*FOUND, "objects", 0, "path"], "javascript:alert(1)", "does not match"),
@@ -315,6 +320,21 @@ ELSEWHERE: list[str | int] = ["studies", 0, "results", 0]
 def test_schema_refuses(path: list[str | int], value: Any, message: str) -> None:
     with pytest.raises(jsonschema.ValidationError, match=re.escape(message)):
         check(changed(path, value))
+
+
+def test_ratings_are_shown_in_percent_and_the_footer_says_what_they_are(out: Path) -> None:
+    run = a_run()
+    unrated = " ".join(Outline(render(run, out)).text)
+    assert "not a probability of disease. Pixel positions" in unrated
+    assert "Malignancy" not in unrated
+    found = run["studies"][2]["results"][0]
+    found["findings"][0]["rating"] = {"name": "malignancy", "probability": 0.8123}
+    found["rating"] = {"name": "malignancy", "probability": 0.0406, "source_sop_uid": "1.2", "frame": None, "region": 0}
+    check(run)
+    told = " ".join(" ".join(Outline(render(run, out)).text).split())
+    assert "Malignancy 81.2 %" in told
+    assert "Malignancy 4.1 %" in told
+    assert "A percentage (malignancy) is a probability for the population that the DICOM report names" in told
 
 
 # --- Page -------------------------------------------------------------------------------------------------------------

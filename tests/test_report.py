@@ -15,7 +15,7 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
-from imaging.dicom.results import ReadReport, ReadSegmentation, read_result
+from imaging.dicom.results import ReadRating, ReadReport, ReadSegmentation, read_result
 from imaging.errors import ImagingError, InputError, ReadbackError, Reason
 from imaging.exam.result import ExamFinding, Unread
 from imaging.findings import Code
@@ -29,6 +29,7 @@ from tests.report_cases import (
     CONTENT_TIME,
     LESION,
     NAMES,
+    RATED,
     SERIES,
     STUDY,
     Case,
@@ -79,6 +80,9 @@ SAID = {
     "uncalibrated": ("111242", "111222", "COMPLETE"),
     "cine": ("111242", "111222", "COMPLETE"),
     "cine-some": ("111244", "111223", "PARTIAL"),
+    "yes-rated": ("111242", "111222", "COMPLETE"),
+    "cine-rated": ("111242", "111222", "COMPLETE"),
+    "no-rated": ("111241", "111222", "COMPLETE"),
 }
 
 
@@ -127,6 +131,42 @@ def test_measures_by_hand(by_case: dict[str, tuple[Case, list[Document]]]) -> No
     assert given["Long axis"][1] == "mm"
     assert first.score == pytest.approx(0.9123)
     assert (first.label, first.sites) == (LESION.finding, (LESION.site,))
+
+
+def probabilities(read: ReadReport) -> list[object]:
+    """Whatever a report says by 111047 DCM, as it stands."""
+    named = [item for item in read.root.walk() if item.is_named(("111047", "DCM"))]
+    return [item.value.value if item.value_type == "NUM" else item.value for item in named]
+
+
+def test_a_validated_package_states_its_rating_and_what_it_means(
+    by_case: dict[str, tuple[Case, list[Document]]],
+) -> None:
+    read = report_of(by_case["yes-rated"][1])
+    assert [finding.rating for finding in read.findings] == pytest.approx([0.8124, 0.25])
+    assert read.rating == ReadRating(pytest.approx(0.6172), str(source("a").SOPInstanceUID))
+    assert {m.unit.value for f in read.findings for m in f.measures if m.value in (81.24, 25.0) and m.unit} == {"%"}
+    assert read.comments[:3] == (
+        "Not for clinical use: research software.",
+        "Validated on: 1200 women of a screening unit. Prevalence there: 31.25 %. "
+        "Operating point: p 0.4: sensitivity 0.95, specificity 0.6.",
+        "Probability of cancer: of a finding, malignant against benign on the image of its outline; of the "
+        "examination, malignant among all classes of an image, highest of its images.",
+    )
+    cine = f"37.5 %, on image {source('c', frames=4).SOPInstanceUID}, frame 2"
+    assert probabilities(report_of(by_case["cine-rated"][1])) == [50.0, cine]
+    clean = report_of(by_case["no-rated"][1])
+    assert (clean.findings, clean.rating) == ((), ReadRating(pytest.approx(0.0406), str(source("b").SOPInstanceUID)))
+
+
+@pytest.mark.parametrize("name", ["yes-rated", "cine-rated", "no-rated"])
+def test_without_a_declared_validation_no_probability_is_written(name: str) -> None:
+    subject = case(name)
+    unproven = dataclasses.replace(RATED, calibration=None)
+    read = report_of(written(Case(dataclasses.replace(subject.result, algorithm=unproven), subject.sources)))
+    assert probabilities(read) == []
+    assert read.comments[0] == "Not for clinical use: the algorithm is not validated."
+    assert not any("%" in comment or "robability" in comment for comment in read.comments)
 
 
 def test_uncalibrated_gives_no_millimetres_and_says_so(by_case: dict[str, tuple[Case, list[Document]]]) -> None:
@@ -473,6 +513,65 @@ def test_wrong_codes_and_measures_are_refused(by_case: dict[str, tuple[Case, lis
         ("identity=" + "ab" * 32, "identity=" + "cd" * 32, "Algorithm Parameters"),
     ):
         refused(subject, [documents[0], tampered(documents[1], subject, replaced(old, new))], match)
+
+
+def named(dataset: Dataset, code: str) -> Dataset:
+    """The first content item, in document order, whose concept has the code value."""
+    found = items_named(dataset, code)
+    assert found
+    return found[0][1]
+
+
+def items_named(dataset: Dataset, code: str) -> list[tuple[Dataset, Dataset]]:
+    """(parent, item) of every content item whose concept has the code value."""
+    pairs = []
+    for item in dataset.get("ContentSequence") or []:
+        name = item.get("ConceptNameCodeSequence")
+        pairs += [(dataset, item)] if name and name[0].CodeValue == code else []
+        pairs += items_named(item, code)
+    return pairs
+
+
+def test_removed_altered_and_unallowed_ratings_are_refused(
+    by_case: dict[str, tuple[Case, list[Document]]],
+) -> None:
+    subject, documents = by_case["yes-rated"]
+
+    def drop(index: int) -> Callable[[Dataset], None]:
+        def change(dataset: Dataset) -> None:
+            parent, item = items_named(dataset, "111047")[index]
+            parent.ContentSequence = [one for one in parent.ContentSequence if one is not item]
+
+        return change
+
+    def other_number(dataset: Dataset) -> None:
+        named(dataset, "111047").MeasuredValueSequence[0].NumericValue = "18.24"
+
+    def other_unit(dataset: Dataset) -> None:
+        unit = named(dataset, "111047").MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0]
+        unit.CodeValue, unit.CodeMeaning = "1", "no units"
+
+    def other_statement(dataset: Dataset) -> None:
+        item = items_named(dataset, "111047")[-1][1]
+        item.TextValue = item.TextValue.replace("61.72", "1.72")
+
+    def as_score(dataset: Dataset) -> None:
+        named(dataset, "111047").ConceptNameCodeSequence[0].CodeValue = "111048"
+
+    for change, match in (
+        (drop(0), "finding 1, measurements"),
+        (drop(1), "finding 2, measurements"),
+        (drop(2), "Probability of cancer: found"),
+        (other_number, "finding 1, measurements"),
+        (other_unit, "finding 1, measurements"),
+        (other_statement, "Probability of cancer: found"),
+        (as_score, "finding 1, measurements"),
+    ):
+        refused(subject, [*documents[:-1], tampered(documents[-1], subject, change)], match)
+    unproven = dataclasses.replace(RATED, calibration=None)
+    for told in (unproven, dataclasses.replace(unproven, rating=None)):
+        result = dataclasses.replace(subject.result, algorithm=told)
+        refused(Case(result, subject.sources), documents, "Probability of cancer: found|comments")
 
 
 # -- The filling of outlines, drawn ------------------------------------------------------------------------------------

@@ -232,7 +232,7 @@ def _deep(item: Dataset, keyword: str) -> bool:
 
 
 @pytest.mark.conformance
-@pytest.mark.parametrize("name", ["yes-all", "cine-some", "unknown-some"])
+@pytest.mark.parametrize("name", ["yes-all", "cine-some", "unknown-some", "yes-rated"])
 def test_every_missing_row_is_noticed(
     name: str, by_case: dict[str, tuple[Case, list[Document]]], tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ Of a segmentation, every segment frame is a mask with the source image it lies o
 from __future__ import annotations
 
 import io
+import re
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,8 @@ _DAMAGE: Final = (
 )  # fmt: skip
 
 _FINDING, _SITE, _CERTAINTY = ("121071", "DCM"), ("363698007", "SCT"), ("111012", "DCM")
+_PROBABILITY = ("111047", "DCM")
+_STATEMENT: Final = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%(?:, on image ([0-9.]+))?")
 _TRACKING_ID, _TRACKING_UID = ("112039", "DCM"), ("112040", "DCM")
 _GROUP, _SUMMARY, _DETECTIONS = ("125007", "DCM"), ("111017", "DCM"), ("111064", "DCM")
 _LIBRARY, _COMMENT, _PROCEDURE = ("111028", "DCM"), ("121106", "DCM"), ("121058", "DCM")
@@ -76,6 +79,24 @@ class ReadFinding:
     measures: tuple[Measure, ...]
     references: tuple[Reference, ...]
 
+    @property
+    def rating(self) -> float | None:
+        """The probability of cancer (111047 DCM) in 0-1, None where the group states none in percent."""
+        stated = [
+            m.value
+            for m in self.measures
+            if m.concept and (m.concept.value, m.concept.scheme) == _PROBABILITY and m.unit and m.unit.value == "%"
+        ]
+        return next((value / 100.0 for value in stated if value is not None and 0 <= value <= 100), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRating:
+    """The probability of cancer in 0-1 that a report states of its examination, and the image it comes from."""
+
+    probability: float
+    sop_uid: str
+
 
 @dataclass(frozen=True)
 class ReadReport:
@@ -97,6 +118,7 @@ class ReadReport:
     findings: tuple[ReadFinding, ...]
     evidence: tuple[EvidenceItem, ...]
     equipment: tuple[Equipment, ...]
+    rating: ReadRating | None = None
 
 
 @dataclass(frozen=True)
@@ -202,7 +224,17 @@ def _report(dataset: Dataset, identity: dict[int, bytes]) -> ReadReport:
         findings=tuple([_finding(group, group.children) for group in groups] + [_finding(i, (i,)) for i in alone]),
         evidence=_evidence(dataset),
         equipment=_equipment(dataset),
+        rating=_exam_rating(everything),
     )
+
+
+def _exam_rating(items: list[ContentItem]) -> ReadRating | None:
+    """What a text of the report says of the examination, such as `12.5 %, on image 1.2.3`."""
+    texts = [item.value for item in items if item.value_type == "TEXT" and item.is_named(_PROBABILITY)]
+    said = next((match for text in texts if (match := _STATEMENT.match(text))), None)
+    if said is None or float(said[1]) > 100:
+        return None
+    return ReadRating(float(said[1]) / 100.0, said[2] or "")
 
 
 def _code_value(items: list[ContentItem], key: tuple[str, str]) -> Code | None:

@@ -73,12 +73,25 @@ class Unread:
 class ExamFinding:
     """A finding of the exam: its key frame, every frame where it was seen, and its measures by name (with unit).
 
-    For a still `frames` is empty. A measure is None where the image is uncalibrated.
+    For a still `frames` is empty. A measure is None where the image is uncalibrated. `rating` is the package's rating,
+    0 to 1, by the image classes of the key frame; None where the package has none.
     """
 
     key: Finding
     frames: tuple[int, ...] = ()
     measures: dict[str, float | None] = field(default_factory=dict)
+    rating: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExamRating:
+    """The highest p(positive) of the exam's images, 0 to 1, and the image (or frame) that has it.
+
+    It is there also when nothing was outlined, and counts the classes of images that hold nothing.
+    """
+
+    probability: float
+    ref: SourceRef
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,7 @@ class ExamResult:
     unread: tuple[Unread, ...]
     measures: dict[str, float | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    rating: ExamRating | None = None
 
     @property
     def completeness(self) -> Completeness:

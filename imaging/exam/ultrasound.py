@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from imaging.exam.result import ExamFinding
-from imaging.findings import Finding
+from imaging.exam.result import ExamFinding, ExamRating
+from imaging.findings import Finding, Rating
+from imaging.image import SourceRef
+
+Classes = Mapping[SourceRef, Mapping[str, float]]
 
 # Two marks on neighbouring frames are one lesion when their boxes share this part of their union.
 _SAME_LESION_IOU = 0.1
@@ -17,11 +20,14 @@ _SAME_LESION_IOU = 0.1
 _FRAMES_APART = 3
 
 
-def summarise(findings: Iterable[Finding], measures: Sequence[str]) -> tuple[ExamFinding, ...]:
+def summarise(
+    findings: Iterable[Finding], measures: Sequence[str], rating: Rating | None = None, classes: Classes | None = None
+) -> tuple[ExamFinding, ...]:
     """One exam finding per lesion, best score first; none for none.
 
     On a still every finding is a lesion. On a cine, findings that overlap from frame to frame are one lesion, told at
     its frame of highest score. `measures` names what each is measured by: longest_diameter, area, circumference.
+    `rating` rates each by the `classes` (probabilities by name, for each image read) of the frame it is told at.
     """
     by_image: dict[tuple[str, int | None], list[Finding]] = defaultdict(list)
     for finding in findings:
@@ -29,7 +35,10 @@ def summarise(findings: Iterable[Finding], measures: Sequence[str]) -> tuple[Exa
     lesions = [lesion for found in by_image.values() for lesion in _link(found)]
     told = [
         ExamFinding(
-            lesion.key, lesion.frames, {name: value for m in measures for name, value in _measure(m, lesion.key)}
+            lesion.key,
+            lesion.frames,
+            {name: value for m in measures for name, value in _measure(m, lesion.key)},
+            rating.of_finding((classes or {}).get(lesion.key.ref, {})) if rating else None,
         )
         for lesion in lesions
     ]
@@ -41,6 +50,14 @@ def exam_measures(findings: Sequence[ExamFinding]) -> dict[str, float | None]:
     if not findings:
         return {}
     return dict(max(findings, key=lambda f: (f.key.area_mm2 or 0.0, int(f.key.mask.sum()))).measures)
+
+
+def exam_rating(rating: Rating | None, classes: Classes) -> ExamRating | None:
+    """The rating of the image where it is highest, the first of equals; None without a rating or an image with one."""
+    if rating is None:
+        return None
+    rated = [(chance, ref) for ref, of_image in classes.items() if (chance := rating.of_image(of_image)) is not None]
+    return ExamRating(*max(rated, key=lambda one: one[0])) if rated else None
 
 
 def circumference_mm(finding: Finding) -> float | None:

@@ -10,7 +10,7 @@ from time import perf_counter
 from imaging.dicom.passport import outside
 from imaging.errors import ImagingError, Reason
 from imaging.exam.result import ExamResult, Unread
-from imaging.exam.ultrasound import exam_measures, summarise
+from imaging.exam.ultrasound import exam_measures, exam_rating, summarise
 from imaging.findings import Finding, Reading, Thumbnail
 from imaging.image import Origin, SourceRef
 from imaging.inference.processes import Frame, Processes
@@ -36,6 +36,7 @@ class _Readings:
     findings: list[Finding] = field(default_factory=list)
     analysed: list[SourceRef] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
+    classes: dict[SourceRef, dict[str, float]] = field(default_factory=dict)
     thumbnails: dict[SourceRef, Thumbnail] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -44,6 +45,7 @@ class _Readings:
     def add(self, item: int, reading: Reading) -> None:
         self.analysed.append(reading.ref)
         self.findings.extend(reading.findings)
+        self.classes[reading.ref] = reading.classes
         for part, spent in reading.seconds.items():
             self.seconds[part] += spent
         if reading.findings or item not in self.shown:
@@ -75,7 +77,7 @@ def _sum_up(task: Task, gathered: _Readings) -> Answer:
     gathered.notes.update(
         dict.fromkeys(outside([ref.instance.passport for ref in images], package.description.support))
     )
-    findings = summarise(gathered.findings, card.measures)
+    findings = summarise(gathered.findings, card.measures, card.rating, gathered.classes)
     result = ExamResult(
         study_uid=task.study_uid,
         modality=card.applicability.modality,
@@ -88,6 +90,7 @@ def _sum_up(task: Task, gathered: _Readings) -> Answer:
         unread=tuple(_whole_images(gathered.unread)),
         measures=exam_measures(findings),
         notes=tuple(gathered.notes),
+        rating=exam_rating(card.rating, gathered.classes),
     )
     keys = [f.key.ref for f in findings] or list(gathered.thumbnails)[:_SHOWN_WITHOUT_FINDING]
     return Answer(result, tuple(gathered.thumbnails[ref] for ref in dict.fromkeys(keys)), dict(gathered.seconds))

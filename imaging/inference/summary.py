@@ -10,7 +10,7 @@ from imaging import __version__
 from imaging.dicom.index import FileState
 from imaging.errors import Reason
 from imaging.exam.result import ExamFinding, ExamResult
-from imaging.findings import Thumbnail
+from imaging.findings import Rating, Thumbnail
 from imaging.image import Origin
 from imaging.package import Package
 from imaging.report.document import Document
@@ -76,8 +76,9 @@ def released(
             {"path": path, "sop_class_uid": d.sop_class_uid, "sop_instance_uid": d.sop_instance_uid}
             for path, d in documents
         ],
-        "findings": [_finding(finding) for finding in result.findings],
+        "findings": [_finding(finding, result.algorithm.stated_rating) for finding in result.findings],
         "measures": {name: _rounded(value) for name, value in result.measures.items()},
+        "rating": _exam_rating(result),
         "analysed": len(result.analysed),
         "unread": [
             {"source_sop_uid": u.ref.sop_uid, "frame": u.ref.frame_number, **reason_of(u.reason)} for u in result.unread
@@ -122,6 +123,7 @@ def _blank(package: str, group: str, applicability: str) -> Json:
         "objects": [],
         "findings": [],
         "measures": {},
+        "rating": None,
         "analysed": 0,
         "unread": [],
         "notes": [],
@@ -129,11 +131,28 @@ def _blank(package: str, group: str, applicability: str) -> Json:
     }
 
 
-def _finding(finding: ExamFinding) -> Json:
+def _exam_rating(result: ExamResult) -> Json | None:
+    rating, told = result.algorithm.stated_rating, result.rating
+    if rating is None or told is None:
+        return None
+    return {
+        **_rated(rating, told.probability),
+        "source_sop_uid": told.ref.sop_uid,
+        "frame": told.ref.frame_number,
+        "region": told.ref.region,
+    }
+
+
+def _rated(rating: Rating, probability: float) -> Json:
+    return {"name": rating.name, "probability": _rounded(probability)}
+
+
+def _finding(finding: ExamFinding, rating: Rating | None) -> Json:
     key = finding.key
     return {
         "label": key.label,
         "score": _rounded(key.score),
+        "rating": _rated(rating, finding.rating) if rating is not None and finding.rating is not None else None,
         "source_sop_uid": key.ref.sop_uid,
         "frame": key.ref.frame_number,
         "region": key.ref.region,

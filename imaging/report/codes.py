@@ -58,6 +58,7 @@ PROCESSING_EQUIPMENT: Final = _dcm("109102", "Processing Equipment")  # CID 7005
 QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")
 CAD_SUMMARY: Final = _dcm("111017", "CAD Processing and Findings Summary")
 SUMMARY_OF_DETECTIONS: Final = _dcm("111064", "Summary of Detections")
+PROBABILITY_OF_CANCER: Final = _dcm("111047", "Probability of cancer")
 COMMENT: Final = _dcm("121106", "Comment")
 
 MILLIMETRE: Final = Code("mm", "UCUM", "mm")

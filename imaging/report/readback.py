@@ -19,7 +19,7 @@ from imaging.dicom.content_tree import ContentItem, Reference
 from imaging.dicom.results import Equipment, ReadFinding, ReadReport, ReadSegment, ReadSegmentation, read_result
 from imaging.errors import InputError, ReadbackError, Reason
 from imaging.exam.result import ExamFinding, ExamResult
-from imaging.findings import Code, Finding, Mask
+from imaging.findings import Code, Finding, Mask, Rating
 from imaging.image import Floats
 from imaging.report import codes
 from imaging.report.document import (
@@ -33,7 +33,7 @@ from imaging.report.document import (
 )
 from imaging.report.rows import missing_row
 from imaging.report.seg import obstacle
-from imaging.report.tid1500 import comments, images_of, measures_of, observer_rows, tracking_uid
+from imaging.report.tid1500 import comments, exam_statement, images_of, measures_of, observer_rows, tracking_uid
 
 _FILE_META_START: Final = 132
 _OUTLINE_TOLERANCE_PX: Final = 1e-3
@@ -131,7 +131,18 @@ def _check_report(read: ReadReport, result: ExamResult) -> None:
     unsaid = Counter(comments(result)) - Counter(read.comments)
     if unsaid:
         _refuse(read.sop_uid, "comments", f"{unsaid.total()} missing", "every statement of the result")
+    _check_statement(read, result)
     _check_algorithm(read.root, read.sop_uid, result)
+
+
+def _check_statement(read: ReadReport, result: ExamResult) -> None:
+    """The examination's rating stands in the report as the result has it, and nowhere where it may not be stated."""
+    rating = result.algorithm.rating
+    concept = codes.PROBABILITY_OF_CANCER if rating is None else rating.concept
+    statement = exam_statement(result)
+    found = [item.value for item in read.root.walk() if item.value_type == "TEXT" and item.name == concept]
+    if found != ([] if statement is None else [statement[1]]):
+        _refuse(read.sop_uid, concept.meaning, found, "what the result and its validation allow")
 
 
 def _check_remarks(
@@ -216,14 +227,16 @@ def _check_findings(read: ReadReport, result: ExamResult) -> None:
             if value != wanted:
                 _refuse(where, field, value, wanted)
         _check_region(where, found, key)
-        _check_measures(where, found, finding)
+        _check_measures(where, found, finding, result.algorithm.stated_rating)
 
 
-def _check_measures(where: str, found: ReadFinding, finding: ExamFinding) -> None:
+def _check_measures(where: str, found: ReadFinding, finding: ExamFinding, rating: Rating | None) -> None:
     wanted: dict[Code, tuple[float, Code]] = {}
     for name, value in measures_of(finding).items():
         concept, unit = codes.measure_codes(name)
         wanted[concept] = (round(value, 2), unit)
+    if rating is not None and finding.rating is not None:
+        wanted[rating.concept] = (round(finding.rating * 100.0, 2), codes.PERCENT)
     given = {m.concept: (m.value, m.unit) for m in found.measures}
     if given != wanted or len(found.measures) != len(wanted):
         _refuse(where, "measurements", sorted(str(m) for m in found.measures), "those of the finding, with their units")

@@ -20,7 +20,8 @@ from imaging.report.content import CONTAINS, HAS_ACQUISITION_CONTEXT, HAS_MODIFI
 from imaging.report.document import Case, Document, derived_uid, new_object, seal
 
 COMPREHENSIVE_3D_SR: Final = "1.2.840.10008.5.1.4.1.1.88.34"
-NOT_FOR_CLINICAL_USE: Final = "Not for clinical use: the algorithm is not validated."
+NOT_VALIDATED: Final = "Not for clinical use: the algorithm is not validated."
+RESEARCH_ONLY: Final = "Not for clinical use: research software."
 UNCALIBRATED: Final = "the image has no calibration, so no size in millimeters can be given."
 _TRACKING_STEP_PX: Final = 4
 _STUDY_DATE_TAG: Final = 0x00080020
@@ -197,6 +198,23 @@ def _measurements(finding: ExamFinding, algorithm: Algorithm) -> Iterable[Datase
     for name, value in measures_of(finding).items():
         concept, unit = codes.measure_codes(name)
         yield content.number(CONTAINS, concept, value, unit, _algorithm(HAS_MODIFIER, algorithm))
+    rating = algorithm.stated_rating
+    if rating is not None and finding.rating is not None:
+        percent = finding.rating * 100.0
+        yield content.number(CONTAINS, rating.concept, percent, codes.PERCENT, _algorithm(HAS_MODIFIER, algorithm))
+
+
+def exam_statement(result: ExamResult) -> tuple[Code, str] | None:
+    """What the report says of the whole examination by the package's rating: concept and text; None where it may not.
+
+    Qualitative Evaluations take codes and text (TID 1500 rows 13 and 14). A measurement group would need a region:
+    viewers show nothing for a group without one, and an examination where nothing was outlined has none.
+    """
+    rating, told = result.algorithm.stated_rating, result.rating
+    if rating is None or told is None:
+        return None
+    frame = "" if told.ref.frame_number is None else f", frame {told.ref.frame_number}"
+    return rating.concept, f"{round(told.probability * 100.0, 2):g} %, on image {told.ref.sop_uid}{frame}"
 
 
 def _qualitative_evaluations(result: ExamResult, remarks: Sequence[str]) -> Dataset:
@@ -204,12 +222,14 @@ def _qualitative_evaluations(result: ExamResult, remarks: Sequence[str]) -> Data
     reasons = frozenset(unread.reason for unread in result.unread)
     outcome = codes.OUTCOMES[result.finding, result.completeness]
     detections = codes.detection_summary(result.completeness, reasons)
+    statement = exam_statement(result)
     return content.container(
         codes.QUALITATIVE_EVALUATIONS,
         [
             *_algorithm(CONTAINS, result.algorithm),
             content.code(CONTAINS, codes.CAD_SUMMARY, outcome),
             content.code(CONTAINS, codes.SUMMARY_OF_DETECTIONS, detections),
+            *([] if statement is None else [content.text(CONTAINS, *statement)]),
             *(content.text(CONTAINS, codes.COMMENT, line) for line in (*comments(result), *remarks)),
         ],
     )
@@ -217,7 +237,7 @@ def _qualitative_evaluations(result: ExamResult, remarks: Sequence[str]) -> Data
 
 def comments(result: ExamResult) -> list[str]:
     """What the report says in words: validity, search, extent, unread images, cine frames, calibration, notes."""
-    lines = [] if result.algorithm.validated else [NOT_FOR_CLINICAL_USE]
+    lines = _validity(result.algorithm)
     searched = sorted({label.finding.meaning for label in result.algorithm.labels})
     lines.append(f"Searched for: {', '.join(searched)}. {_extent(result)}")
     lines += [_unread_line(group) for group in unread_groups(result)]
@@ -236,6 +256,24 @@ def comments(result: ExamResult) -> list[str]:
             lines.append(f"Examination, {name.replace('_', ' ')}: {round(value, 2)} {unit}")
     # Notes quote header values, so their letters may be any; our own text is ASCII.
     return [*lines, *("".join(c if " " <= c <= "~" else "?" for c in note) for note in result.notes)]
+
+
+def _validity(algorithm: Algorithm) -> list[str]:
+    """Never for clinical use; and what its probabilities mean, where it may state any."""
+    calibration, rating = algorithm.calibration, algorithm.stated_rating
+    if calibration is None:
+        return [NOT_VALIDATED]
+    lines = [
+        RESEARCH_ONLY,
+        f"Validated on: {calibration.population.rstrip('.')}. Prevalence there: {calibration.prevalence * 100:g} %. "
+        f"Operating point: {calibration.operating_point.rstrip('.')}.",
+    ]
+    if rating is not None:
+        lines.append(
+            f"{rating.concept.meaning}: of a finding, {rating.positive} against {rating.negative} on the image of its "
+            f"outline; of the examination, {rating.positive} among all classes of an image, highest of its images."
+        )
+    return lines
 
 
 def _extent(result: ExamResult) -> str:

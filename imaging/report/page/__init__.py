@@ -126,14 +126,28 @@ def _footer(summary: Json) -> Markup:
         element("ul", *packages) if packages else None,
         element(
             "p",
-            "A score is the model's own number, not a probability of disease. Pixel positions count from the corner of "
-            "the source image's first pixel. Pictures show tissue regions only.",
+            _scores(summary),
+            " Pixel positions count from the corner of the source image's first pixel. Pictures show tissue regions "
+            "only.",
         ),
         element(
             "p",
             f"Made by {toolkit['name']} {toolkit['version']}. Patient names and numbers are not shown; the paths "
             "of files stand as the export names them.",
         ),
+    )
+
+
+def _scores(summary: Json) -> str:
+    """What the numbers of a finding mean; percentages stand only where a package's validation allows them."""
+    own = "A score is the model's own number, not a probability of disease."
+    results = [result for study in summary["studies"] for result in study["results"]]
+    rated = [one["rating"] for result in results for one in (result, *result["findings"]) if one["rating"] is not None]
+    if not rated:
+        return own
+    names = ", ".join(sorted({rating["name"] for rating in rated}))
+    return (
+        f"{own} A percentage ({names}) is a probability for the population that the DICOM report names, and only there."
     )
 
 

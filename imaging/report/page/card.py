@@ -39,6 +39,7 @@ _NO_PACKAGE: Json = {
     "reason": None,
     "reason_meaning": "no package was run on this study",
     "findings": [],
+    "rating": None,
     "unread": [],
     "notes": [],
 }
@@ -216,6 +217,8 @@ def _finding(number: int, finding: Json) -> Markup:
             ("Size", element("span", "uncalibrated: no millimetres", class_="quiet")),
             ("Box", f"{amount(x1 - x0)} × {amount(y1 - y0)} px"),
         ]
+    if finding["rating"] is not None:
+        pairs.insert(0, _rating(finding["rating"]))
     pairs.append(("Center", f"x {x:.1f}, y {y:.1f} px"))
     if finding["center_lps_mm"] is not None:
         pairs.append(("Patient (LPS)", f"{', '.join(map(amount, finding['center_lps_mm']))} mm"))
@@ -233,8 +236,14 @@ def _finding(number: int, finding: Json) -> Markup:
     )
 
 
+def _rating(rating: Json) -> tuple[str, object]:
+    return sentence(rating["name"]), element("b", f"{rating['probability'] * 100:.1f} %")
+
+
 def _measures(result: Json) -> Markup | None:
     pairs = [_measure(name, value) for name, value in result["measures"].items()]
+    if result["rating"] is not None:
+        pairs.insert(0, _rating(result["rating"]))
     if not pairs:
         return None
     return joined([element("h4", "Measures of the exam"), terms(pairs, "values")])
