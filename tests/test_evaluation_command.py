@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -17,8 +18,9 @@ from imaging.dicom.results import ReadReport, read_result
 from imaging.errors import ConfigError, InputError
 from imaging.evaluation.matching import HitRule, match_masks
 from imaging.evaluation.result import EvaluationResult
+from imaging.exam.result import ExamRating
 from imaging.report.write import write_documents
-from tests.report_cases import CONTENT_TIME, case, source
+from tests.report_cases import CONTENT_TIME, RATED, case, source
 
 Line = dict[str, str]
 
@@ -136,6 +138,96 @@ def test_classification_from_the_table(tmp_path: Path) -> None:
     assert aggregates.pooled.figure("auroc").counts.n_failed is None
     with pytest.raises(ConfigError, match=r"case 'c', truth: found '2'; allowed are 0 and 1"):
         run(tmp_path, "classification", [line("c", "0.5", "2")])
+
+
+def write_rated(folder: Path, finding: float | None, exam: float | None) -> str:
+    """A study whose report rates one finding (None: nothing is found) and the examination; gives the folder's name."""
+    subject = case("no-all" if finding is None else "yes-rated")
+    told = replace(
+        subject.result,
+        algorithm=RATED,
+        findings=tuple(replace(one, rating=finding) for one in subject.result.findings[:1]),
+        rating=None if exam is None else ExamRating(exam, subject.result.analysed[0]),
+    )
+    folder.mkdir()
+    for k, document in enumerate(write_documents(told, subject.sources, CONTENT_TIME)):
+        (folder / f"{k}.dcm").write_bytes(document.data)
+    return folder.name
+
+
+def test_malignancy_from_the_ratings_of_dicom_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Malignant 0.9, 0.4 and a miss (0); benign 0.6 and 0.2, normal a miss (0): 5.5 of 9 pairs are in order."""
+    told: list[tuple[str, str, float | None]] = [
+        ("m1", "malignant", 0.9), ("m2", "malignant", 0.4), ("m3", "malignant", None),
+        ("b1", "benign", 0.6), ("b2", "benign", 0.2), ("n1", "normal", None),
+    ]  # fmt: skip
+    lines = [line(name, write_rated(tmp_path / name, score, None), "-", label=label) for name, label, score in told]
+    status, result = run(tmp_path, "classification", lines, "--positive", "label=malignant")
+    said = capsys.readouterr().out
+    assert (status, result.failures) == (0, ())
+    assert {c.case_id: c.score for c in result.classification} == {
+        "m1": 0.9, "m2": 0.4, "m3": 0.0, "b1": 0.6, "b2": 0.2, "n1": 0.0,
+    }  # fmt: skip
+    assert [c.case_id for c in result.classification if c.truth] == ["m1", "m2", "m3"]
+    auroc = result.pooled.figure("auroc")
+    assert (auroc.value, auroc.counts.n_scored, auroc.counts.n_failed) == (pytest.approx(5.5 / 9), 6, 0)
+    assert "no finding, scored 0: 2 cases, 1 of them positive; all are in the figures" in said
+    assert list(result.subgroups) == ["result"]
+
+
+def test_the_examination_is_rated_also_where_nothing_was_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        line("seen", write_rated(tmp_path / "seen", 0.9, 0.7), "1"),
+        line("missed", write_rated(tmp_path / "missed", None, 0.3), "1"),
+        line("clear", write_rated(tmp_path / "clear", None, 0.05), "0"),
+        line("table", "0.5", "0"),
+    ]
+    status, result = run(tmp_path, "classification", lines)
+    assert status == 0
+    assert {c.case_id: round(c.score, 6) for c in result.classification} == {
+        "seen": 0.7, "missed": 0.3, "clear": 0.05, "table": 0.5,
+    }  # fmt: skip
+    assert "no finding, examination rated: 2 cases, 1 of them positive" in capsys.readouterr().out
+
+
+def test_results_that_rate_nothing_fail_and_another_image_is_not_taken(tmp_path: Path) -> None:
+    a, b = (str(source(name).SOPInstanceUID) for name in "ab")
+    write_rated(tmp_path / "rated", 0.9, 0.7)
+    write_results(tmp_path / "demo", "yes-all")
+    write_results(tmp_path / "unread", "unknown-some")
+    write_results(tmp_path / "masks", "yes-all", keep=("SEG",))
+    (tmp_path / "none").mkdir()
+    lines = [line(name, name, "1") for name in ("demo", "unread", "masks", "none", "gone")]
+    lines += [line("here", "rated", "1", image_uid=a), line("there", "rated", "0", image_uid=b)]
+    status, result = run(tmp_path, "classification", lines)
+    why = dict(result.failures)
+    assert (status, sorted(why)) == (1, ["demo", "gone", "masks", "none", "unread"])
+    assert "found 3 findings without a probability of cancer" in why["demo"]
+    assert "no finding on this image, and 'Not all algorithms succeeded" in why["unread"]
+    assert "found 0 structured reports" in why["masks"]
+    assert "found 0 DICOM files" in why["none"]
+    assert "allowed is a number or a DICOM result" in why["gone"]
+    assert {c.case_id: c.score for c in result.classification if not c.failed} == {"here": 0.7, "there": 0.0}
+
+
+def test_two_packages_are_compared_by_their_results_and_classes_must_be_told(tmp_path: Path) -> None:
+    for k, score in enumerate((0.2, 0.9, 0.3, 0.6, 0.1, 0.8)):
+        write_rated(tmp_path / f"c{k}", score, None)
+        (tmp_path / "other").mkdir(exist_ok=True)
+        write_rated(tmp_path / "other" / f"c{k}", 1 - score, None)
+    lines = [line(f"c{k}", f"c{k}", str(k % 2), label=("benign", "malignant")[k % 2]) for k in range(6)]
+    _, result = run(tmp_path, "classification", lines, "--compare", str(tmp_path / "other"))
+    assert result.comparison is not None
+    auroc = next(one for one in result.comparison.differences if one.name == "auroc")
+    assert (auroc.first, auroc.second) == (1.0, 0.0)
+    with pytest.raises(ConfigError, match="found the classes benign, malignant; allowed is one of them"):
+        run(tmp_path, "classification", lines, "--positive", "label=malignent")
+    with pytest.raises(ConfigError, match="case 'c0', birads: found ''; allowed are a class"):
+        run(tmp_path, "classification", lines, "--positive", "birads=5")
+    with pytest.raises(ConfigError, match="--positive: found 'malignant'; allowed is COLUMN=CLASS"):
+        run(tmp_path, "classification", lines, "--positive", "malignant")
 
 
 def test_tables_that_are_wrong_stop(tmp_path: Path) -> None:

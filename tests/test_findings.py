@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from imaging.exam.ultrasound import circumference_mm, exam_measures, summarise
-from imaging.findings import Finding, Prediction, extract, trace_outline
+from imaging.exam.result import ExamRating
+from imaging.exam.ultrasound import circumference_mm, exam_measures, exam_rating, summarise
+from imaging.findings import Code, Finding, Prediction, Rating, extract, trace_outline
 from imaging.image import Grid, SourceRef
 
 REF = SourceRef("1.2", "1.2.3", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.3.4")
@@ -107,6 +110,36 @@ def test_a_lesion_of_a_cine_is_told_once_at_its_best_frame() -> None:
     told = summarise([*moving, elsewhere], ["area"])
     assert [(f.key.ref.frame_number, f.frames) for f in told] == [(4, (1, 2, 4)), (2, (2,))]
     assert told[0].measures == {"area_mm2": 16.0}
+
+
+MALIGNANCY = Rating("malignancy", "malignant", "benign", Code("111047", "DCM", "Probability of cancer"))
+
+
+def test_a_rating_by_hand() -> None:
+    """0.3 of 0.3 + 0.1 is 3/4 of a finding; of the whole image it is 0.3, because it may hold nothing."""
+    classes = {"normal": 0.6, "benign": 0.1, "malignant": 0.3}
+    assert MALIGNANCY.of_finding(classes) == pytest.approx(0.75)
+    assert MALIGNANCY.of_image(classes) == 0.3
+    assert MALIGNANCY.of_finding({"normal": 1.0, "benign": 0.0, "malignant": 0.0}) is None
+    assert (MALIGNANCY.of_finding({}), MALIGNANCY.of_image({})) == (None, None)
+
+
+def test_a_lesion_of_a_cine_is_rated_at_its_key_frame_and_the_exam_where_it_is_highest() -> None:
+    grid = Grid.plane(60, 60)
+    seen = [finding(np.ones((8, 8), dtype=bool), grid, frame, 0.5 + 0.1 * frame, at=10) for frame in (1, 2)]
+    other = replace(REF, frame_number=3)
+    classes = {
+        seen[0].ref: {"benign": 0.1, "malignant": 0.9},
+        seen[1].ref: {"benign": 0.6, "malignant": 0.2},
+        other: {"benign": 0.0, "malignant": 0.95},
+    }
+    (told,) = summarise(seen, [], MALIGNANCY, classes)
+    assert (told.key.ref.frame_number, told.rating) == (2, pytest.approx(0.25))
+    assert exam_rating(MALIGNANCY, classes) == ExamRating(0.95, other)
+    assert exam_rating(None, classes) is None
+    assert exam_rating(MALIGNANCY, {}) is None
+    assert exam_rating(MALIGNANCY, {REF: {}}) is None
+    assert summarise(seen, [])[0].rating is None
 
 
 def test_two_findings_of_one_still_stay_two() -> None:

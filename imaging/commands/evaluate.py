@@ -6,12 +6,21 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
-from imaging.commands.evaluation_inputs import Map, UnscorableError, read_prediction, read_truth
+from imaging.commands.evaluation_inputs import (
+    EXAMINATION,
+    NOTHING,
+    Map,
+    UnscorableError,
+    read_prediction,
+    read_rating,
+    read_truth,
+)
 from imaging.commands.evaluation_pictures import worst_pictures
 from imaging.errors import ConfigError, ImagingError, OutputError, Reason
 from imaging.evaluation.classification import ClassificationProtocol
@@ -42,15 +51,18 @@ from imaging.evaluation.segmentation import SegmentationProtocol, score_failure,
 EXAMPLES = """\
 the manifest is a CSV with case_id, patient_id, site, prediction, truth; optional are case_truth (0 or 1), split,
 exam_id, image_uid, spacing, image (in the truth folder, for pictures); every other column is a subgroup. A prediction
-is a map (NIfTI, MHA, NPZ, PNG), or a DICOM result (SR, SEG) or a folder of them. In classification, prediction and
-truth are numbers. --compare names a second folder of predictions with the same names; in classification a CSV with
-case_id, prediction, and site where a name stands twice.
+is a map (NIfTI, MHA, NPZ, PNG), or a DICOM result (SR, SEG) or a folder of them. In classification a prediction is a
+number, or a DICOM result that states a probability of cancer; truth is 0 or 1, or --positive names a class. --compare
+names a second folder of predictions with the same names; in classification also a CSV with case_id, prediction, and
+site where a name stands twice.
 
 examples:
   imaging evaluate detection --predictions maps --truth labels --manifest cases.csv --out scores
   imaging evaluate detection --predictions softmax --truth labels --manifest cases.csv --out scores --extract dynamic
   imaging evaluate segmentation --predictions results --truth masks --manifest cases.csv --out scores --tolerance 1
   imaging evaluate detection --predictions new --compare old --truth labels --manifest cases.csv --out scores
+  imaging evaluate classification --predictions results --truth . --manifest cases.csv --out scores \\
+      --positive label=malignant
 
 exit status:
   0  every case was scored
@@ -58,6 +70,8 @@ exit status:
   2  the command, the manifest, a truth or the output folder is wrong
 """
 Scores = EvaluationResult
+# The subgroups by what the score of a DICOM result rests on.
+_BASIS = "result"
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -93,6 +107,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     masks.add_argument("--label", action="append", metavar="NAME=VALUE", default=[], help="a class (lesion=1)")
     masks.add_argument("--tolerance", type=float, default=2.0, metavar="MM", help="of surface agreement (2)")
     masks.add_argument("--cap", type=float, default=100.0, metavar="MM", help="distance of a missed structure (100)")
+    classes = parser.add_argument_group("classification")
+    classes.add_argument("--positive", metavar="COLUMN=CLASS", help="the column that tells the class, and the class "
+                         "that is positive against all others (truth=1)")  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -105,8 +122,11 @@ def run(args: argparse.Namespace) -> int:
     inputs = Inputs(_sha256(args.manifest), _sha256(args.weights) if args.weights else "")
     how = Bootstrap(args.resamples, args.seed)
     result = _TASKS[args.task](args, rows, how, inputs)
+    unfound = _without_finding(result, "")
     if args.compare is not None:
-        result = compare(result, _second(args, rows, how, inputs))
+        second = _second(args, rows, how, inputs)
+        unfound += _without_finding(second, " of --compare")
+        result = compare(result, second)
     if args.aggregates:
         write_metrics(args.out, without_cases(result))
     else:
@@ -118,6 +138,8 @@ def run(args: argparse.Namespace) -> int:
     for case_id, whose, why in failures:
         print(f"failed {case_id}{whose}: {why}", file=sys.stderr)
     print(f"{len(rows)} cases, {len(result.failures)} failed; {len(result.sites)} sites")
+    for text in unfound:
+        print(text)
     for figure in result.pooled.figures:
         print(f"{figure.name:36} {figure.text}")
     for one in result.comparison.differences if result.comparison else ():
@@ -131,8 +153,9 @@ def run(args: argparse.Namespace) -> int:
 def _second(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
     """The second model's record: the same rows with other predictions."""
     second = argparse.Namespace(**{**vars(args), "predictions": args.compare})
-    if args.task == "classification":
+    if args.task == "classification" and not args.compare.is_dir():
         rows = with_predictions(rows, args.compare)
+        second.predictions = args.compare.parent
     elif not args.compare.is_dir():
         raise ConfigError(f"--compare {args.compare}: allowed is a folder of predictions", Reason.CONFIG_INVALID)
     return _TASKS[args.task](second, rows, how, inputs)
@@ -235,23 +258,64 @@ def _labels(row: Row, prediction: Map, protocol: SegmentationProtocol) -> np.nda
 
 
 def _classification(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
-    cases = [_classification_case(row) for row in rows]
+    column, _, positive = (args.positive or "truth=1").partition("=")
+    if not (column and positive):
+        raise ConfigError(f"--positive: found '{args.positive}'; allowed is COLUMN=CLASS", Reason.CONFIG_INVALID)
+    told = [row.truth if column == "truth" else dict(row.subgroups).get(column, "") for row in rows]
+    for row, name in zip(rows, told, strict=True):
+        if not name or (args.positive is None and name not in ("0", "1")):
+            allowed = "a class" if args.positive else "0 and 1"
+            raise ConfigError(
+                f"case '{row.case_id}', {column}: found '{name}'; allowed are {allowed}", Reason.CONFIG_INVALID
+            )
+    if args.positive and positive not in told:
+        raise ConfigError(
+            f"--positive {args.positive}: found the classes {', '.join(sorted(set(told)))}; allowed is one of them",
+            Reason.CONFIG_INVALID,
+        )
+    # The class that is the truth would make subgroups of one class each, which rank nothing.
+    rows = [replace(row, subgroups=tuple(pair for pair in row.subgroups if pair[0] != column)) for row in rows]
+    cases = [_classification_case(args, row, name == positive) for row, name in zip(rows, told, strict=True)]
     return evaluate_classification(cases, ClassificationProtocol(), how, inputs)
 
 
-def _classification_case(row: Row) -> ClassificationCase:
-    if row.truth not in ("0", "1"):
-        raise ConfigError(
-            f"case '{row.case_id}', truth: found '{row.truth}'; allowed are 0 and 1", Reason.CONFIG_INVALID
-        )
-    failed, score = "", 0.0
+def _classification_case(args: argparse.Namespace, row: Row, truth: bool) -> ClassificationCase:
+    failed, score, subgroups = "", 0.0, row.subgroups
+    try:
+        score, subgroups = _score(args, row)
+    except ImagingError as error:
+        failed = str(error)
+    return ClassificationCase(row.case_id, row.patient_id, row.site, truth, score, failed, subgroups)
+
+
+def _score(args: argparse.Namespace, row: Row) -> tuple[float, tuple[tuple[str, str], ...]]:
+    """The score of a case and its subgroups; that of a DICOM result also says what its score rests on."""
     try:
         score = float(row.prediction)
     except ValueError:
-        failed = f"case '{row.case_id}': the prediction is '{row.prediction}'; allowed is a number"
-    if not failed and not 0 <= score <= 1:
-        failed, score = f"case '{row.case_id}': the prediction is {score}; allowed are 0 to 1", 0.0
-    return ClassificationCase(row.case_id, row.patient_id, row.site, row.truth == "1", score, failed, row.subgroups)
+        if row.prediction and (args.predictions / row.prediction).exists():
+            rated = read_rating(args.predictions, row)
+            return rated.score, (*row.subgroups, (_BASIS, rated.basis))
+        raise UnscorableError(
+            f"case '{row.case_id}': the prediction is '{row.prediction}'; allowed is a number or a DICOM result",
+            Reason.PREDICTION_FAILED,
+        ) from None
+    if not 0 <= score <= 1:
+        raise UnscorableError(
+            f"case '{row.case_id}': the prediction is {score}; allowed are 0 to 1", Reason.PREDICTION_FAILED
+        )
+    return score, row.subgroups
+
+
+def _without_finding(result: Scores, whose: str) -> list[str]:
+    """How many cases stand in the figures although their results hold no finding, in words."""
+    lines = []
+    for basis in (EXAMINATION, NOTHING):
+        cases = [case for case in result.classification if (_BASIS, basis) in case.subgroups]
+        if cases:
+            positive = sum(case.truth for case in cases)
+            lines.append(f"{basis}{whose}: {len(cases)} cases, {positive} of them positive; all are in the figures")
+    return lines
 
 
 def _sha256(path: Path) -> str:

@@ -42,6 +42,21 @@ class Map:
     findings: tuple[tuple[Bools, float], ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """What results say of a case by their probability of cancer: `score` 0-1, and what it rests on.
+
+    `basis` is one of FINDING, EXAMINATION (nothing was found, and the report rates the examination all the same) and
+    NOTHING (nothing was found and nothing is stated: the score is 0, the worst for a positive case).
+    """
+
+    score: float
+    basis: str
+
+
+FINDING, EXAMINATION, NOTHING = "finding", "no finding, examination rated", "no finding, scored 0"
+
+
 def read_truth(folder: Path, row: Row) -> Map:
     """The truth mask of a row. Raises InputError when it cannot be read."""
     return _read_map(folder / row.truth, row)
@@ -224,6 +239,37 @@ def findings_on(path: Path, image_uid: str, shape: tuple[int, ...]) -> list[tupl
         if mask.shape != shape:
             raise InputError(f"results: found a mask of {mask.shape} on a truth of {shape}", Reason.GEOMETRY)
     return [(mask, score) for mask, score in here if mask.any()]
+
+
+def read_rating(folder: Path, row: Row) -> Rated:
+    """The probability of cancer (111047 DCM) that the results of a row state, of its `image_uid` where it has one.
+
+    That is what the report says of the examination, else the highest of its findings. Raises UnscorableError where
+    nothing can be said: no report, findings without a probability, an image without findings that was not read.
+    """
+    try:
+        return _rating(_results(folder / row.prediction)[0], row.image_uid)
+    except ImagingError as error:
+        raise UnscorableError(f"case '{row.case_id}': {error}", error.reason) from error
+
+
+def _rating(reports: list[ReadReport], image_uid: str) -> Rated:
+    if not reports:
+        raise InputError("results: found 0 structured reports; allowed are one or more", Reason.PREDICTION_FAILED)
+    wanted = {image_uid} if image_uid else None
+    found = [f for r in reports for f in r.findings if wanted is None or (f.image and f.image.sop_uid in wanted)]
+    told = [r.rating for r in reports if r.rating is not None and (wanted is None or r.rating.sop_uid in wanted)]
+    rated = [rating.probability for rating in told] or [f.rating for f in found if f.rating is not None]
+    if not found:
+        _refuse_unread(reports)
+        return Rated(max(rated), EXAMINATION) if rated else Rated(0.0, NOTHING)
+    if not rated:
+        raise InputError(
+            f"results: found {len(found)} findings without a probability of cancer (111047 DCM), which only a package "
+            "with a declared validation states",
+            Reason.PREDICTION_FAILED,
+        )
+    return Rated(max(rated), FINDING)
 
 
 def _results(path: Path) -> tuple[list[ReadReport], list[ReadSegmentation]]:
