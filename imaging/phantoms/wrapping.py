@@ -72,7 +72,7 @@ class _Screen:
 
 
 def place(shape: tuple[int, int], vendor: VendorLetter) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-    """The screen (rows, columns) that a picture of `shape` gets, and its half-open box there (row, column, row, column).
+    """The screen (rows, columns) for a picture of `shape`, and its half-open box there (row, column, row, column).
 
     The vendor's own screen, made larger where the picture would not fit; the picture below the header, centred across.
     """
