@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class Wrapped:
 
     case: Case
     vendor: VendorLetter
-    encoding: str
+    encoding: Encoding
     study_uid: str
     image_uid: str
     box: tuple[int, int, int, int]
@@ -196,12 +197,10 @@ def compare(
     direct: Sequence[tuple[Score, Bools | None]],
 ) -> dict[str, dict[str, object]]:
     """Both ways by encoding and for all lossless ones, printed and as a record."""
-    groups = {
-        name: [k for k, one in enumerate(wrapped) if one.encoding == name] for name in (*LOSSLESS, "YBR_FULL_422")
-    }
-    groups = {"lossless": [k for k, one in enumerate(wrapped) if one.encoding in LOSSLESS], **groups}
+    kinds: dict[str, tuple[Encoding, ...]] = {"lossless": LOSSLESS, **{name: (name,) for name in get_args(Encoding)}}
     record: dict[str, dict[str, object]] = {}
-    for name, places in groups.items():
+    for name, members in kinds.items():
+        places = [k for k, one in enumerate(wrapped) if one.encoding in members]
         if not places:
             continue
         pairs = [(by_dicom[k][0].dice, direct[k][0].dice) for k in places]
