@@ -18,14 +18,16 @@ from scipy import ndimage
 
 from imaging.errors import ConfigError, OutputError
 from imaging.phantoms import export
+from imaging.phantoms.planting import plant_lesion
 from imaging.phantoms.screen import Layout
 from imaging.phantoms.tissue import Lesion
-from imaging.phantoms.ultrasound import CURVED_7, LINEAR_10, Scan, Sonogram, plant_lesion, simulate, simulate_cine
+from imaging.phantoms.ultrasound import CURVED_7, LINEAR_10, Scan, Sonogram, simulate, simulate_cine
 from imaging.phantoms.ultrasound_dicom import (
     GREEK,
     JAPANESE,
     LATIN,
     NAMELESS,
+    SWEDISH,
     Acquisition,
     Patient,
     dataset,
@@ -310,7 +312,7 @@ def without_jpeg(content: bytes) -> bytes:
 
 
 def test_committed_samples_are_what_the_code_makes(fresh: Path) -> None:
-    """File by file; the JPEG cine without its code stream, whose bytes belong to the installed encoder."""
+    """File by file; JPEG without its code stream, whose bytes belong to the installed encoder."""
     committed = SAMPLES / "pacs_export"
     assert relative_files(committed) == relative_files(fresh)
     for name in relative_files(fresh):
@@ -340,7 +342,7 @@ def test_same_seed_same_bytes_and_another_seed_other_pixels() -> None:
 def test_dciodvfy_finds_no_error(fresh: Path) -> None:
     validator = require_tool("dciodvfy")
     names = [*dicom_files(fresh), "DICOMDIR"]
-    assert len(names) == 13
+    assert len(names) == 17
     for name in names:
         run = subprocess.run([validator, str(fresh / name)], capture_output=True, text=True, check=False)
         errors = [line for line in (run.stdout + run.stderr).splitlines() if "Error" in line]
@@ -389,11 +391,12 @@ def test_dicomdir_lists_every_object_and_its_offsets_lead_to_all_of_them(fresh: 
 
 
 def test_broken_objects_have_sound_headers_and_unreadable_pixels(fresh: Path) -> None:
-    cut, noise = (pydicom.dcmread(fresh / name, stop_before_pixels=True) for name in export.BROKEN)
-    assert cut.PatientID == noise.PatientID == JAPANESE.patient_id
+    cut, *noise = (pydicom.dcmread(fresh / name, stop_before_pixels=True) for name in export.BROKEN)
+    assert [ds.PatientID for ds in (cut, *noise)] == [p.patient_id for p in (JAPANESE, JAPANESE, SWEDISH)]
     assert (fresh / export.BROKEN[0]).stat().st_size < cut.Rows * cut.Columns
-    with pytest.raises(RuntimeError, match="Unable to decode"):
-        pixel_array(fresh / export.BROKEN[1], decoding_plugin="pillow")
+    for name in export.BROKEN[1:]:
+        with pytest.raises(RuntimeError, match="Unable to decode"):
+            pixel_array(fresh / name, decoding_plugin="pillow")
 
 
 def test_expected_outcomes_cover_every_ultrasound_study_and_stand_in_the_readme(fresh: Path) -> None:
@@ -402,8 +405,21 @@ def test_expected_outcomes_cover_every_ultrasound_study_and_stand_in_the_readme(
     assert {e.study_uid for e in export.EXPECTED} == studies
     readme = (SAMPLES / "README.md").read_text(encoding="utf-8")
     for e in export.EXPECTED:
-        cells = (e.patient.patient_id, e.study, e.body_part, e.applicability, e.finding, e.completeness)
+        cells = (e.patient.patient_id, e.study, e.body_part, told(e.breast), told(e.head))
         assert f"| {' | '.join(map(str, cells))} |" in readme
+
+
+def told(answer: export.Answer) -> str:
+    applicable = answer.applicability == "applicable"
+    return f"{answer.finding}, {answer.completeness}" if applicable else "not applicable"
+
+
+def test_two_packages_together_meet_every_state() -> None:
+    answers = {e.by(kind) for e in export.EXPECTED for kind in ("breast", "head")}
+    states = {(a.finding, a.completeness) for a in answers if a != export.NOT_FOR_THIS}
+    assert states == {("yes", "all"), ("yes", "some"), ("no", "all"), ("unknown", "some"), ("unknown", "none")}
+    assert export.NOT_FOR_THIS in answers
+    assert not any(e.breast != export.NOT_FOR_THIS and e.head != export.NOT_FOR_THIS for e in export.EXPECTED)
 
 
 def test_an_export_is_never_written_over_files(tmp_path: Path) -> None:
@@ -417,7 +433,7 @@ def test_training_set_has_manifest_masks_and_whole_patients(tmp_path: Path) -> N
     manifest = export.write_training_set(tmp_path / "set", cases=4, seed=3)
     with manifest.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    assert tuple(rows[0]) == export.MANIFEST_COLUMNS
+    assert tuple(rows[0]) == export.MANIFEST_COLUMNS["breast"]
     assert [r["site"] for r in rows] == list(export.SITES)
     for row in rows:
         ds = pydicom.dcmread(manifest.parent / row["image"])
@@ -425,6 +441,24 @@ def test_training_set_has_manifest_masks_and_whole_patients(tmp_path: Path) -> N
         assert mask.shape == (ds.Rows, ds.Columns)
         assert set(np.unique(mask)) <= {0, 255}
         assert (ds.PatientID, ds.InstitutionName) == (row["patient_id"], row["site"])
+        assert (row["label"] == "normal") == (not mask.any())
+
+
+def test_labels_follow_the_look_of_the_lesion() -> None:
+    """Smooth without a shadow: benign. Irregular, or with a shadow: malignant. An image is called by its worst."""
+    smooth = replace(DISC, posterior="enhancement", irregularity=0.03)
+    kinds = [m.kind for m in (smooth, replace(smooth, posterior="shadow"), replace(smooth, irregularity=0.1))]
+    assert kinds == ["benign", "malignant", "malignant"]
+    lesions = [case.lesions[0].kind for *_, case in export.training_cases(200, seed=2) if case.lesions]
+    assert 0.2 < lesions.count("benign") / len(lesions) < 0.4
+
+
+def test_run_length_coding_keeps_every_pixel() -> None:
+    plain = Acquisition("A", seed=5, scan=PLAIN)
+    coded = reread(replace(plain, rle=True))
+    assert coded.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.5"
+    assert coded.SOPInstanceUID == dataset(plain).SOPInstanceUID
+    assert np.array_equal(coded.pixel_array, dataset(plain).pixel_array)
 
 
 def test_training_plan_keeps_patients_whole_and_balances_lesions() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tqdm import tqdm
 
 from imaging.errors import ImagingError
-from imaging.phantoms.export import DEFAULT_SEED, write_export, write_training_set
+from imaging.phantoms.export import DEFAULT_SEED, Kind, write_export, write_training_set
 
 _HELP = """\
 Write synthetic ultrasound: DICOM files that behave like those of four vendors, with known truth.
@@ -18,9 +18,11 @@ No person was imaged; the same seed gives the same files.
 
 examples:
   imaging phantoms export  build/pacs_export
-      three patients, mixed series, a DICOMDIR, junk and two broken images: input for `imaging infer`
+      five patients, breasts and fetal heads, a DICOMDIR, junk and three broken images: input for `imaging infer`
   imaging phantoms training build/phantoms --cases 400 --seed 7
       400 stills of four sites, a truth mask for each, and manifest.csv: input for training
+  imaging phantoms training build/heads --kind head --cases 400
+      the same for fetal heads: the mask is the head, filled to the outer border of the skull
 """
 
 
@@ -47,6 +49,9 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         action.set_defaults(run=handler)
         if name == "training":
             action.add_argument("--cases", type=int, required=True, metavar="N", help="how many stills, 1 or more")
+            action.add_argument(
+                "--kind", choices=get_args(Kind), default="breast", help="what is imaged (default: %(default)s)"
+            )
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -68,7 +73,7 @@ def _training(args: argparse.Namespace) -> int:
             print(f"{done} of {total} cases", flush=True)
 
     try:
-        manifest = write_training_set(args.out, args.cases, args.seed, show)
+        manifest = write_training_set(args.out, args.cases, args.seed, show, args.kind)
     except ImagingError as error:
         return _refuse(error)
     finally:

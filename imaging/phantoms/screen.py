@@ -13,8 +13,19 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
+from imaging.phantoms.head import Head
 from imaging.phantoms.tissue import Lesion, Mask
-from imaging.phantoms.ultrasound import CURVED_7, LINEAR_8, LINEAR_10, SECTOR_3, Bytes, Scan, Sonogram, simulate_cine
+from imaging.phantoms.ultrasound import (
+    CURVED_3,
+    CURVED_7,
+    LINEAR_8,
+    LINEAR_10,
+    SECTOR_3,
+    Bytes,
+    Scan,
+    Sonogram,
+    simulate_cine,
+)
 
 VendorLetter = Literal["A", "B", "C", "D"]
 Encoding = Literal["RGB", "YBR_FULL_422", "PALETTE COLOR", "MONOCHROME2"]
@@ -31,13 +42,18 @@ _HEADER, _FOOTER, _LEFT, _RIGHT = 48, 26, 14, 62
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """One synthetic vendor's behaviour. `tint`: RGB gain of the grey map; `aspect`: column over row spacing."""
+    """One synthetic vendor's behaviour. `tint`: RGB gain of the grey map; `aspect`: column over row spacing.
+
+    `obstetric` and `curved_transducer`: the setting and the probe for a look through the abdomen.
+    """
 
     letter: VendorLetter
     model: str
     software: str
     transducer: str
+    curved_transducer: str
     scan: Scan
+    obstetric: Scan
     screen: tuple[int, int]
     encoding: Encoding
     cine_encoding: Encoding
@@ -54,22 +70,27 @@ VENDORS: dict[VendorLetter, Vendor] = {
     v.letter: v
     for v in (
         Vendor(
-            "A", "Echophant 300", "A 3.1.0", "PL10-4", Scan(LINEAR_10, 40.0), (540, 720), "RGB", "RGB",
+            "A", "Echophant 300", "A 3.1.0", "PL10-4", "PC5-1", Scan(LINEAR_10, 40.0),
+            Scan(CURVED_3, 130.0, anatomy="uterus", gain_db=2.0, noise_db=-92.0),
+            (540, 720), "RGB", "RGB",
             tint=(1.0, 0.97, 0.90),
         ),
         Vendor(
-            "B", "Speckle One", "B 12.0.2", "PL8-3",
+            "B", "Speckle One", "B 12.0.2", "PL8-3", "PC4-2",
             Scan(LINEAR_8, 45.0, gain_db=4.0, range_db=70.0, noise_db=-72.0, looks=1),
+            Scan(CURVED_3, 140.0, anatomy="uterus", gain_db=1.0, range_db=68.0, noise_db=-88.0, looks=1),
             (480, 640), "YBR_FULL_422", "YBR_FULL_422", aspect=1.25,
         ),
         Vendor(
-            "C", "Fantom C7", "C 1.4", "PC7-2",
+            "C", "Fantom C7", "C 1.4", "PC7-2", "PC6-2",
             Scan(CURVED_7, 48.0, gain_db=-3.0, range_db=56.0, contrast=1.2, noise_db=-80.0, looks=3),
+            Scan(CURVED_3, 125.0, anatomy="uterus", range_db=56.0, contrast=1.2, noise_db=-94.0, looks=3),
             (576, 768), "PALETTE COLOR", "PALETTE COLOR", tint=(0.88, 0.95, 1.0),
         ),
         Vendor(
-            "D", "Linea D", "D 2024.2", "PL10-2",
+            "D", "Linea D", "D 2024.2", "PL10-2", "PC5-2",
             Scan(LINEAR_10, 35.0, gain_db=1.0, range_db=52.0, contrast=0.85, noise_db=-68.0, looks=1),
+            Scan(CURVED_3, 120.0, anatomy="uterus", gain_db=2.0, range_db=54.0, contrast=0.9, noise_db=-88.0, looks=1),
             (600, 800), "MONOCHROME2", "YBR_FULL_422", aspect=0.8, burns_in_name=False,
         ),
     )
@@ -81,7 +102,7 @@ ECHO_SCAN = Scan(SECTOR_3, 160.0, anatomy="heart", noise_db=-95.0, gain_db=-2.0)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is on the screen: one picture, two side by side (the second without a lesion), B-mode over a Doppler
+    """What is on the screen: one picture, two side by side (the second without lesion or head), B-mode over a Doppler
     spectrum (duplex), or B-mode with a colour flow box in it.
 
     `frames` > 1 gives a cine. `calibrated`: SequenceOfUltrasoundRegions is written; without it nothing states a size.
@@ -113,7 +134,7 @@ class Region:
 class Screen:
     """`grey` and `truth` uint8 (frame, row, column), `marks` uint8 (row, column) indices into MARK_COLOURS.
 
-    `tissue` bool (row, column): where echoes are shown. `truth` is 0/1, empty without a lesion.
+    `tissue` bool (row, column): where echoes are shown. `truth` is 0/1, empty without a lesion or a head.
     """
 
     grey: Bytes
@@ -165,6 +186,12 @@ class Scene:
     lesions: tuple[Lesion, ...]
     layout: Layout
     header: tuple[str, str]
+    head: Head | None = None
+
+    @property
+    def transducer(self) -> str:
+        """The probe as the vendor names it."""
+        return self.vendor.curved_transducer if self.scan.anatomy == "uterus" else self.vendor.transducer
 
 
 def compose(scene: Scene) -> Screen:
@@ -175,7 +202,7 @@ def compose(scene: Scene) -> Screen:
     if scene.layout.arrangement == "split":
         half = (width - 12) // 2
         region = _b_mode(canvas, scene, (_HEADER, _LEFT, height, half))
-        other = replace(scene, seed=scene.seed + 7919, lesions=())
+        other = replace(scene, seed=scene.seed + 7919, lesions=(), head=None)
         _b_mode(canvas, other, (_HEADER, _LEFT + half + 12, height, half))
     elif scene.layout.arrangement == "duplex":
         upper = int(height * 0.62)
@@ -197,7 +224,7 @@ def _b_mode(canvas: _Canvas, scene: Scene, box: tuple[int, int, int, int]) -> Re
     """A sonogram as large as the box (row, column, rows, columns) allows, centred across it."""
     row, column, rows, columns = box
     fitted = scene.scan.fitted(rows, columns, scene.vendor.aspect)
-    clip = simulate_cine(fitted, scene.seed, scene.lesions, len(canvas.grey))
+    clip = simulate_cine(fitted, scene.seed, scene.lesions, len(canvas.grey), scene.head)
     return canvas.place(clip, row, column + (columns - clip[0].pixels.shape[1]) // 2)
 
 
@@ -260,7 +287,7 @@ def _annotate(canvas: _Canvas, scene: Scene, region: Region) -> None:
         canvas.write(6 + 16 * line, 60, text)
     canvas.draw.ellipse([14, 8, 42, 36], outline=LOGO, width=3)
     canvas.write(16, 25, vendor.letter, LOGO)
-    canvas.write(rows - 18, 14, f"{vendor.transducer}  {vendor.software}  MI 0.9  TIs 0.3  SYNTHETIC", TEXT)
+    canvas.write(rows - 18, 14, f"{scene.transducer}  {vendor.software}  MI 0.9  TIs 0.3  SYNTHETIC", TEXT)
     edge = columns - 30
     depth_mm = region.rows * region.spacing[0]
     for tick in range(0, int(depth_mm) + 1, 5):
@@ -271,16 +298,25 @@ def _annotate(canvas: _Canvas, scene: Scene, region: Region) -> None:
 
 
 def _calipers(canvas: _Canvas, scene: Scene, region: Region) -> None:
-    """Two crosses and a dotted line at the lesion's width; without a lesion, across some innocent tissue."""
+    """Two crosses and a dotted line across the lesion or the head; without either, across some innocent tissue."""
     rng = np.random.default_rng([scene.seed, 61])
     x, z, width = float(rng.uniform(-8, 8)), float(rng.uniform(9, 22)), float(rng.uniform(5, 12))
+    turn = 0.0
     for lesion in scene.lesions[:1]:
         x, z, width = lesion.x_mm, lesion.z_mm, lesion.width_mm
-    row = round(region.row + (z - scene.scan.extent_mm[0]) / region.spacing[0])
-    ends = [round(region.column + region.columns / 2 + (x + s * width / 2) / region.spacing[1]) for s in (-1, 1)]
-    for column in ends:
+    if scene.head is not None:
+        x, z, width, turn = scene.head.x_mm, scene.head.z_mm, scene.head.width_mm, scene.head.rotation_deg + 90
+    step = np.array([np.sin(np.deg2rad(turn)), np.cos(np.deg2rad(turn))]) * width / 2
+    middle = np.array([z - scene.scan.extent_mm[0], x]) / region.spacing + [
+        region.row,
+        region.column + region.columns / 2,
+    ]
+    ends = [np.rint(middle + side * step / region.spacing).astype(int).tolist() for side in (-1, 1)]
+    for row, column in ends:
         canvas.draw.line([(column - 4, row), (column + 4, row)], fill=CALIPER)
         canvas.draw.line([(column, row - 4), (column, row + 4)], fill=CALIPER)
-    for column in range(ends[0] + 8, ends[1] - 7, 6):
+    length = float(np.hypot(*np.subtract(*ends)))
+    for place in np.arange(8, length - 7, 6) / max(length, 1):
+        row, column = np.rint(np.add(ends[0], place * np.subtract(ends[1], ends[0]))).astype(int).tolist()
         canvas.draw.point((column, row), fill=CALIPER)
     canvas.write(canvas.tissue.shape[0] - 18, 430, f"+ D1 {width:.1f} mm", CALIPER)

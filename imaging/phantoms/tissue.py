@@ -18,7 +18,6 @@ from scipy import ndimage
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Posterior = Literal["shadow", "enhancement", "none"]
-Anatomy = Literal["breast", "heart", "homogeneous"]
 
 AVERAGE_ABSORPTION = 0.6
 """Soft tissue in general, and what time-gain compensation assumes: dB/cm/MHz, one way."""
@@ -44,6 +43,11 @@ class Lesion:
     margin_mm: float = 0.35
     posterior: Posterior = "shadow"
     seed: int = 0
+
+    @property
+    def kind(self) -> Literal["benign", "malignant"]:
+        """What its look speaks for: smooth and without shadow benign, irregular or shadowing malignant (BI-RADS US)."""
+        return "benign" if self.irregularity < 0.06 and self.posterior != "shadow" else "malignant"
 
     def distance_mm(self, x: Floats, z: Floats) -> Floats:
         """Approximate signed distance of each point to the outline: negative inside, same shape as `x`."""
@@ -78,7 +82,7 @@ class Tissue:
     absorption: Floats
 
 
-class _Fields:
+class Fields:
     """Smooth random fields of unit variance over one set of points; each call draws the next field."""
 
     def __init__(self, seed: int, x: Floats, z: Floats) -> None:
@@ -116,77 +120,48 @@ class _Fields:
         slope_z, slope_x = np.gradient(lattice, *steps.tolist())
         steepness = np.hypot(slope_x, slope_z)
         distance = self._at_points(lattice / np.maximum(steepness, 0.3 * steepness.mean()), steps, tilt, order=3)
-        patchy = _step(self.smooth(scale_x_mm * 0.7, scale_z_mm * 2.0) + 0.2, 0.5)
+        patchy = soft_step(self.smooth(scale_x_mm * 0.7, scale_z_mm * 2.0) + 0.2, 0.5)
         return np.asarray(np.exp(-((distance / thickness_mm) ** 2)) * patchy)
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
-    """One synthetic body: its anatomy is drawn from `seed`, its lesions are given."""
-
-    anatomy: Anatomy
-    seed: int
-    lesions: tuple[Lesion, ...] = ()
-
-    def tissue(self, x: Floats, z: Floats, below_face: Floats) -> Tissue:
-        """What is at the points (x, z), lesions included.
-
-        `below_face`: distance of each point from the face of the probe, which is z for a linear array. Millimetres.
-        """
-        if self.anatomy == "homogeneous":
-            found = Tissue(np.zeros_like(x), np.zeros_like(x), np.full_like(x, AVERAGE_ABSORPTION))
-        elif self.anatomy == "breast":
-            found = _breast(self.seed, x, below_face)
-        else:
-            found = _heart(self.seed, x, z)
-        for lesion in self.lesions:
-            found = _with_lesion(found, lesion, x, z)
-        return found
-
-    def truth(self, x: Floats, z: Floats) -> Mask:
-        """The points that lie in a lesion."""
-        inside = np.zeros(x.shape, dtype=np.bool_)
-        for lesion in self.lesions:
-            inside |= lesion.contains(x, z)
-        return inside
-
-
-def _step(value: Floats, width: float) -> Floats:
+def soft_step(value: Floats, width: float) -> Floats:
     """0 well below zero, 1 well above, with a soft step of the given width."""
     return np.asarray(0.5 + 0.5 * np.tanh(value / width))
 
 
-def _mix(below: Floats, above: Floats | float, weight: Floats) -> Floats:
+def mix(below: Floats, above: Floats | float, weight: Floats) -> Floats:
     return np.asarray(below + weight * (above - below))
 
 
-def _breast(seed: int, x: Floats, z: Floats) -> Tissue:
+def breast(seed: int, x: Floats, z: Floats) -> Tissue:
     """Skin, fat with ligaments, gland with fat lobules and ducts, fat, fascia, pectoral muscle, chest wall."""
-    fields = _Fields(seed, x, z)
+    fields = Fields(seed, x, z)
     rng = fields.rng
     skin = fields.boundary(rng.uniform(1.5, 2.3), 0.12)
     gland = fields.boundary(rng.uniform(6.5, 11.0), 1.6)
     behind = fields.boundary(rng.uniform(22.0, 27.0), 1.3)
     muscle = fields.boundary(rng.uniform(27.5, 31.0), 0.6)
     wall = fields.boundary(rng.uniform(37.0, 42.0), 0.9)
-    in_gland = _step(gland, 0.35) * _step(-behind, 0.35)
-    in_muscle = _step(muscle, 0.25) * _step(-wall, 0.25)
+    in_gland = soft_step(gland, 0.35) * soft_step(-behind, 0.35)
+    in_muscle = soft_step(muscle, 0.25) * soft_step(-wall, 0.25)
 
     fat_strands = np.maximum(fields.strands(11.0, 3.6, 0.22, 0.25), fields.strands(8.0, 2.8, 0.16, -0.35))
     echo = -17.0 + 1.6 * fields.smooth(3.5, 1.6) + 9.0 * fat_strands
-    lobules = _step(fields.smooth(6.5, 3.2) - 0.95, 0.12)
+    lobules = soft_step(fields.smooth(6.5, 3.2) - 0.95, 0.12)
     ducts = fields.strands(9.0, 1.5, 0.28, 0.15)
     septa = fields.strands(7.0, 1.2, 0.14, -0.1)
     texture = -2.0 + 2.6 * fields.smooth(1.6, 0.8) + 1.6 * fields.smooth(6.0, 2.5)
-    echo = _mix(echo, texture - 13.0 * lobules - 7.0 * ducts + 4.0 * septa, in_gland)
+    echo = mix(echo, texture - 13.0 * lobules - 7.0 * ducts + 4.0 * septa, in_gland)
     fibres = fields.strands(22.0, 0.8, 0.14)
-    echo = _mix(echo, -14.0 + 9.0 * fibres + 1.5 * fields.smooth(5.0, 0.8), in_muscle)
-    echo = _mix(echo, -34.0, _step(wall - 0.8, 0.3))
-    echo = _mix(echo, -1.0, _step(-skin, 0.12))
+    echo = mix(echo, -14.0 + 9.0 * fibres + 1.5 * fields.smooth(5.0, 0.8), in_muscle)
+    echo = mix(echo, -34.0, soft_step(wall - 0.8, 0.3))
+    echo = mix(echo, -1.0, soft_step(-skin, 0.12))
 
     mirror = 2.2 * np.exp(-((skin / 0.10) ** 2)) + 1.8 * np.exp(-((muscle / 0.14) ** 2))
-    mirror += 3.5 * np.exp(-((wall / 0.30) ** 2)) + 0.8 * fat_strands**3 * _step(skin, 0.2) * _step(-muscle, 0.2)
-    absorption = 0.52 + 0.18 * in_gland + 0.35 * in_muscle + 1.2 * _step(wall, 0.3)
+    mirror += 3.5 * np.exp(-((wall / 0.30) ** 2)) + 0.8 * fat_strands**3 * soft_step(skin, 0.2) * soft_step(
+        -muscle, 0.2
+    )
+    absorption = 0.52 + 0.18 * in_gland + 0.35 * in_muscle + 1.2 * soft_step(wall, 0.3)
     tissue = Tissue(echo, mirror, absorption)
     tissue = _ligament_shadow(tissue, rng, x, gland)
     return _vessel(tissue, rng, x, z)
@@ -214,28 +189,28 @@ def _vessel(tissue: Tissue, rng: np.random.Generator, x: Floats, z: Floats) -> T
     down = (z - centre_z) - tilt * (x - centre_x) - 1.1 * np.sin(across / 3.5) * along
     beyond = np.maximum(np.abs(across) - length / 2, 0.0)
     distance = np.hypot(beyond, down) - radius * (1 - 0.35 * np.sin(across / 2.7 + centre_x) ** 2)
-    inside = _step(-distance, 0.12)
+    inside = soft_step(-distance, 0.12)
     walls = np.exp(-((distance / 0.18) ** 2)) * np.abs(down) / np.hypot(beyond, down).clip(1e-6)
     return Tissue(
-        _mix(tissue.echo_db, -36.0, inside),
+        mix(tissue.echo_db, -36.0, inside),
         tissue.mirror * (1 - inside) + 0.5 * walls,
-        _mix(tissue.absorption, 0.2, inside),
+        mix(tissue.absorption, 0.2, inside),
     )
 
 
-def _heart(seed: int, x: Floats, z: Floats) -> Tissue:
+def heart(seed: int, x: Floats, z: Floats) -> Tissue:
     """An apical view in outline: four blood-filled chambers inside myocardium, with valves and pericardium."""
-    fields = _Fields(seed, x, z)
+    fields = Fields(seed, x, z)
     warp_x, warp_z = x + 3.5 * fields.smooth(17, 17), z + 3.5 * fields.smooth(17, 17)
     chambers = [(20, 60, 19, 36), (-21, 66, 14, 28), (19, 121, 19, 18), (-20, 119, 17, 17)]
     nearest = np.full_like(x, 10.0)
     for cx, cz, rx, rz in chambers:
         nearest = np.minimum(nearest, np.hypot((warp_x - cx) / rx, (warp_z - cz) / rz) - 1.0)
-    blood = _step(-nearest, 0.035)
+    blood = soft_step(-nearest, 0.035)
     outer = np.hypot((warp_x - 1) / 46, (warp_z - 84) / 66) - 1.0
     muscle = -5.0 + 2.5 * fields.smooth(7, 3) + 2.0 * fields.smooth(20, 12)
-    echo = _mix(muscle, -15.0 + 3.0 * fields.smooth(12, 5), _step(outer, 0.03))
-    echo = _mix(echo, -44.0, blood)
+    echo = mix(muscle, -15.0 + 3.0 * fields.smooth(12, 5), soft_step(outer, 0.03))
+    echo = mix(echo, -44.0, blood)
     valves = np.exp(-(((warp_z - 99 - 4 * np.cos(warp_x / 6)) / 0.9) ** 2)) * (np.abs(np.abs(warp_x) - 18) < 15)
     mirror = (
         1.6 * np.exp(-((outer / 0.02) ** 2)) + 1.2 * valves + 0.8 * np.exp(-((nearest / 0.04) ** 2)) * (warp_z > 40)
@@ -243,14 +218,14 @@ def _heart(seed: int, x: Floats, z: Floats) -> Tissue:
     return Tissue(echo, mirror, np.full_like(x, 0.55) - 0.3 * blood)
 
 
-def _with_lesion(tissue: Tissue, lesion: Lesion, x: Floats, z: Floats) -> Tissue:
+def with_lesion(tissue: Tissue, lesion: Lesion, x: Floats, z: Floats) -> Tissue:
     """The tissue with a mass in it: darker inside, a soft and slightly echogenic border, its own absorption."""
     distance = lesion.distance_mm(x, z)
-    inside = _step(-distance, lesion.margin_mm)
+    inside = soft_step(-distance, lesion.margin_mm)
     solid = lesion.posterior != "enhancement"
-    texture = _Fields(lesion.seed, x, z).smooth(1.8, 0.9) * (2.5 if solid else 1.0)
+    texture = Fields(lesion.seed, x, z).smooth(1.8, 0.9) * (2.5 if solid else 1.0)
     halo = 4.0 * np.exp(-(((distance - 0.7) / 0.6) ** 2)) * solid
     absorption = np.maximum(tissue.absorption + inside * _EXTRA_ABSORPTION[lesion.posterior], 0.03)
     return Tissue(
-        _mix(tissue.echo_db + halo, lesion.echo_db + texture, inside), tissue.mirror * (1 - inside), absorption
+        mix(tissue.echo_db + halo, lesion.echo_db + texture, inside), tissue.mirror * (1 - inside), absorption
     )

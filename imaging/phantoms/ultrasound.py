@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from imaging.phantoms.tissue import AVERAGE_ABSORPTION, Anatomy, Body, Floats, Lesion, Mask, Tissue
+from imaging.phantoms.body import Anatomy, Body
+from imaging.phantoms.head import Head
+from imaging.phantoms.tissue import AVERAGE_ABSORPTION, Floats, Lesion, Mask, Tissue
 
 Bytes = NDArray[np.uint8]
 Signal = NDArray[np.complex128]
@@ -58,6 +60,7 @@ class Probe:
 LINEAR_10 = Probe()
 LINEAR_8 = Probe(frequency_mhz=8.0, face_mm=44.0, bandwidth=0.38, focus_mm=20.0)
 CURVED_7 = Probe(frequency_mhz=7.5, face_mm=46.0, radius_mm=52.0, bandwidth=0.42, focus_mm=22.0)
+CURVED_3 = Probe(frequency_mhz=3.5, face_mm=62.0, radius_mm=55.0, bandwidth=0.5, f_number=2.8, focus_mm=70.0)
 SECTOR_3 = Probe(frequency_mhz=3.2, face_mm=17.0, radius_mm=11.0, bandwidth=0.5, f_number=4.2, focus_mm=80.0)
 
 
@@ -115,7 +118,7 @@ class Sonogram:
     """One picture: `pixels` uint8 (row, column), `truth` uint8 0/1 and `fan` bool on the same grid.
 
     `spacing_mm` is (row, column). `envelope` is the uncompressed echo amplitude in beam coordinates (sample, line).
-    Without a lesion `truth` is empty.
+    Without a lesion or a head `truth` is empty.
     """
 
     pixels: Bytes
@@ -152,44 +155,25 @@ class _Beams:
         return float(self.lines[1] - self.lines[0])
 
 
-def simulate(scan: Scan, seed: int, lesions: tuple[Lesion, ...] = ()) -> Sonogram:
+def simulate(scan: Scan, seed: int, lesions: tuple[Lesion, ...] = (), head: Head | None = None) -> Sonogram:
     """One still. The same arguments give the same picture, bit for bit."""
-    return simulate_cine(scan, seed, lesions, frames=1)[0]
+    return simulate_cine(scan, seed, lesions, frames=1, head=head)[0]
 
 
-def simulate_cine(scan: Scan, seed: int, lesions: tuple[Lesion, ...] = (), frames: int = 12) -> list[Sonogram]:
+def simulate_cine(
+    scan: Scan, seed: int, lesions: tuple[Lesion, ...] = (), frames: int = 12, head: Head | None = None
+) -> list[Sonogram]:
     """A clip: the probe glides (or rocks) to and fro by two millimetres; tissue, speckle and truth go with it."""
     beams = _Beams.of(scan.probe, scan.depth_mm)
     phase = 2 * np.pi * np.arange(frames) / max(frames, 1)
     reach = 1.1 / (scan.probe.radius_mm + scan.probe.focus_mm if scan.probe.curved else 1.0) / beams.pitch
     across = np.rint(reach * np.sin(phase)).astype(int)
     down = np.rint(0.25 / beams.step * (1 - np.cos(phase))).astype(int)
-    bench = _Bench.of(scan, Body(scan.anatomy, seed, lesions), beams, (int(down.max()), int(np.abs(across).max())))
+    bench = _Bench.of(
+        scan, Body(scan.anatomy, seed, lesions, head), beams, (int(down.max()), int(np.abs(across).max()))
+    )
     moves = zip(down.tolist(), across.tolist(), strict=True)
     return [bench.frame(moved, number) for number, moved in enumerate(moves)]
-
-
-def plant_lesion(scan: Scan, seed: int) -> Lesion:
-    """A plausible mass for this scan: size, depth, shape and posterior sign drawn from the seed."""
-    rng = np.random.default_rng([seed, 23])
-    width = float(np.exp(rng.uniform(np.log(5.0), np.log(17.0))))
-    height = width * float(rng.uniform(0.55, 1.1))
-    reach = 0.5 * scan.probe.face_mm - 0.35 * width
-    posterior = rng.choice(np.array(["shadow", "enhancement", "none"]), p=[0.5, 0.3, 0.2])
-    kind = str(posterior)
-    benign = kind == "enhancement"
-    return Lesion(
-        x_mm=float(rng.uniform(-0.7, 0.7)) * reach,
-        z_mm=float(rng.uniform(7.0 + height / 2, max(8.0 + height / 2, 0.62 * scan.depth_mm))),
-        width_mm=width,
-        height_mm=height * (0.8 if benign else 1.0),
-        tilt_deg=float(rng.uniform(-20, 20)),
-        echo_db=float(rng.uniform(-34, -26) if benign else rng.uniform(-25, -17)),
-        irregularity=float(rng.uniform(0.01, 0.05) if benign else rng.uniform(0.07, 0.16)),
-        margin_mm=float(rng.uniform(0.15, 0.3) if benign else rng.uniform(0.25, 0.7)),
-        posterior="shadow" if kind == "shadow" else "enhancement" if benign else "none",
-        seed=seed,
-    )
 
 
 def _to_beam(probe: Probe, x: Floats, z: Floats) -> tuple[Floats, Floats]:

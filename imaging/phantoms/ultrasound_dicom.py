@@ -29,6 +29,8 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
+from imaging.phantoms.head import Head
+from imaging.phantoms.planting import plant_head, plant_lesion
 from imaging.phantoms.screen import (
     ECHO_SCAN,
     MARK_COLOURS,
@@ -44,15 +46,18 @@ from imaging.phantoms.screen import (
     compose,
 )
 from imaging.phantoms.tissue import Lesion
-from imaging.phantoms.ultrasound import Bytes, Scan, plant_lesion
+from imaging.phantoms.ultrasound import Bytes, Scan
 
-EXPLICIT_LITTLE, JPEG_BASELINE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
-BodyPart = Literal["BREAST", "HEART"]
+EXPLICIT_LITTLE, JPEG_BASELINE, RLE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.5"
+BodyPart = Literal["BREAST", "HEART", "FETALHEAD"]
+"""BodyPartExamined. PS3.16 Annex L has FETALARM, FETALHEART, FETALLEG and no term for the fetal head; Defined Terms may
+be extended, and HEAD would be the patient's own, as in a scan of a newborn."""
 US_IMAGE, US_MULTIFRAME = "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.3.1"
 _FIRST_MARK = 256 - len(MARK_COLOURS) + 1
 _EXAMS: dict[BodyPart | None, tuple[str, str]] = {
     "BREAST": ("Breast", "BREAST"),
     "HEART": ("Adult Echo", "TTE"),
+    "FETALHEAD": ("OB 2/3 Trimester", "OBSTETRICAL"),
     None: ("General", "SMALL PARTS"),
 }
 """ProtocolName and the third value of ImageType (PS3.3 C.8.5.6.1.1) by body part."""
@@ -91,16 +96,19 @@ class Patient:
 LATIN = Patient("0001", "Lecœur^Zoé", "ISO_IR 192", "F", "19680214")
 GREEK = Patient("0002", "Παπαδοπούλου^Ελένη", "ISO_IR 126", "F", "19590930")
 JAPANESE = Patient("0003", "Yamada^Tarou=山田^太郎=やまだ^たろう", "\\ISO 2022 IR 87", "F", "19810707")
+SPANISH = Patient("0005", "Ramírez^Inés", "ISO_IR 100", "F", "19930611")
+SWEDISH = Patient("0006", "Åström^Märta", "ISO_IR 100", "F", "19961102")
 NAMELESS = Patient("0004", "", "ISO_IR 100", "O", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """One stored image. `lesions`: given ones, none, or "planted" (one drawn from the seed).
+    """One stored image. `lesions`: given ones, none, or "planted" (one drawn from the seed). `head`: the same.
 
     `scan` and `encoding` default to the vendor's; `study`, `series` and `instance` number the object inside the
     patient. `body_part` None leaves the anatomy unstated. `site` becomes InstitutionName. `orientation`:
-    PatientOrientation is written without a value, or left out as some scanners do against PS3.3 C.7.6.1.
+    PatientOrientation is written without a value, or left out as some scanners do against PS3.3 C.7.6.1. `rle`: pixels
+    that would be stored raw are run-length coded.
     """
 
     vendor: VendorLetter = "A"
@@ -116,6 +124,8 @@ class Acquisition:
     series: int = 1
     instance: int = 1
     site: str = "Synthetic Hospital"
+    head: Head | Literal["planted"] | None = None
+    rle: bool = False
 
     @property
     def behaviour(self) -> Vendor:
@@ -123,13 +133,20 @@ class Acquisition:
 
     @property
     def setting(self) -> Scan:
-        """The scan that is simulated; the heart is seen with a sector probe."""
+        """The scan that is simulated; the heart is seen with a sector probe, a fetus through the abdomen."""
+        if self.body_part == "FETALHEAD":
+            return self.scan or self.behaviour.obstetric
         return self.scan or (ECHO_SCAN if self.body_part == "HEART" else self.behaviour.scan)
 
     @property
     def masses(self) -> tuple[Lesion, ...]:
         """The lesions that are really there."""
         return (plant_lesion(self.setting, self.seed),) if self.lesions == "planted" else self.lesions
+
+    @property
+    def fetal_head(self) -> Head | None:
+        """The head that is really there."""
+        return plant_head(self.setting, self.seed) if self.head == "planted" else self.head
 
     @property
     def stored_as(self) -> Encoding:
@@ -166,11 +183,26 @@ def screen(acquisition: Acquisition) -> Screen:
     name = patient.screen_name if vendor.burns_in_name else ""
     when = moment("study", patient.patient_id, acquisition.study)
     header = (f"{name}   {patient.patient_id}".strip(), f"{acquisition.site}   {when:%Y-%m-%d %H:%M}")
-    return compose(Scene(vendor, acquisition.setting, acquisition.seed, acquisition.masses, acquisition.layout, header))
+    return compose(_scene(acquisition, header))
+
+
+def _scene(acquisition: Acquisition, header: tuple[str, str]) -> Scene:
+    return Scene(
+        acquisition.behaviour,
+        acquisition.setting,
+        acquisition.seed,
+        acquisition.masses,
+        acquisition.layout,
+        header,
+        acquisition.fetal_head,
+    )
 
 
 def truth(acquisition: Acquisition) -> Bytes:
-    """Lesion mask 0/1 on the grid of the file: (row, column), or (frame, row, column) for a cine. Empty: no lesion."""
+    """Lesion or head mask 0/1 on the grid of the file: (row, column), or (frame, row, column) for a cine.
+
+    Empty without a lesion or a head. A head is filled to the outer border of its skull, as far as the picture shows it.
+    """
     mask = screen(acquisition).truth
     return mask if acquisition.layout.frames > 1 else np.asarray(mask[0])
 
@@ -195,6 +227,8 @@ def dataset(acquisition: Acquisition) -> FileDataset:
     if acquisition.stored_as != "MONOCHROME2":
         ds.UltrasoundColorDataPresent = int(acquisition.layout.arrangement == "colour")
     _PIXELS[acquisition.stored_as](ds, shown, acquisition.behaviour.tint)
+    if acquisition.rle and not lossy:
+        ds.compress(RLE, encoding_plugin="pydicom", generate_instance_uid=False)
     return ds
 
 
@@ -234,6 +268,12 @@ def describe_study(ds: Dataset, patient: Patient, study: int, body_part: str | N
     ds.StudyID, ds.AccessionNumber = str(study), f"PH{patient.number}{study:02d}"
     ds.ReferringPhysicianName = ""
     ds.StudyDescription = f"Synthetic ultrasound {(body_part or '').lower()}".strip()
+    if body_part == "FETALHEAD":
+        ds.StudyDescription = "Synthetic ultrasound obstetric"
+        procedure = Dataset()
+        procedure.CodeValue, procedure.CodingSchemeDesignator = "268445003", "SCT"
+        procedure.CodeMeaning = "Obstetric ultrasound scan"
+        ds.ProcedureCodeSequence = Sequence([procedure])
 
 
 def _describe_series(ds: Dataset, acquisition: Acquisition) -> None:
@@ -247,8 +287,8 @@ def _describe_series(ds: Dataset, acquisition: Acquisition) -> None:
     ds.ProtocolName = _EXAMS[acquisition.body_part][0]
     if acquisition.body_part is not None:
         ds.BodyPartExamined = acquisition.body_part
-    if acquisition.body_part != "HEART":  # 2C: required for a paired part, and allowed to be empty
-        ds.Laterality = ("R" if acquisition.study % 2 else "L") if acquisition.body_part else ""
+    if acquisition.body_part != "HEART":  # 2C: for a paired part, and for one that validators do not know; may be empty
+        ds.Laterality = ("R" if acquisition.study % 2 else "L") if acquisition.body_part == "BREAST" else ""
 
 
 def _describe_image(ds: Dataset, acquisition: Acquisition, shown: Screen) -> None:
@@ -265,7 +305,7 @@ def _describe_image(ds: Dataset, acquisition: Acquisition, shown: Screen) -> Non
     ds.ImageComments = "Synthetic phantom, not a person"
     ds.BurnedInAnnotation = "YES" if layout.text and vendor.burns_in_name and acquisition.patient.name else "NO"
     probe = acquisition.setting.probe
-    ds.TransducerData = [vendor.transducer, "", ""]
+    ds.TransducerData = [_scene(acquisition, ("", "")).transducer, "", ""]
     ds.TransducerType = ("SECTOR_PHASED" if probe.radius_mm < 20 else "CURVED LINEAR") if probe.curved else "LINEAR"
     ds.LossyImageCompression = "00"
     ds.Rows, ds.Columns = shown.marks.shape
