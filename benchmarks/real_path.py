@@ -147,18 +147,25 @@ def evaluate(wrapped: Sequence[Wrapped], folders: dict[str, str], label: str, ar
 
 
 def masks_through_dicom(wrapped: Sequence[Wrapped], folders: dict[str, str], out: Path) -> list[Bools | None]:
-    """What the results mark of each picture, on its own grid; None where there is no result."""
+    """What the results mark on each frame; None where there is no result."""
     found: list[Bools | None] = []
     for one in wrapped:
-        top, left, bottom, right = one.box
         try:
             masks = findings_on(out / "results" / folders[one.study_uid], one.image_uid, one.shape)
         except (KeyError, ImagingError):
             found.append(None)
             continue
-        union = np.any([mask for mask, _ in masks], axis=0) if masks else np.zeros(one.shape, dtype=np.bool_)
-        found.append(union[top:bottom, left:right])
+        found.append(np.any([mask for mask, _ in masks], axis=0) if masks else np.zeros(one.shape, dtype=np.bool_))
     return found
+
+
+def on_picture(one: Wrapped, marked: Bools | None) -> tuple[Bools | None, int]:
+    """A frame's mask on the picture's grid, and how many pixels it marks outside the picture."""
+    if marked is None:
+        return None, 0
+    top, left, bottom, right = one.box
+    inside = marked[top:bottom, left:right]
+    return inside, int(marked.sum() - inside.sum())
 
 
 def predict(cases: Sequence[Case], package: Package, threads: int) -> list[tuple[Score, Bools | None]]:
@@ -206,15 +213,26 @@ def compare(
         pairs = [(by_dicom[k][0].dice, direct[k][0].dice) for k in places]
         apart = [abs(a - b) for a, b in pairs if a is not None and b is not None]
         bias = [a - b for a, b in pairs if a is not None and b is not None]
-        masks = [(by_dicom[k][1], direct[k][1]) for k in places]
+        marked = [on_picture(wrapped[k], by_dicom[k][1]) for k in places]
+        masks = [(inside, direct[k][1]) for (inside, _), k in zip(marked, places, strict=True)]
         equal = sum(a is not None and b is not None and np.array_equal(a, b) for a, b in masks)
+        outside = sum(pixels > 0 for _, pixels in marked)
         difference = f"mean {fmean(bias):+.5f}, largest {max(apart):.5f}" if apart else "nothing to compare"
         ways = {"dicom": told([by_dicom[k][0] for k in places]), "direct": told([direct[k][0] for k in places])}
-        record[name] = {**ways, "cases": len(places), "difference": difference, "equal_masks": equal}
+        record[name] = {
+            **ways,
+            "cases": len(places),
+            "difference": difference,
+            "equal_masks": equal,
+            "marked_outside": outside,
+        }
         print(f"{name}: {len(places)} cases")
         print(f"  through DICOM  {ways['dicom']}")
         print(f"  directly       {ways['direct']}")
-        print(f"  Dice, DICOM - direct: {difference}; masks equal bit by bit in {equal} of {len(places)}")
+        print(f"  Dice, DICOM - direct: {difference}")
+        print(
+            f"  masks equal bit by bit on the picture in {equal} of {len(places)}; in {outside} also marks outside it"
+        )
     return record
 
 
