@@ -71,7 +71,9 @@ class Prediction:
     """What a network says of one image: `probabilities` (class, row, column) float32 in 0-1, on `grid`.
 
     `source_grid` is the whole source frame; `ref` names it. `classes` holds the probability of each class of the whole
-    image, in the network's order and with a sum of 1; empty for a network that has none.
+    image, in the network's order and with a sum of 1; empty for a network that has none. `region` (top, left, bottom,
+    right) is the part of the source frame that was analysed, None for all of it: nothing is found outside it, though
+    the model grid may reach further.
     """
 
     probabilities: Array
@@ -79,6 +81,7 @@ class Prediction:
     source_grid: Grid
     ref: SourceRef
     classes: tuple[float, ...] = ()
+    region: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +190,7 @@ def extract(prediction: Prediction, labels: tuple[str, ...], threshold: float, l
     cut, so the outline is as fine as the source. A part with fewer than `least_pixels` pixels *of the model grid* is
     dropped. The score is the part's highest probability. No part: an empty list.
     """
-    window = _window(prediction.grid, prediction.source_grid)
+    window = _window(prediction)
     if window is None:
         return []
     origin, target = window
@@ -207,11 +210,13 @@ def extract(prediction: Prediction, labels: tuple[str, ...], threshold: float, l
     return sorted(found, key=lambda f: (-f.score, f.mask_origin))
 
 
-def _window(grid: Grid, source: Grid) -> tuple[tuple[int, int], Grid] | None:
-    """The part of the source frame that the model grid covers: its first (row, column) and its grid."""
+def _window(prediction: Prediction) -> tuple[tuple[int, int], Grid] | None:
+    """The analysed part of the source frame that the model grid covers: its first (row, column) and its grid."""
+    grid, source = prediction.grid, prediction.source_grid
+    top, left, bottom, right = prediction.region or (0, 0, *source.shape)
     box = grid.carry_boxes(np.array([[0, 0, *grid.shape]]), source)[0]
-    low = np.maximum(np.floor(box[:2] + 1e-6), 0).astype(int)
-    high = np.minimum(np.ceil(box[2:] - 1e-6), source.shape).astype(int)
+    low = np.maximum(np.floor(box[:2] + 1e-6), (top, left)).astype(int)
+    high = np.minimum(np.ceil(box[2:] - 1e-6), (bottom, right)).astype(int)
     if np.any(high <= low):
         return None
     origin = (int(low[0]), int(low[1]))

@@ -87,6 +87,7 @@ class Card:
         calibration: The validation that permits a probability of disease in reports; None for a demonstration package.
         classes: Classes of whole images, in the order of the network's class outputs; empty for a mask alone.
         rating: What a finding is rated by, of two of the classes.
+        mirror: Whether the network's answer is its mean over the image and its left-right mirror image.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Card:
     calibration: Calibration | None = None
     classes: list[ImageClass] = field(default_factory=list)
     rating: Rating | None = None
+    mirror: bool = False
 
 
 @dataclass(frozen=True)

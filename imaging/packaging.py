@@ -13,6 +13,9 @@ import numpy as np
 import torch
 import yaml
 from safetensors.torch import save_file
+from scipy.ndimage import gaussian_filter
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from imaging import __version__
 from imaging.data.dataset import first_image
@@ -22,8 +25,7 @@ from imaging.dicom.index import build_index
 from imaging.errors import ConfigError, Reason
 from imaging.findings import Finding, extract
 from imaging.harmonise.recipe import identity, settings
-from imaging.harmonise.spatial import FitSquare
-from imaging.image import Array, Image
+from imaging.image import Array
 from imaging.models.build import build
 from imaging.models.networks import Network
 from imaging.package import (
@@ -39,6 +41,7 @@ from imaging.package import (
     write_description,
 )
 from imaging.predictor import RECIPES, Predictor, golden_image
+from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
 
 THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(2, 20))
 GOLDEN_TOLERANCE = 0.02
@@ -64,9 +67,11 @@ def make_package(run: Path, card_file: Path, out: Path) -> Package:
     card: Card = read_typed(card_file, Card)
     config = _read_config(run)
     network, recipe = _network(config), _recipe(config)
+    _refuse_other_classes(card, config["data"].get("classes") or [])
     cases = read_manifest(Path(config["data"]["manifest"]))
     held_out = set(config["data"].get("test_sites") or [])
     seen = [case for case in cases if case.site not in held_out]
+    validation = [case for case in seen if case.split == "val"]
     model = build(network)
     weights = {name: value.half() for name, value in _best_weights(run).items()}
     model.load_state_dict({name: value.float() for name, value in weights.items()})
@@ -84,13 +89,17 @@ def make_package(run: Path, card_file: Path, out: Path) -> Package:
         golden_tolerance=GOLDEN_TOLERANCE,
     )
     frozen = RECIPES[recipe.name](**recipe.settings)
-    predictor = Predictor(Package(out, draft, "draft"), model, frozen)
-    validation = [case for case in seen if case.split == "val"]
-    judged = _judge(predictor, validation)
+
+    def predictor() -> Predictor:
+        return Predictor(Package(out, draft, "draft"), model, frozen)
+
+    if card.classes:
+        draft = replace(draft, temperature=_temperature(predictor(), validation))
+    judged = _judge(predictor(), validation)
     best = max(judged, key=lambda j: (j.score, j.threshold))
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights, out / "weights.safetensors")
-    _save_golden(out / "golden.npz", predictor, validation)
+    _save_golden(out / "golden.npz", predictor())
     write_description(
         out,
         replace(
@@ -112,11 +121,36 @@ def make_package(run: Path, card_file: Path, out: Path) -> Package:
     return load_package(out)
 
 
+def _refuse_other_classes(card: Card, trained: Sequence[str]) -> None:
+    told = [one.name for one in card.classes]
+    if told != list(trained):
+        raise ConfigError(
+            f"card {card.name}, classes: found {told}; the run was trained on {list(trained)}, in this order",
+            Reason.CONFIG_INVALID,
+        )
+
+
+def _temperature(predictor: Predictor, cases: Sequence[Case]) -> float:
+    """What divides the class outputs so that their probabilities fit the validation cases best (Guo, ICML 2017)."""
+    names = [one.name for one in predictor.package.description.card.classes]
+    known = [case for case in cases if case.label in names]
+    if not known:
+        return 1.0
+    chances = np.array([predictor.predict(first_image(case, predictor.recipe)).classes for case in known])
+    truth = np.array([names.index(case.label) for case in known])
+    logits = np.log(np.clip(chances, 1e-9, 1.0))
+
+    def mean_log_loss(temperature: float) -> float:
+        return float(-log_softmax(logits / temperature, axis=1)[np.arange(len(truth)), truth].mean())
+
+    return round(float(minimize_scalar(mean_log_loss, bounds=(0.2, 5.0), method="bounded").x), 3)
+
+
 def _read_config(run: Path) -> dict[str, Any]:
     path = run / "config.yaml"
-    if not path.is_file() or not (run / "checkpoints" / "best.ckpt").is_file():
+    if not path.is_file() or not (run / FOLDER / BEST).is_file():
         raise ConfigError(
-            f"{run}: not a finished run; needed are config.yaml and checkpoints/best.ckpt, as train.py fit leaves them",
+            f"{run}: not a finished run; needed are config.yaml and {FOLDER}/{BEST}, as train.py fit leaves them",
             Reason.CONFIG_INVALID,
         )
     config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -136,8 +170,7 @@ def _recipe(config: dict[str, Any]) -> RecipeChoice:
 
 
 def _best_weights(run: Path) -> dict[str, torch.Tensor]:
-    with torch.serialization.safe_globals([Network]):
-        stored = torch.load(run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+    stored = load_checkpoint(run / FOLDER / BEST)
     return {
         name.removeprefix("model."): value for name, value in stored["state_dict"].items() if name.startswith("model.")
     }
@@ -147,6 +180,8 @@ def _support(cases: Sequence[Case]) -> dict[str, list[str]]:
     """Every value of every passport fact that training saw."""
     seen: dict[str, set[str]] = defaultdict(set)
     for case in cases:
+        if case.image.suffix.lower() == ".png":
+            continue
         for series in build_index(case.image).series:
             for instance in series.instances:
                 for fact, value in instance.passport.items():
@@ -190,19 +225,20 @@ def _dice(found: Sequence[Finding], truth: Array) -> float:
     return float(2 * (own & truth).sum() / (own.sum() + truth.sum()))
 
 
-def _save_golden(path: Path, predictor: Predictor, cases: Sequence[Case]) -> None:
-    """The first validation case on which something is found, at the model's size, with what the network says of it."""
-    case = next((c for c in cases if _has_truth(c, predictor)), cases[0])
-    image: Image = first_image(case, predictor.recipe)
-    square = FitSquare(256)(predictor.recipe.tissue(image))
-    pixels = np.clip(np.rint(square.numpy()[0]), 0, 255).astype(np.uint8)
-    spacing = (1.0, 1.0)
+def _save_golden(path: Path, predictor: Predictor) -> None:
+    """A drawn image and what the network says of it: no person's picture goes into a package."""
+    pixels, spacing = _drawn_image(), (1.0, 1.0)
     said = predictor.predict(golden_image(pixels, spacing)).probabilities[1:]
     np.savez_compressed(path, pixels=pixels, expected=np.rint(said * 255).astype(np.uint8), spacing_mm=spacing)
 
 
-def _has_truth(case: Case, predictor: Predictor) -> bool:
-    return bool(read_mask(case.truth, first_image(case, predictor.recipe).source_grid).any())
+def _drawn_image(side: int = 256) -> Array:
+    """Grainy tissue with a dark ellipse in a bright rim, uint8 (side, side): something for every network to look at."""
+    rows, columns = np.mgrid[0:side, 0:side] / side - 0.5
+    grain = gaussian_filter(np.random.default_rng(3).normal(size=(side, side)), 1.5)
+    reach = np.sqrt(((columns + 0.06) / 0.24) ** 2 + ((rows - 0.02) / 0.17) ** 2)
+    level = np.where(reach < 0.9, 25.0, np.where(reach < 1.0, 210.0, 110.0))
+    return np.asarray(np.clip(np.rint(level * (1 + 1.6 * grain)), 0, 255), dtype=np.uint8)
 
 
 def _digest(path: Path) -> str:

@@ -24,6 +24,8 @@ from imaging.package import Package, RecipeChoice
 RECIPES: dict[str, type[Recipe]] = {"ultrasound": UltrasoundRecipe}
 
 _THUMBNAIL_SIDE = 384
+# Stands for an image that no DICOM object holds: a picture of a data set, a golden phantom.
+UNREFERENCED = SourceRef("unreferenced", "unreferenced", "", "unreferenced")
 
 
 class Predictor:
@@ -44,28 +46,47 @@ class Predictor:
         ready = perf_counter()
         told = self.package.description
         labels = tuple(label.name for label in told.card.labels)
-        found = extract(self._prediction(image, harmonised), labels, told.threshold, told.card.least_pixels)
+        prediction = self._prediction(image, tissue, harmonised)
+        found = extract(prediction, labels, told.threshold, told.card.least_pixels)
         seconds = {"harmonise": ready - begin, "network": perf_counter() - ready}
-        return Reading(image.refs[0], tuple(found), _thumbnail(image, tissue), seconds)
+        names = (one.name for one in told.card.classes)
+        classes = dict(zip(names, prediction.classes, strict=True))
+        return Reading(prediction.ref, tuple(found), _thumbnail(image, tissue), seconds, classes)
 
     def predict(self, image: Image) -> Prediction:
-        """Class probabilities of one image on the model grid."""
-        return self._prediction(image, self.recipe.harmonise(self.recipe.tissue(image)))
+        """Probabilities of labels and classes of one image, on the model grid."""
+        tissue = self.recipe.tissue(image)
+        return self._prediction(image, tissue, self.recipe.harmonise(tissue))
 
-    def _prediction(self, image: Image, harmonised: MetaTensor) -> Prediction:
-        chances = self._probabilities(harmonised.as_tensor())
-        return Prediction(chances, grid_of(harmonised), image.source_grid, image.refs[0])
+    def _prediction(self, image: Image, tissue: MetaTensor, harmonised: MetaTensor) -> Prediction:
+        """Labels are only as probable as it is that the image holds anything: p(label) · (1 - p(nothing))."""
+        ref = image.refs[0] if image.refs else UNREFERENCED
+        chances, classes = self._probabilities(harmonised.as_tensor())
+        for probability, kind in zip(classes, self.package.description.card.classes, strict=True):
+            if kind.nothing:
+                chances[1:] *= np.float32(1.0 - probability)
+        chances[0] = 1.0 - chances[1:].sum(axis=0)
+        return Prediction(chances, grid_of(harmonised), image.source_grid, ref, classes, _extent(tissue, image))
 
-    def _probabilities(self, harmonised: torch.Tensor) -> Array:
+    def _probabilities(self, harmonised: torch.Tensor) -> tuple[Array, tuple[float, ...]]:
+        """(label, *spatial) with the background first, and of each class; means over the mirrored image if so told."""
+        told = self.package.description
+        image = harmonised.float()[None].to(self.device)
         with torch.inference_mode():
-            logits = self.model(harmonised.float()[None].to(self.device))
-            chances: Array = logits.softmax(dim=1)[0].cpu().numpy()
-        if not np.isfinite(chances).all():
+            views = [self.model(image)] + ([self.model(image.flip(-1))] if told.card.mirror else [])
+            pixels = [view.pixels.softmax(dim=1)[0] for view in views]
+            turned = [one.flip(-1) if k else one for k, one in enumerate(pixels)]
+            chances: Array = torch.stack(turned).mean(dim=0).cpu().numpy()
+            classes: tuple[float, ...] = ()
+            if views[0].classes is not None:
+                shares = [(view.classes / told.temperature).softmax(dim=1)[0] for view in views]
+                classes = tuple(torch.stack(shares).mean(dim=0).tolist())
+        if not (np.isfinite(chances).all() and np.isfinite(classes).all()):
             raise PackageError(
                 f"package {self.package.folder.name}: the network gave a probability that is not a number",
                 Reason.PREDICTION_FAILED,
             )
-        return chances
+        return chances, classes
 
 
 def load_predictor(package: Package, device: str = "cpu", threads: int | None = None) -> Predictor:
@@ -124,8 +145,7 @@ def read_golden(package: Package) -> tuple[Array, Array, tuple[float, float]]:
 def golden_image(pixels: Array, spacing_mm: tuple[float, float]) -> Image:
     """A golden phantom's pixels as an Image whose whole frame is the tissue region."""
     grid = Grid.plane(pixels.shape[0], pixels.shape[1], spacing_mm[0], spacing_mm[1], "mm")
-    ref = SourceRef("golden", "golden", "", "golden")
-    return Image(pixels[None], grid, grid, (ref,), Origin(), region=(0, 0, pixels.shape[0], pixels.shape[1]))
+    return Image(pixels[None], grid, grid, (UNREFERENCED,), Origin(), region=(0, 0, pixels.shape[0], pixels.shape[1]))
 
 
 def build_recipe(choice: RecipeChoice, where: str) -> Recipe:
@@ -143,6 +163,13 @@ def build_recipe(choice: RecipeChoice, where: str) -> Recipe:
     return recipe
 
 
+def _extent(tissue: MetaTensor, image: Image) -> tuple[int, int, int, int]:
+    """The part of the source frame that the tissue covers: top, left, bottom, right."""
+    grid = grid_of(tissue)
+    top, left, bottom, right = np.rint(grid.carry_boxes(np.array([[0, 0, *grid.shape]]), image.source_grid)[0])
+    return int(top), int(left), int(bottom), int(right)
+
+
 def _thumbnail(image: Image, tissue: MetaTensor) -> Thumbnail:
     grid = grid_of(tissue)
     step = max(n * s for n, s in zip(grid.shape, grid.spacing, strict=True)) / _THUMBNAIL_SIDE
@@ -151,4 +178,8 @@ def _thumbnail(image: Image, tissue: MetaTensor) -> Thumbnail:
     scale = 255 / max(float(values.max()), 1.0) if values.max() > 255 else 1.0
     box = grid_of(shown).carry_boxes(np.array([[0, 0, *values.shape]]), image.source_grid)[0]
     pixels = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
-    return Thumbnail(image.refs[0], pixels, (float(box[1]), float(box[0]), float(box[3]), float(box[2])))
+    return Thumbnail(
+        image.refs[0] if image.refs else UNREFERENCED,
+        pixels,
+        (float(box[1]), float(box[0]), float(box[3]), float(box[2])),
+    )

@@ -102,6 +102,16 @@ def test_extract_drops_specks_and_gives_nothing_for_nothing() -> None:
     assert len(extract(Prediction(chance, grid, grid, REF), ("lesion",), 0.5, 3)) == 1
 
 
+def test_nothing_is_found_outside_the_analysed_region() -> None:
+    """The model grid is a square around a wide picture: what a network says of the padding is not on the patient."""
+    source, model = Grid.plane(100, 200), Grid.plane(160, 160)
+    chance = np.zeros((2, 160, 160), dtype=np.float32)
+    chance[1, 30:90, 40:80] = 1
+    (found,) = extract(Prediction(chance, model, source, REF, region=(20, 10, 60, 150)), ("lesion",), 0.5, 4)
+    assert found.box_px == (40, 30, 80, 60)
+    assert extract(Prediction(chance, model, source, REF, region=(90, 0, 100, 200)), ("lesion",), 0.5, 4) == []
+
+
 def test_a_lesion_of_a_cine_is_told_once_at_its_best_frame() -> None:
     grid = Grid.plane(60, 60, 0.5, 0.5, "mm")
     mask = np.ones((8, 8), dtype=bool)

@@ -2,73 +2,160 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch import Tensor
 
+from imaging.data.cache import SampleCache, key_of
+from imaging.data.images import read_image
 from imaging.data.manifest import Case
 from imaging.data.truth import read_mask
 from imaging.dicom.index import build_index
 from imaging.dicom.read import read_frames
 from imaging.dicom.select import select
-from imaging.errors import ImagingError, InputError, Reason
-from imaging.harmonise.recipe import Recipe
+from imaging.errors import ConfigError, ImagingError, InputError, Reason
+from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import grid_of
-from imaging.image import Image, resample
+from imaging.image import Array, Image, resample
+
+_PICTURES = (".png", ".mha", ".mhd", ".nii", ".nii.gz")
+UNKNOWN_CLASS = -1
 
 
-class Sample(TypedDict):
-    """What a task sees: `image` (channel, *spatial) float32, `truth` (1, *spatial) int64, and where it comes from."""
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One case on the model's grid.
 
-    image: torch.Tensor
-    truth: torch.Tensor
-    case_id: str
-    site: str
+    `image` (channel, *spatial) float32, `truth` (1, *spatial) uint8 labels, `class_index` the place of the case's
+    label among the classes or UNKNOWN_CLASS, `number` its place in the dataset.
+    """
+
+    image: Array
+    truth: Array
+    class_index: int
+    number: int
+    case: Case
 
 
-class SegmentationDataset(Dataset[Sample]):
-    """Harmonised images with their truth on the model grid, kept in memory after the first read."""
+class Batch(TypedDict):
+    """Samples side by side: `image` (batch, channel, *spatial), `truth` (batch, 1, *spatial) int64, `class_index`."""
 
-    def __init__(self, cases: list[Case], recipe: Recipe) -> None:
-        self.cases = cases
+    image: Tensor
+    truth: Tensor
+    class_index: Tensor
+    number: list[int]
+    case_id: list[str]
+    site: list[str]
+
+
+class SampleDataset:
+    """Harmonised cases, each decoded once: from the cache after that, in this run and in every later one.
+
+    Args:
+        cases: In the table's order.
+        recipe: How images are harmonised.
+        cache: Where harmonised samples stay; None harmonises on every access.
+        classes: Names of the image classes, in the network's order. A case without a label has none of them.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], recipe: Recipe, cache: SampleCache | None = None, classes: Sequence[str] = ()
+    ) -> None:
+        self.cases = list(cases)
         self.recipe = recipe
-        self._kept: dict[int, Sample] = {}
+        self.cache = cache
+        self.classes = list(classes)
+        self.decoded = 0
+        self._keys: dict[int, str] = {}
+        unknown = sorted({c.label for c in cases if classes and c.label and c.label not in classes})
+        if unknown:
+            raise ConfigError(
+                f"manifest: found the labels {unknown}; data.classes allows {self.classes}", Reason.CONFIG_INVALID
+            )
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def __getitem__(self, number: int) -> Sample:
-        if number not in self._kept:
-            self._kept[number] = read_sample(self.cases[number], self.recipe)
-        return self._kept[number]
+        case = self.cases[number]
+        image, truth = self._arrays(number)
+        index = self.classes.index(case.label) if case.label in self.classes else UNKNOWN_CLASS
+        return Sample(image, truth, index, number, case)
+
+    def _arrays(self, number: int) -> tuple[Array, Array]:
+        case = self.cases[number]
+        if self.cache is None:
+            return self._harmonised(case)
+        if number not in self._keys:
+            facts = (identity(self.recipe), str(case.spacing_mm))
+            self._keys[number] = key_of((case.image, case.truth), facts)
+        kept = self.cache.get(self._keys[number])
+        if kept is not None:
+            return kept[0], kept[1]
+        made = self._harmonised(case)
+        self.cache.put(self._keys[number], made)
+        return made
+
+    def _harmonised(self, case: Case) -> tuple[Array, Array]:
+        self.decoded += 1
+        return harmonise_case(case, self.recipe)
 
 
-def read_sample(case: Case, recipe: Recipe) -> Sample:
-    """One case through the same reading and harmonising as inference; truth by nearest neighbour onto that grid."""
-    image = first_image(case, recipe)
-    tissue = recipe.tissue(image)
-    harmonised = recipe.harmonise(tissue)
-    mask = read_mask(case.truth, image.source_grid)
-    truth = resample(mask, image.source_grid, grid_of(harmonised), order=0)
-    return Sample(
-        image=harmonised.as_tensor().float(),
-        truth=torch.from_numpy(np.ascontiguousarray(truth[None])).long(),
-        case_id=case.case_id,
-        site=case.site,
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples of one shape as a batch. Raises ConfigError naming the case whose shape differs."""
+    shape = samples[0].image.shape
+    for sample in samples:
+        if sample.image.shape != shape:
+            raise ConfigError(
+                f"case {sample.case.case_id}: found {sample.image.shape} (channel, *spatial) on the model's grid; "
+                f"{samples[0].case.case_id} in the same batch has {shape}. Let the recipe fit one grid",
+                Reason.CONFIG_INVALID,
+            )
+    return Batch(
+        image=torch.from_numpy(np.stack([s.image for s in samples])),
+        truth=torch.from_numpy(np.stack([s.truth for s in samples])).long(),
+        class_index=torch.tensor([s.class_index for s in samples]),
+        number=[s.number for s in samples],
+        case_id=[s.case.case_id for s in samples],
+        site=[s.case.site for s in samples],
     )
 
 
+def harmonise_case(case: Case, recipe: Recipe) -> tuple[Array, Array]:
+    """One case through the same reading and harmonising as inference; truth by nearest neighbour onto that grid.
+
+    Image (channel, *spatial) float32 and truth (1, *spatial) uint8. Raises ImagingError naming the case.
+    """
+    try:
+        image = first_image(case, recipe)
+        harmonised = recipe.harmonise(recipe.tissue(image))
+        mask = read_mask(case.truth, image.source_grid)
+        truth = resample(mask, image.source_grid, grid_of(harmonised), order=0)
+    except ImagingError as error:
+        raise type(error)(f"case {case.case_id}: {error}", error.reason) from error
+    return harmonised.as_tensor().float().numpy(), np.ascontiguousarray(truth[None], dtype=np.uint8)
+
+
 def first_image(case: Case, recipe: Recipe) -> Image:
-    """The first frame of the case's file. Raises InputError naming the case when the file holds no fitting image."""
+    """The first frame of the case's DICOM file, or its picture, all of which counts as tissue.
+
+    Raises InputError when the file holds no fitting image.
+    """
+    if case.image.name.lower().endswith(_PICTURES):
+        image = read_image(case.image, case.site, case.spacing_mm)
+        rows, columns = image.source_grid.shape[-2:]
+        return replace(image, region=(0, 0, rows, columns))
     index = build_index(case.image, case.site)
     selection = select(index.series, recipe.rule) if index.series else None
     if selection is None or selection.group is None:
         state = index.files[case.image.name]
         reason = state.reason or Reason.NO_PACKAGE
-        raise InputError(f"case {case.case_id}: {case.image.name} cannot be used: {reason.meaning}", reason)
-    _, image = next(read_frames(next(iter(selection.group.images()))))
-    if isinstance(image, ImagingError):
-        raise image
-    return image
+        raise InputError(f"{case.image.name} cannot be used: {reason.meaning}", reason)
+    _, frame = next(read_frames(next(iter(selection.group.images()))))
+    if isinstance(frame, ImagingError):
+        raise frame
+    return frame

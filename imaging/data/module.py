@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader
 
-from imaging.data.dataset import Sample, SegmentationDataset
+from imaging.data.augment import augment, draw
+from imaging.data.cache import SampleCache, default_folder
+from imaging.data.dataset import Batch, Sample, SampleDataset
+from imaging.data.loader import BatchLoader, Place, Share
 from imaging.data.manifest import Case, Split, read_manifest
 from imaging.errors import ConfigError, Reason
+from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.recipe import Recipe
 
 
@@ -19,9 +22,14 @@ class ImagingDataModule(pl.LightningDataModule):
     Args:
         manifest: CSV with case_id, patient_id, site, split, image and truth; paths relative to it.
         recipe: How images are harmonised.
-        batch_size: Images per step.
+        batch_size: Images per step and process.
         test_sites: Sites that fitting and validation never see; their cases of every split serve testing only.
-        workers: Processes that read cases; 0 reads in the training process.
+        classes: Names of image classes among the labels of the manifest, in the network's order.
+        repeats: How often an epoch shows the cases of a label, where not once: a rare class is seen more often.
+        augmentation: Ranges of variation; None takes the recipe's.
+        seed: Of the order of cases and of their variation.
+        cache: Folder of harmonised samples, shared by all runs; None is the user's cache folder.
+        cache_limit_gb: What the folder may hold in all; the longest unused entries go first.
     """
 
     def __init__(
@@ -30,7 +38,12 @@ class ImagingDataModule(pl.LightningDataModule):
         recipe: Recipe,
         batch_size: int = 8,
         test_sites: list[str] | None = None,
-        workers: int = 0,
+        classes: list[str] | None = None,
+        repeats: dict[str, int] | None = None,
+        augmentation: Augmentation | None = None,
+        seed: int = 1,
+        cache: Path | None = None,
+        cache_limit_gb: float = 50.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["recipe"])
@@ -38,24 +51,28 @@ class ImagingDataModule(pl.LightningDataModule):
         self.recipe = recipe
         self.batch_size = batch_size
         self.test_sites = frozenset(test_sites or [])
-        self.workers = workers
+        self.classes = classes or []
+        self.repeats = repeats or {}
+        self.augmentation = augmentation or recipe.augmentation
+        self.seed = seed
+        self.cache = cache
+        self.cache_limit_gb = cache_limit_gb
         self._cases: list[Case] = []
+        self._kept: SampleCache | None = None
+        self._datasets: dict[str, SampleDataset] = {}
 
     def setup(self, stage: str) -> None:
-        """Read the table once. Raises ConfigError for an unknown test site, or when nothing is left to train on."""
-        del stage
-        if self._cases:
-            return
-        self._cases = read_manifest(self.manifest)
-        sites = {case.site for case in self._cases}
-        if unknown := self.test_sites - sites:
+        """Read the table once. Raises ConfigError for what cannot be trained on, naming the remedy."""
+        if not self._cases:
+            self._cases = read_manifest(self.manifest)
+            self._refuse_unknown_sites()
+        if stage in ("fit", "validate"):
+            for split in ("train", "val"):
+                self._refuse_empty(split)
+        elif not self.split("test"):
             raise ConfigError(
-                f"data.test_sites: found {sorted(unknown)}; the manifest has {sorted(sites)}", Reason.CONFIG_INVALID
-            )
-        if not self.split("train"):
-            raise ConfigError(
-                f"manifest {self.manifest.name}: no case with split 'train' outside the test sites "
-                f"{sorted(self.test_sites)}",
+                f"manifest {self.manifest.name}: no case to test on; give some patients the split 'test', or name a "
+                "site in data.test_sites",
                 Reason.CONFIG_INVALID,
             )
 
@@ -65,17 +82,69 @@ class ImagingDataModule(pl.LightningDataModule):
             return [c for c in self._cases if c.split == "test" or c.site in self.test_sites]
         return [c for c in self._cases if c.split == split and c.site not in self.test_sites]
 
-    def train_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("train", shuffle=True)
+    def first_sample(self) -> Sample:
+        """One harmonised case of the training split, to compare a network with."""
+        return self.dataset(self.split("train")[:1], "first")[0]
 
-    def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("val", shuffle=False)
+    def dataset(self, cases: list[Case], name: str) -> SampleDataset:
+        """The dataset of these cases, made once for each name."""
+        if self._kept is None:
+            self._kept = SampleCache(self.cache or default_folder(), int(self.cache_limit_gb * (1 << 30)))
+        if name not in self._datasets:
+            self._datasets[name] = SampleDataset(cases, self.recipe, self._kept, self.classes)
+        return self._datasets[name]
 
-    def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("test", shuffle=False)
+    def train_dataloader(self) -> BatchLoader:
+        cases = [case for case in self.split("train") for _ in range(self.repeats.get(case.label, 1))]
+        return self._loader(cases, "train", self.seed)
 
-    def _loader(self, split: Split, shuffle: bool) -> DataLoader[Sample]:
-        dataset = SegmentationDataset(self.split(split), self.recipe)
-        return DataLoader(
-            dataset, self.batch_size, shuffle=shuffle, num_workers=self.workers, persistent_workers=self.workers > 0
+    def val_dataloader(self) -> BatchLoader:
+        return self._loader(self.split("val"), "val")
+
+    def test_dataloader(self) -> list[BatchLoader]:
+        """One loader for each site, in alphabetical order."""
+        cases = self.split("test")
+        return [
+            self._loader([c for c in cases if c.site == site], f"test/{site}")
+            for site in sorted({c.site for c in cases})
+        ]
+
+    def predict_dataloader(self) -> list[BatchLoader]:
+        return self.test_dataloader()
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Vary a training batch, on the device where it now is."""
+        del dataloader_idx
+        if not self.trainer or not self.trainer.training:
+            return batch
+        drawn = [draw(self.augmentation, self.seed, self.trainer.current_epoch, number) for number in batch["number"]]
+        image, truth = augment(batch["image"], batch["truth"], drawn)
+        return Batch(**{**batch, "image": image, "truth": truth})
+
+    def _loader(self, cases: list[Case], name: str, seed: int | None = None) -> BatchLoader:
+        share = Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share()
+        return BatchLoader(
+            self.dataset(cases, name), self.batch_size, share, seed, Place if seed is None else self._place
         )
+
+    def _place(self) -> Place:
+        """Where the trainer is: after a resume this is in the middle of an epoch."""
+        if self.trainer is None:
+            return Place()
+        return Place(self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+    def _refuse_unknown_sites(self) -> None:
+        sites = {case.site for case in self._cases}
+        if unknown := self.test_sites - sites:
+            raise ConfigError(
+                f"data.test_sites: found {sorted(unknown)}; the manifest has cases of {sorted(sites)}",
+                Reason.CONFIG_INVALID,
+            )
+
+    def _refuse_empty(self, split: Split) -> None:
+        if not self.split(split):
+            raise ConfigError(
+                f"manifest {self.manifest.name}: no case with split '{split}' outside the test sites "
+                f"{sorted(self.test_sites)}; give some patients of another site that split",
+                Reason.CONFIG_INVALID,
+            )

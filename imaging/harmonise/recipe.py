@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, Self
 from monai.data import MetaTensor
 
 from imaging.dicom.select import Rule
+from imaging.harmonise.augmentation import Augmentation
 from imaging.image import Image
 
 # Raised whenever a change of this folder's code changes harmonised pixels; cached and packaged results then differ.
@@ -24,6 +25,7 @@ class Recipe(Protocol):
     name: ClassVar[str]
     spatial_dims: ClassVar[int]
     rule: ClassVar[Rule]
+    augmentation: ClassVar[Augmentation]
 
     def tissue(self, image: Image) -> MetaTensor:
         """The part of the image that may be analysed and shown: luminance, nothing beside the tissue, source pixels."""

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from imaging.dicom.select import RULES, Rule
+from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.intensity import ScalePercentiles, ToLuminance
 from imaging.harmonise.spatial import CropToTissue, FitSquare, to_tensor
 from imaging.image import Image
@@ -32,6 +33,22 @@ class UltrasoundRecipe:
     name: ClassVar[str] = "ultrasound"
     spatial_dims: ClassVar[int] = 2
     rule: ClassVar[Rule] = RULES["ultrasound"]
+    augmentation: ClassVar[Augmentation] = Augmentation(
+        rotation=20.0,
+        scale=(0.75, 1.35),
+        stretch=1.3,
+        shift=0.1,
+        flip_columns=True,
+        chance=0.25,
+        gamma=(0.6, 1.7),
+        brightness=(0.7, 1.3),
+        gain=0.6,
+        speckle=(0.05, 0.3),
+        noise=(0.0, 0.08),
+        blur=(0.4, 1.6),
+        low_resolution=(0.4, 0.9),
+        shadow=0.2,
+    )
 
     side: int = 256
     low: float = 1.0

@@ -2,20 +2,138 @@
 
 from __future__ import annotations
 
-from monai.networks.nets import BasicUNet
-from torch import nn
+from typing import NamedTuple
+
+import torch
+from monai.networks.nets import BasicUNet, DynUNet, ResNet
+from torch import Tensor, nn
+from torch.nn import functional
 
 from imaging.models.networks import Network
 
+# Softens the mean over a nearly empty lesion, so that it tends to 0 and not to noise.
+_LEAST_PIXELS = 0.1
+
+
+class Outputs(NamedTuple):
+    """What every network gives.
+
+    `pixels` are logits (batch, out_channels, *spatial) as fine as the image, `classes` logits (batch, classes), each
+    None where the network has none. `deep` are logits of coarser levels, finest first; empty outside training.
+    """
+
+    pixels: Tensor | None
+    classes: Tensor | None
+    deep: tuple[Tensor, ...] = ()
+
 
 def build(network: Network) -> nn.Module:
-    """MONAI's BasicUNet as described, with fresh weights. Spatial sizes must be multiples of 16."""
-    unet: nn.Module = BasicUNet(
-        spatial_dims=network.spatial_dims,
-        in_channels=network.in_channels,
-        out_channels=network.out_channels,
-        features=network.features,
-        norm=("instance", {"affine": True}),
-        upsample="nontrainable",
-    )
-    return unet
+    """The network as described, with fresh weights; its forward gives `Outputs`.
+
+    Spatial sizes must be multiples of 16 for `basic_unet` and of stem · 2^(levels - 1) for `dyn_unet`.
+    """
+    kinds: dict[str, type[nn.Module]] = {"basic_unet": _BasicUNet, "dyn_unet": _DynUNet, "resnet": _ResNet}
+    return kinds[network.kind](network)
+
+
+class _BasicUNet(BasicUNet):
+    """MONAI's BasicUNet."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(
+            spatial_dims=network.spatial_dims,
+            in_channels=network.in_channels,
+            out_channels=network.out_channels,
+            features=network.features,
+            norm=("instance", {"affine": True}),
+            upsample="nontrainable",
+        )
+
+    def forward(self, x: Tensor) -> Outputs:
+        return Outputs(super().forward(x), None)
+
+
+class _DynUNet(DynUNet):
+    """MONAI's residual DynUNet (nnU-Net's), with classes of the whole image from the same trunk.
+
+    The classes see the bottleneck, its mean and its maximum, and the mean of the finer decoder levels inside the
+    predicted labels: what a lesion is, is told by its own texture and border. Labels get no gradient from classes.
+    """
+
+    def __init__(self, network: Network) -> None:
+        levels = len(network.features)
+        super().__init__(
+            spatial_dims=network.spatial_dims,
+            in_channels=network.in_channels,
+            out_channels=network.out_channels,
+            kernel_size=[3] * levels,
+            strides=[network.stem] + [2] * (levels - 1),
+            upsample_kernel_size=[2] * (levels - 1),
+            filters=network.features,
+            res_block=True,
+        )
+        # MONAI's own forward reaches the levels through this chain; here they are reached one by one.
+        del self.skip_layers
+        conv = nn.Conv2d if network.spatial_dims == 2 else nn.Conv3d
+        coarser = network.features[1 : 1 + network.deep_supervision]
+        self.deep_heads = nn.ModuleList(conv(width, network.out_channels, 1) for width in coarser)
+        self.stem = network.stem
+        seen = network.features[-1] * 2 + sum(network.features[:3]) + 2
+        self.classifier: nn.Module | None = None
+        if network.classes:
+            self.classifier = nn.Sequential(
+                nn.Linear(seen, 64), nn.LeakyReLU(0.01), nn.Dropout(0.3), nn.Linear(64, network.classes)
+            )
+
+    def forward(self, x: Tensor) -> Outputs:
+        skips = [self.input_block(x)]
+        for down in self.downsamples:
+            skips.append(down(skips[-1]))
+        bottleneck = self.bottleneck(skips[-1])
+        levels = [bottleneck]
+        for up, skip in zip(self.upsamples, reversed(skips), strict=True):
+            levels.append(up(levels[-1], skip))
+        finest_first = levels[::-1]
+        logits = self.output_block(finest_first[0]).float()
+        deep = [head(level).float() for head, level in zip(self.deep_heads, finest_first[1:], strict=False)]
+        classes = None if self.classifier is None else self._classify(logits, bottleneck, finest_first[:3])
+        size = list(x.shape[2:])
+        return Outputs(_as_fine(logits, size), classes, tuple(_as_fine(d, size) for d in deep) if self.training else ())
+
+    def _classify(self, logits: Tensor, bottleneck: Tensor, finest: list[Tensor]) -> Tensor:
+        """Class logits (batch, classes)."""
+        assert self.classifier is not None
+        axes = tuple(range(2, logits.ndim))
+        labelled = logits.softmax(dim=1)[:, 1:].sum(dim=1, keepdim=True).detach()
+        seen = [bottleneck.float().mean(axes), bottleneck.float().amax(axes)]
+        for level in finest:
+            weight = functional.interpolate(labelled, list(level.shape[2:]), mode="area")
+            seen.append((level.float() * weight).sum(axes) / (weight.sum(axes) + _LEAST_PIXELS))
+        seen += [labelled.amax(axes), labelled.mean(axes)]
+        classes: Tensor = self.classifier(torch.cat(seen, dim=1)).float()
+        return classes
+
+
+class _ResNet(ResNet):
+    """MONAI's ResNet with one basic block a stage."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(
+            "basic",
+            layers=[1, 1, 1, 1],
+            block_inplanes=list(network.features),
+            spatial_dims=network.spatial_dims,
+            n_input_channels=network.in_channels,
+            conv1_t_stride=2,
+            num_classes=network.classes,
+            norm=("instance", {"affine": True}),
+        )
+
+    def forward(self, x: Tensor) -> Outputs:
+        return Outputs(None, super().forward(x))
+
+
+def _as_fine(logits: Tensor, size: list[int]) -> Tensor:
+    if list(logits.shape[2:]) == size:
+        return logits
+    return functional.interpolate(logits, size, mode="bilinear" if len(size) == 2 else "trilinear")

@@ -1,0 +1,135 @@
+"""`imaging train-package`: a public data set in, a packaged model out, by one command."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from imaging.errors import ConfigError, Reason
+from imaging.phantoms.export import Kind
+
+EXAMPLES = """\
+example:
+  imaging train-package breast_us --data downloads/Dataset_BUSI_with_GT --out packages/breast_us
+
+What it does, and where it leaves it:
+  WORK/data       manifest.csv of the set, one split per group of images, and what was left out (dropped.csv)
+  WORK/phantoms   simulated images with known truth, used for training only
+  WORK/run        the training run: configuration, checkpoints, logs, previews; a second start goes on where it stopped
+  OUT             the package: weights in half precision, threshold, passport support, golden image
+
+Its figures: `imaging evaluate` on the results of `imaging infer` (benchmarks/real_path.py does both).
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which public set a package learns from, which recipe it uses, and how many phantoms join the training."""
+
+    public_set: str
+    recipe: str
+    phantoms: Kind
+    phantom_cases: int
+
+
+PLANS = {
+    "breast_us": Plan("busi", "ultrasound", "breast", 120),
+    "fetal_head_us": Plan("hc18", "ultrasound", "head", 60),
+}
+_PHANTOM_SEED = 5
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The subcommand and its arguments."""
+    parser = subparsers.add_parser(
+        "train-package",
+        help="train one of the known packages from its public data set",
+        description="Prepare the data, train, choose the threshold on validation cases, and write the package.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=sorted(PLANS), help="which package")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the public set, as published")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the new package (default: WORK/package)")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="data, phantoms and run (default: runs/NAME)")
+    parser.add_argument("--configs", type=Path, default=Path("configs"), metavar="DIR", help="(default: %(default)s)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "gpu"), help="(default: %(default)s)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="other than the configuration's")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0; raises ImagingError."""
+    plan, work = PLANS[args.name], (args.work or Path("runs") / args.name).resolve()
+    parts = [
+        args.configs / part for part in ("trainer.yaml", f"recipe/{plan.recipe}.yaml", f"training/{args.name}.yaml")
+    ]
+    card = args.configs / "package" / f"{args.name}.yaml"
+    if missing := [str(path) for path in (*parts, card) if not path.is_file()]:
+        raise ConfigError(f"--configs: found no {', '.join(missing)}; name the configs folder", Reason.CONFIG_INVALID)
+    manifest = _manifest(plan, args.data, work)
+    _fit(work / "run", manifest, parts, args)
+    from imaging.packaging import make_package  # after the training, which loads torch with its own settings
+
+    package = make_package(work / "run", card, args.out or work / "package")
+    told = package.description
+    print(f"{package.folder}: {package.name} {told.card.version}, identity {package.identity}")
+    print(f"threshold {told.threshold:g}; validation: {told.training}")
+    return 0
+
+
+def _manifest(plan: Plan, data: Path, work: Path) -> Path:
+    """The table of real cases and phantoms; made once, so that a second start trains on the same cases."""
+    from imaging.data.manifest import COLUMNS, OPTIONAL, read_manifest
+    from imaging.data.public import prepare
+    from imaging.phantoms.export import write_training_set
+
+    joined = work / "manifest.csv"
+    if joined.is_file():
+        return joined
+    with tqdm(unit="case", desc=plan.public_set, disable=not sys.stderr.isatty()) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        real = read_manifest(prepare(plan.public_set, data, work / "data", show))
+    simulated = write_training_set(work / "phantoms", plan.phantom_cases, _PHANTOM_SEED, kind=plan.phantoms)
+    rows = [(c.case_id, c.patient_id, c.site, c.split, c.image, c.truth, c.label, _spacing(c.spacing_mm)) for c in real]
+    rows += [
+        (f"phantom-{c.case_id}", c.patient_id, c.site, "train", c.image, c.truth, c.label, "")
+        for c in read_manifest(simulated)
+    ]
+    beside = joined.with_suffix(".part")
+    with beside.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow((*COLUMNS, *OPTIONAL))
+        writer.writerows(rows)
+    beside.rename(joined)
+    return joined
+
+
+def _spacing(spacing_mm: tuple[float, float] | None) -> str:
+    return "" if spacing_mm is None else "x".join(f"{step:.12g}" for step in spacing_mm)
+
+
+def _fit(run_folder: Path, manifest: Path, parts: list[Path], args: argparse.Namespace) -> None:
+    from imaging.commands.train import main
+    from imaging.tasks.checkpoints import BEST, FOLDER, newest_whole
+
+    if (run_folder / FOLDER / BEST).is_file():
+        print(f"{run_folder}: this training has ended; its package is made", file=sys.stderr)
+        return
+    words = ["fit", *(f"--config={part}" for part in parts), f"--data.manifest={manifest}", f"--run={run_folder}"]
+    words += [f"--trainer.accelerator={args.device}", f"--data.cache={run_folder.parent / 'cache'}"]
+    words += [f"--trainer.max_epochs={args.epochs}"] if args.epochs else []
+    words += ["--resume"] if newest_whole(run_folder)[0] else []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+        main(words)

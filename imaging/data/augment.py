@@ -1,0 +1,188 @@
+"""Harmonised samples → varied samples: parameters drawn on the CPU, applied in batches on the batch's own device.
+
+What happens to a sample depends on (seed, epoch, its number) alone, so a run that was stopped, another number of
+processes or another device sees the same images. `draw` gives plain numbers that can be kept and applied again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imaging.harmonise.augmentation import Augmentation, Range
+
+_BLUR_REACH = 3.0  # kernel half-width in standard deviations
+_GRAIN = 2  # pixels of one speckle
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What happens to one sample. Neutral values change nothing; `noise_seed` starts the noise fields."""
+
+    rotation: float = 0.0
+    zoom: tuple[float, float] = (1.0, 1.0)
+    shift: tuple[float, float] = (0.0, 0.0)
+    flip_columns: bool = False
+    flip_rows: bool = False
+    gamma: float = 1.0
+    brightness: float = 1.0
+    gain: float = 0.0
+    speckle: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+    low_resolution: float = 1.0
+    shadow: tuple[float, float, float, float] = (0.5, 0.0, 0.0, 1.0)
+    noise_seed: int = 0
+
+
+def draw(ranges: Augmentation, seed: int, epoch: int, number: int) -> Parameters:
+    """The parameters of sample `number` in `epoch`; the same for the same three numbers."""
+    rng = np.random.Generator(np.random.Philox(key=[seed, (epoch << 32) + number]))
+
+    def within(span: Range) -> float:
+        return float(rng.uniform(*span))
+
+    def either(most: float) -> float:
+        return float(rng.uniform(-most, most))
+
+    def perhaps(value: float, neutral: float, chance: float) -> float:
+        return value if rng.random() < chance else neutral
+
+    scale, stretch = within(ranges.scale), np.exp(either(np.log(ranges.stretch)) / 2)
+    centre, width, top, left_over = rng.uniform(0, 1), rng.uniform(0.02, 0.15), rng.uniform(0, 0.7), rng.random()
+    least, most = ranges.shadow_depth
+    shadow = perhaps(1.0, 0.0, ranges.shadow) * (1 - (least + (most - least) * left_over))
+    return Parameters(
+        rotation=either(ranges.rotation),
+        zoom=(scale * float(stretch), scale / float(stretch)),
+        shift=(either(ranges.shift), either(ranges.shift)),
+        flip_columns=ranges.flip_columns and rng.random() < 0.5,
+        flip_rows=ranges.flip_rows and rng.random() < 0.5,
+        gamma=perhaps(within(ranges.gamma), 1.0, ranges.chance),
+        brightness=perhaps(within(ranges.brightness), 1.0, ranges.chance),
+        gain=perhaps(either(ranges.gain), 0.0, ranges.chance),
+        speckle=perhaps(within(ranges.speckle), 0.0, ranges.chance),
+        noise=perhaps(within(ranges.noise), 0.0, ranges.chance),
+        blur=perhaps(within(ranges.blur), 0.0, ranges.chance),
+        low_resolution=perhaps(within(ranges.low_resolution), 1.0, ranges.chance),
+        shadow=(float(centre), float(width), float(top), float(shadow)),
+        noise_seed=int(rng.integers(1 << 62)),
+    )
+
+
+def augment(image: Tensor, truth: Tensor, drawn: Sequence[Parameters]) -> tuple[Tensor, Tensor]:
+    """Image (batch, channel, *spatial) float in 0-1 and truth (batch, 1, *spatial) integer, both varied.
+
+    The plane of the last two axes is turned, zoomed, shifted and flipped; a third axis stays. Truth is taken by
+    nearest neighbour, and what comes from outside the image is 0 in both.
+    """
+    grid = _sampling(image, drawn)
+    moved = _sample(image, grid, "bilinear")
+    told = _sample(truth.to(image.dtype), grid, "nearest").round().to(truth.dtype)
+    return _vary(moved, drawn), told
+
+
+def _sampling(image: Tensor, drawn: Sequence[Parameters]) -> Tensor:
+    """Where every output pixel comes from, in grid_sample's coordinates (x, y)."""
+    rows, columns = image.shape[-2:]
+    aspect = rows / columns
+    matrices = np.zeros((len(drawn), 2, 3))
+    for matrix, p in zip(matrices, drawn, strict=True):
+        angle = np.deg2rad(p.rotation)
+        turn = np.array([[np.cos(angle), -np.sin(angle) * aspect], [np.sin(angle) / aspect, np.cos(angle)]])
+        flips = np.array([-1.0 if p.flip_columns else 1.0, -1.0 if p.flip_rows else 1.0])
+        matrix[:, :2] = turn @ np.diag(flips / np.array([p.zoom[1], p.zoom[0]]))
+        matrix[:, 2] = 2 * np.array([p.shift[1], p.shift[0]])
+    theta = torch.as_tensor(matrices, dtype=image.dtype, device=image.device)
+    return functional.affine_grid(theta, [len(drawn), 1, rows, columns], align_corners=False)
+
+
+def _sample(tensor: Tensor, grid: Tensor, mode: str) -> Tensor:
+    batch, channels, *depth, rows, columns = tensor.shape
+    planes = tensor.reshape(batch, -1, rows, columns)
+    moved = functional.grid_sample(planes, grid, mode=mode, padding_mode="zeros", align_corners=False)
+    return moved.reshape(batch, channels, *depth, rows, columns)
+
+
+def _vary(image: Tensor, drawn: Sequence[Parameters]) -> Tensor:
+    """Intensity steps in the order in which an acquisition makes them: tissue, beam, receiver, display."""
+
+    def each(values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=image.dtype, device=image.device).reshape(-1, *[1] * (image.ndim - 1))
+
+    lit = image > 0
+    varied = image * (1 - _shadows(image, drawn))
+    varied = _speckled(varied, drawn)
+    varied = torch.stack([_blurred(one, p) for one, p in zip(varied, drawn, strict=True)])
+    depth = torch.linspace(-0.5, 0.5, image.shape[-2], dtype=image.dtype, device=image.device)[:, None]
+    varied = varied * (1 + each([p.gain for p in drawn]) * depth) * each([p.brightness for p in drawn])
+    varied = varied.clamp(0, 1) ** each([p.gamma for p in drawn])
+    varied = varied + _noise(varied, drawn)
+    return (varied * lit).clamp(0, 1)
+
+
+def _shadows(image: Tensor, drawn: Sequence[Parameters]) -> Tensor:
+    """What part of the brightness is lost, (batch, 1…, row, column): a soft band below a depth."""
+    rows, columns = image.shape[-2:]
+    x = (torch.arange(columns, dtype=image.dtype, device=image.device) + 0.5) / columns
+    y = (torch.arange(rows, dtype=image.dtype, device=image.device) + 0.5)[:, None] / rows
+    bands = [
+        lost * torch.exp(-(((x - centre) / width) ** 2)) * torch.sigmoid((y - top) * 40)
+        for centre, width, top, lost in (p.shadow for p in drawn)
+    ]
+    return torch.stack(bands).reshape(len(drawn), *[1] * (image.ndim - 3), rows, columns)
+
+
+def _speckled(image: Tensor, drawn: Sequence[Parameters]) -> Tensor:
+    return torch.stack([one * _grain(one, p) for one, p in zip(image, drawn, strict=True)]).clamp_min(0)
+
+
+def _grain(one: Tensor, p: Parameters) -> Tensor:
+    """The factors of one sample's speckle, (1, …, row, column)."""
+    if not p.speckle:
+        return torch.ones_like(one[:1])
+    rows, columns = one.shape[-2:]
+    coarse = _field(p.noise_seed, (1, *one.shape[1:-2], -(-rows // _GRAIN), -(-columns // _GRAIN)), one)
+    grain = coarse.repeat_interleave(_GRAIN, -1).repeat_interleave(_GRAIN, -2)
+    return 1 + p.speckle * grain[..., :rows, :columns]
+
+
+def _noise(image: Tensor, drawn: Sequence[Parameters]) -> Tensor:
+    return torch.stack(
+        [
+            p.noise * _field(p.noise_seed + 1, one.shape, one) if p.noise else torch.zeros_like(one)
+            for one, p in zip(image, drawn, strict=True)
+        ]
+    )
+
+
+def _field(seed: int, shape: Sequence[int], like: Tensor) -> Tensor:
+    """Standard normal numbers, drawn on the CPU so that every device adds the same ones."""
+    values = np.random.Generator(np.random.Philox(seed)).standard_normal(tuple(shape), dtype=np.float32)
+    return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+
+
+def _blurred(image: Tensor, p: Parameters) -> Tensor:
+    """One sample (channel, …, row, column) with a wider beam, or sampled coarsely and filled in again."""
+    planes = image.reshape(1, -1, *image.shape[-2:])
+    if p.blur:
+        planes = _gaussian(_gaussian(planes, p.blur, 2), p.blur, 3)
+    if p.low_resolution < 1:
+        size = [max(1, round(n * p.low_resolution)) for n in planes.shape[-2:]]
+        small = functional.interpolate(planes, size, mode="area")
+        planes = functional.interpolate(small, planes.shape[-2:], mode="bilinear", align_corners=False)
+    return planes.reshape(image.shape)
+
+
+def _gaussian(planes: Tensor, sigma: float, axis: int) -> Tensor:
+    reach = max(1, int(np.ceil(_BLUR_REACH * sigma)))
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=planes.dtype, device=planes.device) / sigma) ** 2)
+    kernel = (taps / taps.sum()).reshape([-1 if d == axis else 1 for d in range(4)])
+    pad = [0, 0, reach, reach] if axis == 2 else [reach, reach, 0, 0]
+    flat = functional.pad(planes, pad, mode="replicate").transpose(0, 1)
+    return functional.conv2d(flat, kernel).transpose(0, 1)

@@ -1,0 +1,118 @@
+"""Harmonised samples on disk, so that a picture is decoded once and not once an epoch.
+
+An entry is named by what it was made from: the bytes of image and truth, the recipe's identity (settings, learned
+references and code version) and this format. Anything that changes makes another name, so nothing goes stale. An entry
+is written beside its place, flushed and renamed; its digest is checked on every read, a damaged one is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from imaging.image import Array
+
+FORMAT = 1
+_DIGEST = 32
+
+
+def default_folder() -> Path:
+    """Where caches of this user live (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sitewise-imaging" / "samples"
+
+
+class SampleCache:
+    """Named tuples of arrays in a folder, at most `limit_bytes` in all; the longest unused go first.
+
+    Several processes may share a folder: entries appear whole, and equal names hold equal bytes.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int = 50 << 30) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+        self.damaged = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._held = sum(entry.stat().st_size for entry in self._entries())
+
+    def get(self, key: str) -> list[Array] | None:
+        """The arrays of `key`; None when there is no whole entry."""
+        path = self._path(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+            self.damaged += 1
+            return None
+        os.utime(path)
+        return _unpack(content[_DIGEST:])
+
+    def put(self, key: str, arrays: Iterable[Array]) -> None:
+        """Keep the arrays. An entry that alone exceeds the limit is not kept."""
+        body = _pack(list(arrays))
+        size = _DIGEST + len(body)
+        if size > self.limit_bytes:
+            return
+        path = self._path(key)
+        path.parent.mkdir(exist_ok=True)
+        before = path.stat().st_size if path.exists() else 0
+        self._make_room(size - before, path)
+        handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(hashlib.sha256(body).digest() + body)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(beside).replace(path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+        self._held += size - before
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.sample"
+
+    def _entries(self) -> list[Path]:
+        return list(self.folder.glob("*/*.sample"))
+
+    def _make_room(self, wanted: int, keep: Path) -> None:
+        if self._held + wanted <= self.limit_bytes:
+            return
+        for entry in sorted(self._entries(), key=lambda e: e.stat().st_mtime_ns):
+            if self._held + wanted <= self.limit_bytes:
+                return
+            if entry != keep:
+                self._held -= entry.stat().st_size
+                entry.unlink(missing_ok=True)
+
+
+def key_of(files: Iterable[Path], facts: Iterable[str]) -> str:
+    """The name of what is made from these files' bytes and these facts."""
+    told = hashlib.sha256(f"format {FORMAT}".encode())
+    for path in files:
+        with path.open("rb") as stream:
+            told.update(hashlib.file_digest(stream, "sha256").digest())
+    for fact in facts:
+        told.update(hashlib.sha256(fact.encode()).digest())
+    return told.hexdigest()
+
+
+def _pack(arrays: list[Array]) -> bytes:
+    head = json.dumps([(a.dtype.str, a.shape) for a in arrays]).encode()
+    return len(head).to_bytes(8, "little") + head + b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)
+
+
+def _unpack(body: bytes) -> list[Array]:
+    start = 8 + int.from_bytes(body[:8], "little")
+    arrays = []
+    for kind, shape in json.loads(body[8:start]):
+        array = np.frombuffer(body, np.dtype(kind), int(np.prod(shape)), start).reshape(shape)
+        start += array.nbytes
+        arrays.append(array)
+    return arrays

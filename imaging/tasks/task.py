@@ -1,0 +1,172 @@
+"""What every training task shares: network, optimiser, schedule, checks before the first step, figures by site."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from typing import ClassVar, Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from imaging.data.dataset import Batch
+from imaging.data.module import ImagingDataModule
+from imaging.errors import ConfigError, Reason
+from imaging.models.build import Outputs, build
+from imaging.models.networks import Network
+
+# One case's figures by name; a figure that does not apply to it is left out.
+Figures = dict[str, float]
+
+
+class Task(pl.LightningModule, ABC):
+    """A network under AdamW with a linear warm-up and a cosine to zero. It knows no modality.
+
+    A subclass says what is penalised (`losses`) and what is watched of a case (`figures`). Validation and test
+    figures are means over the cases of a site, and `macro` means over sites; all processes see the same ones.
+
+    Args:
+        network: The network, by description.
+        learning_rate: Peak of the schedule.
+        weight_decay: Of AdamW.
+        warmup: Part of all steps until the peak.
+    """
+
+    # The validation figure that chooses the best checkpoint, and whether more of it is better.
+    chooses: ClassVar[tuple[str, Literal["min", "max"]]]
+
+    def __init__(
+        self, network: Network, learning_rate: float = 3e-3, weight_decay: float = 1e-2, warmup: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = network
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.model = build(network)
+        self._figures: dict[str, tuple[str, Figures]] = {}
+
+    @abstractmethod
+    def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Terms of the loss by name, each already weighted."""
+
+    @abstractmethod
+    def figures(self, outputs: Outputs, batch: Batch) -> list[Figures]:
+        """What is watched of each case of the batch."""
+
+    def forward(self, image: Tensor) -> Outputs:
+        """Outputs for harmonised images (batch, channel, *spatial)."""
+        outputs: Outputs = self.model(image)
+        return outputs
+
+    def setup(self, stage: str) -> None:
+        """Compare the network with the data before the first step. Raises ConfigError naming what to change."""
+        del stage
+        data: ImagingDataModule | None = getattr(self.trainer, "datamodule", None)
+        if data is None or not data.split("train"):
+            return
+        if self.network.classes and self.network.classes != len(data.classes):
+            self._refuse("network.classes", self.network.classes, f"{len(data.classes)}, as data.classes names")
+        if data.recipe.spatial_dims != self.network.spatial_dims:
+            self._refuse(
+                "network.spatial_dims", self.network.spatial_dims, f"{data.recipe.spatial_dims}, as the recipe has"
+            )
+        image = data.first_sample().image
+        if image.shape[0] != self.network.in_channels:
+            self._refuse("network.in_channels", self.network.in_channels, f"{image.shape[0]}, as the recipe gives")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        del batch_idx
+        terms = self.losses(self(batch["image"]), batch)
+        for name, term in terms.items():
+            if not torch.isfinite(term):
+                raise FloatingPointError(
+                    f"loss term '{name}' is {term.item()} at step {self.trainer.global_step} on cases "
+                    f"{', '.join(batch['case_id'])}; look at these cases, or lower the learning rate"
+                )
+            self.log(f"train/{name}", term, batch_size=len(batch["image"]))
+        total = torch.stack(list(terms.values())).sum()
+        self.log("train/loss", total, prog_bar=True, batch_size=len(batch["image"]))
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        del batch_idx
+        self._watch(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        del batch_idx, dataloader_idx
+        self._watch(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Outputs]:
+        """Probabilities of each case by its id; the class axis comes first."""
+        del batch_idx, dataloader_idx
+        outputs = self(batch["image"])
+        pixels = None if outputs.pixels is None else outputs.pixels.softmax(dim=1).cpu()
+        classes = None if outputs.classes is None else outputs.classes.softmax(dim=1).cpu()
+        return {
+            case: Outputs(None if pixels is None else pixels[k], None if classes is None else classes[k])
+            for k, case in enumerate(batch["case_id"])
+        }
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_sites("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_sites("test")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        rising = max(1, round(self.warmup * steps))
+
+        def share(step: int) -> float:
+            if step < rising:
+                return (step + 1) / rising
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def everyone(self, tensor: Tensor) -> Tensor:
+        """The tensors of all processes side by side along the batch, so that a loss over a batch is one over all."""
+        if self.trainer.world_size == 1:
+            return tensor
+        gathered = self.all_gather(tensor, sync_grads=True)
+        assert isinstance(gathered, Tensor)
+        return gathered.transpose(0, 1).flatten(0, 1)
+
+    def _watch(self, batch: Batch) -> None:
+        for case, site, figures in zip(
+            batch["case_id"], batch["site"], self.figures(self(batch["image"]), batch), strict=True
+        ):
+            self._figures[case] = (site, figures)
+
+    def _log_sites(self, stage: str) -> None:
+        """Every site's figures, then their macro means: of these, one chooses the checkpoint."""
+        by_site: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for _, (site, figures) in sorted(self._all_cases().items()):
+            for name, value in figures.items():
+                by_site[name, site].append(value)
+        macro: dict[str, list[float]] = defaultdict(list)
+        for (name, site), values in sorted(by_site.items()):
+            mean = math.fsum(values) / len(values)
+            self.log(f"{stage}/{name}/{site}", mean)
+            macro[name].append(mean)
+        for name, values in macro.items():
+            self.log(f"{stage}/{name}", math.fsum(values) / len(values), prog_bar=True)
+        self._figures.clear()
+
+    def _all_cases(self) -> dict[str, tuple[str, Figures]]:
+        if self.trainer.world_size == 1:
+            return dict(self._figures)
+        parts: list[dict[str, tuple[str, Figures]]] = [{}] * self.trainer.world_size
+        dist.all_gather_object(parts, self._figures)
+        return {case: of for part in parts for case, of in part.items()}
+
+    def _refuse(self, field: str, found: object, allowed: str) -> None:
+        raise ConfigError(f"model, {field}: found {found}; allowed is {allowed}", Reason.CONFIG_INVALID)
