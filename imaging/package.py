@@ -88,6 +88,7 @@ class Card:
         classes: Classes of whole images, in the order of the network's class outputs; empty for a mask alone.
         rating: What a finding is rated by, of two of the classes.
         mirror: Whether the network's answer is its mean over the image and its left-right mirror image.
+        most_marked_empty: Share of validation images without a finding that the threshold may mark at most.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Card:
     classes: list[ImageClass] = field(default_factory=list)
     rating: Rating | None = None
     mirror: bool = False
+    most_marked_empty: float = 1.0
 
 
 @dataclass(frozen=True)

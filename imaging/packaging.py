@@ -62,7 +62,8 @@ def make_package(run: Path, card_file: Path, out: Path) -> Package:
     """A package from a LightningCLI run folder (config.yaml, checkpoints/best.ckpt) and a card.
 
     The threshold is the one of highest macro mean over training sites on validation cases, where a case without a
-    lesion scores 1 when nothing is marked and 0 otherwise. Raises ConfigError when the run is not complete.
+    lesion scores 1 when nothing is marked and 0 otherwise, among those that mark no larger share of these cases than
+    the card allows. Raises ConfigError when the run is not complete.
     """
     card: Card = read_typed(card_file, Card)
     config = _read_config(run)
@@ -96,7 +97,7 @@ def make_package(run: Path, card_file: Path, out: Path) -> Package:
     if card.classes:
         draft = replace(draft, temperature=_temperature(predictor(), validation))
     judged = _judge(predictor(), validation)
-    best = max(judged, key=lambda j: (j.score, j.threshold))
+    best = _chosen(judged, card.most_marked_empty)
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights, out / "weights.safetensors")
     _save_golden(out / "golden.npz", predictor())
@@ -206,6 +207,14 @@ def _judge(predictor: Predictor, cases: Sequence[Case]) -> list[Judged]:
             else:
                 marked[threshold][case.site].append(float(bool(found)))
     return [_judged(t, dices[t], marked[t]) for t in THRESHOLDS]
+
+
+def _chosen(judged: Sequence[Judged], most_marked_empty: float) -> Judged:
+    """The best threshold within what the card allows; where none is, the one that marks the fewest empty cases."""
+    allowed = [j for j in judged if j.marked_empty <= most_marked_empty]
+    if not allowed:
+        return min(judged, key=lambda j: (j.marked_empty, -j.score))
+    return max(allowed, key=lambda j: (j.score, j.threshold))
 
 
 def _judged(threshold: float, dices: dict[str, list[float]], marked: dict[str, list[float]]) -> Judged:
