@@ -28,8 +28,10 @@ from imaging.data.images import read_image
 from imaging.data.manifest import Case, read_manifest
 from imaging.data.public import prepare
 from imaging.data.truth import read_mask
+from imaging.dicom.results import ReadReport, read_result
 from imaging.errors import ImagingError
 from imaging.evaluation.result import EvaluationResult
+from imaging.findings import Rating
 from imaging.harmonise.intensity import ToLuminance
 from imaging.harmonise.spatial import to_tensor
 from imaging.image import Image, SourceRef
@@ -115,28 +117,21 @@ def infer(args: argparse.Namespace) -> dict[str, str]:
     return {study: str(Path(found[0]).parent) for study, found in paths.items() if found}
 
 
-def run(name: str, words: Sequence[object], log: Path) -> None:
-    """A command whose exit status may be 0 or 1 (some case failed, and is counted); its words go to `log`."""
+def run(name: str, words: Sequence[object], log: Path) -> str:
+    """What a command prints. Its exit status may be 0 or 1 (some case failed, and is counted); a copy goes to `log`."""
     done = subprocess.run([str(word) for word in words], capture_output=True, check=False, cwd=REPOSITORY)
     log.write_bytes(done.stdout + done.stderr)
     if done.returncode not in (0, 1):
         raise SystemExit(f"{name} ended with status {done.returncode}; see {log}\n{done.stderr.decode()[-2000:]}")
+    return done.stdout.decode()
 
 
 def evaluate(wrapped: Sequence[Wrapped], folders: dict[str, str], label: str, args: argparse.Namespace) -> list[Score]:
-    """Runs `imaging evaluate` on the results; a score per case."""
-    columns = ["case_id", "patient_id", "site", "prediction", "truth", "image_uid", "spacing", "encoding", "label"]
-    with (args.out / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(columns)
-        for one in wrapped:
-            spacing = " ".join(str(step) for step in one.case.spacing_mm or ())
-            places = (folders.get(one.study_uid, ""), f"{one.case.case_id}.png", one.image_uid, spacing)
-            patient = (one.case.case_id, one.case.patient_id, f"vendor-{one.vendor}")
-            table.writerow([*patient, *places, one.encoding, one.case.label])
-    words = [sys.executable, "-m", "imaging", "evaluate", "segmentation", "--predictions", args.out / "results"]
-    words += ["--truth", args.out / "truth", "--manifest", args.out / "cases.csv", "--out", args.out / "scores"]
-    run("imaging evaluate", [*words, "--label", f"{label}=255", "--resamples", "200"], args.out / "evaluate.log")
+    """Runs `imaging evaluate segmentation` on the results and prints its figures; a score per case."""
+    write_cases(args.out / "cases.csv", wrapped, folders)
+    words = ["--truth", args.out / "truth", "--manifest", args.out / "cases.csv", "--out", args.out / "scores"]
+    figures = evaluate_by("segmentation", [*words, "--label", f"{label}=255"], args.out)
+    print("\n".join(line for line in figures if line.startswith(f"{label}/")) or "\n".join(figures))
     result = EvaluationResult.from_json((args.out / "scores" / "metrics.json").read_text(encoding="utf-8"))
     found = {}
     for case in result.segmentation:
@@ -144,6 +139,71 @@ def evaluate(wrapped: Sequence[Wrapped], folders: dict[str, str], label: str, ar
         is_marked = overlap.state in ("both", "false_positive_on_empty")
         found[case.case_id] = Score(overlap.dice, is_marked, case.failed)
     return [found[one.case.case_id] for one in wrapped]
+
+
+def evaluate_by(task: str, words: Sequence[object], out: Path) -> list[str]:
+    """The lines that `imaging evaluate` prints of the results below OUT."""
+    command = [sys.executable, "-m", "imaging", "evaluate", task, "--predictions", out / "results", *words]
+    return run("imaging evaluate", [*command, "--resamples", "1000"], out / f"evaluate-{task}.log").splitlines()
+
+
+def write_cases(path: Path, wrapped: Sequence[Wrapped], folders: dict[str, str]) -> None:
+    """The table of cases for `imaging evaluate`. The site is the set: vendors are only how its pictures are stored."""
+    columns = ["case_id", "patient_id", "site", "prediction", "truth", "image_uid", "spacing", "encoding", "label"]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(columns)
+        for one in wrapped:
+            spacing = " ".join(str(step) for step in one.case.spacing_mm or ())
+            places = (folders.get(one.study_uid, ""), f"{one.case.case_id}.png", one.image_uid, spacing)
+            patient = (one.case.case_id, one.case.patient_id, one.case.site)
+            table.writerow([*patient, *places, one.encoding, one.case.label])
+
+
+def rate(wrapped: Sequence[Wrapped], folders: dict[str, str], rating: Rating, args: argparse.Namespace) -> None:
+    """Prints how well the stated probability ranks its positive class, against the negative one and against all."""
+    for name, members in (("lesions", (rating.positive, rating.negative)), ("all", None)):
+        rated = [one for one in wrapped if members is None or one.case.label in members]
+        table = args.out / f"cases-{name}.csv"
+        write_cases(table, rated, folders)
+        words = ["--truth", args.out, "--manifest", table, "--out", args.out / f"scores-{name}"]
+        lines = evaluate_by("classification", [*words, "--positive", f"label={rating.positive}"], args.out)
+        print(f"{rating.name} among {len(rated)} cases ({name}):")
+        print("\n".join(f"  {line}" for line in lines if line.startswith(("AUROC", "AP", "Brier", "examination"))))
+
+
+def measure(wrapped: Sequence[Wrapped], folders: dict[str, str], args: argparse.Namespace) -> None:
+    """Prints how far the reported head circumference is from the published one, a missing one told apart."""
+    published = published_circumferences(args.data)
+    apart, missing = [], 0
+    for one in wrapped:
+        found = [value for path in sorted((args.out / "results" / folders.get(one.study_uid, "-")).glob("*.dcm"))
+                 for value in circumferences(path)]  # fmt: skip
+        if len(found) == 0:
+            missing += 1
+            continue
+        apart.append(max(found) - published[one.case.image.name])
+    error = np.abs(apart)
+    draws = np.random.default_rng(1).choice(error, (2000, len(error))).mean(axis=1)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    print(f"head circumference, {len(apart)} heads, {missing} without one: mean absolute error {error.mean():.2f} mm "
+          f"({low:.2f}-{high:.2f}), bias {np.mean(apart):+.2f} mm, largest {error.max():.2f} mm")  # fmt: skip
+
+
+def circumferences(path: Path) -> list[float]:
+    result = read_result(path.read_bytes())
+    findings = result.findings if isinstance(result, ReadReport) else ()
+    return [m.value for f in findings for m in f.measures
+            if m.value is not None and m.concept and m.concept.meaning == "Circumference"]  # fmt: skip
+
+
+def published_circumferences(data: Path) -> dict[str, float]:
+    """Circumference in millimetres by the picture's file name, from the curated or the published table of HC18."""
+    curated = data / "manifest.csv"
+    table = curated if curated.is_file() else data / "training_set_pixel_size_and_HC.csv"
+    name, value = ("image", "hc_mm") if curated.is_file() else ("filename", "head circumference (mm)")
+    with table.open(newline="", encoding="utf-8-sig") as stream:
+        return {Path(row[name]).name: float(row[value]) for row in csv.DictReader(stream)}
 
 
 def masks_through_dicom(wrapped: Sequence[Wrapped], folders: dict[str, str], out: Path) -> list[Bools | None]:
@@ -270,6 +330,11 @@ def main() -> None:
     wrapped = write_export(cases, args)
     folders = infer(args)
     scores = evaluate(wrapped, folders, package.description.card.labels[0].name, args)
+    card = package.description.card
+    if card.rating is not None and card.calibration is not None:
+        rate(wrapped, folders, card.rating, args)
+    if "circumference" in card.measures and args.set == "hc18":
+        measure(wrapped, folders, args)
     by_dicom = list(zip(scores, masks_through_dicom(wrapped, folders, args.out), strict=True))
     direct = predict(cases, package, args.threads)
     print(f"{package.description.card.name} on {args.set}, {args.split}: {len(cases)} cases")

@@ -43,7 +43,7 @@ from imaging.package import (
 from imaging.predictor import RECIPES, Predictor, golden_image
 from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
 
-THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(2, 20))
+THRESHOLDS = (*(round(0.05 * n, 2) for n in range(1, 20)), 0.97, 0.98, 0.99)
 GOLDEN_TOLERANCE = 0.02
 _UNPINNED = File("", "")
 
