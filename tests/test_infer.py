@@ -330,6 +330,18 @@ def test_a_wrong_command_is_status_2_in_one_line(
     assert told.count("\n") == 1
 
 
+def test_a_defect_of_ours_is_no_ordinary_exit_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr("imaging.inference.run.build_index", broken)
+    (tmp_path / "in").mkdir()
+    assert main(["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 70
+    assert "ZeroDivisionError: planted" in capsys.readouterr().err
+
+
 def test_an_output_that_cannot_be_written_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one_still(tmp_path / "in")
     (tmp_path / "out").write_text("a file, not a folder", encoding="utf-8")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 
 from imaging import __version__
 from imaging.commands import doctor, evaluate, infer, merge_results, package, phantoms, status, train_package
 from imaging.errors import ImagingError
+
+# EX_SOFTWARE of sysexits.h
+EXIT_DEFECT = 70
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,10 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """The chosen command's exit status, its errors told in one line."""
+    """The chosen command's exit status, its errors told in one line.
+
+    A defect of ours ends with its traceback and EXIT_DEFECT, never with the 1 that says "some case has no answer".
+    """
     try:
         status: int = args.run(args)
     except ImagingError as error:
         print(f"imaging: {error} [{error.reason}]", file=sys.stderr)
         return 2
+    except Exception:  # noqa: BLE001 - shown in full, and told apart from what a run may end with
+        traceback.print_exc()
+        return EXIT_DEFECT
     return status

@@ -22,7 +22,11 @@ _GRAIN = 2  # pixels of one speckle
 
 @dataclass(frozen=True)
 class Parameters:
-    """What happens to one sample. Neutral values change nothing; `noise_seed` starts the noise fields."""
+    """What happens to one sample. Neutral values change nothing; `noise_seed` starts the noise fields.
+
+    `shadow` is its centre and half-width as parts of the row, its top as a part of the column, and what part of the
+    brightness is lost.
+    """
 
     rotation: float = 0.0
     zoom: tuple[float, float] = (1.0, 1.0)
@@ -36,7 +40,7 @@ class Parameters:
     noise: float = 0.0
     blur: float = 0.0
     low_resolution: float = 1.0
-    shadow: tuple[float, float, float, float] = (0.5, 0.0, 0.0, 1.0)
+    shadow: tuple[float, float, float, float] = (0.5, 0.1, 0.0, 0.0)
     noise_seed: int = 0
 
 
@@ -79,16 +83,22 @@ def augment(image: Tensor, truth: Tensor, drawn: Sequence[Parameters]) -> tuple[
     """Image (batch, channel, *spatial) float in 0-1 and truth (batch, 1, *spatial) integer, both varied.
 
     The plane of the last two axes is turned, zoomed, shifted and flipped; a third axis stays. Truth is taken by
-    nearest neighbour, and what comes from outside the image is 0 in both.
+    nearest neighbour, and what comes from outside the image is 0 in both. A step that nothing drew costs nothing.
     """
-    grid = _sampling(image, drawn)
-    moved = _sample(image, grid, "bilinear")
-    told = _sample(truth.to(image.dtype), grid, "nearest").round().to(truth.dtype)
-    return _vary(moved, drawn), told
+    moved, told = image, truth
+    if any(_moves(p) for p in drawn):
+        grid = _sampling(image, drawn)
+        moved = _sample(image, grid, "bilinear")
+        told = _sample(truth.to(image.dtype), grid, "nearest").round().to(truth.dtype)
+    return torch.stack([_varied(one, p) for one, p in zip(moved, drawn, strict=True)]), told
+
+
+def _moves(p: Parameters) -> bool:
+    return bool(p.rotation or p.zoom != (1.0, 1.0) or p.shift != (0.0, 0.0) or p.flip_columns or p.flip_rows)
 
 
 def _sampling(image: Tensor, drawn: Sequence[Parameters]) -> Tensor:
-    """Where every output pixel comes from, in grid_sample's coordinates (x, y)."""
+    """Where every output pixel comes from, in grid_sample's coordinates (x, y): (batch, row, column, 2)."""
     rows, columns = image.shape[-2:]
     aspect = rows / columns
     matrices = np.zeros((len(drawn), 2, 3))
@@ -98,8 +108,19 @@ def _sampling(image: Tensor, drawn: Sequence[Parameters]) -> Tensor:
         flips = np.array([-1.0 if p.flip_columns else 1.0, -1.0 if p.flip_rows else 1.0])
         matrix[:, :2] = turn @ np.diag(flips / np.array([p.zoom[1], p.zoom[0]]))
         matrix[:, 2] = 2 * np.array([p.shift[1], p.shift[0]])
-    theta = torch.as_tensor(matrices, dtype=image.dtype, device=image.device)
-    return functional.affine_grid(theta, [len(drawn), 1, rows, columns], align_corners=False)
+    # As affine_grid does, but as a sum of one row and one column: a tenth of its time.
+    along_x, along_y, offset = (
+        torch.as_tensor(part, dtype=image.dtype, device=image.device)[:, None, None, :]
+        for part in np.moveaxis(matrices, 2, 0)
+    )
+    x = 2 * _centres(columns, image)[:, None] - 1
+    y = 2 * _centres(rows, image)[:, None, None] - 1
+    return along_x * x + (along_y * y + offset)
+
+
+def _centres(count: int, like: Tensor) -> Tensor:
+    """Pixel centres as parts of the field of view."""
+    return (torch.arange(count, dtype=like.dtype, device=like.device) + 0.5) / count
 
 
 def _sample(tensor: Tensor, grid: Tensor, mode: str) -> Tensor:
@@ -109,56 +130,40 @@ def _sample(tensor: Tensor, grid: Tensor, mode: str) -> Tensor:
     return moved.reshape(batch, channels, *depth, rows, columns)
 
 
-def _vary(image: Tensor, drawn: Sequence[Parameters]) -> Tensor:
-    """Intensity steps in the order in which an acquisition makes them: tissue, beam, receiver, display."""
-
-    def each(values: list[float]) -> Tensor:
-        return torch.tensor(values, dtype=image.dtype, device=image.device).reshape(-1, *[1] * (image.ndim - 1))
-
-    lit = image > 0
-    varied = image * (1 - _shadows(image, drawn))
-    varied = _speckled(varied, drawn)
-    varied = torch.stack([_blurred(one, p) for one, p in zip(varied, drawn, strict=True)])
-    depth = torch.linspace(-0.5, 0.5, image.shape[-2], dtype=image.dtype, device=image.device)[:, None]
-    varied = varied * (1 + each([p.gain for p in drawn]) * depth) * each([p.brightness for p in drawn])
-    varied = varied.clamp(0, 1) ** each([p.gamma for p in drawn])
-    varied = varied + _noise(varied, drawn)
-    return (varied * lit).clamp(0, 1)
-
-
-def _shadows(image: Tensor, drawn: Sequence[Parameters]) -> Tensor:
-    """What part of the brightness is lost, (batch, 1…, row, column): a soft band below a depth."""
-    rows, columns = image.shape[-2:]
-    x = (torch.arange(columns, dtype=image.dtype, device=image.device) + 0.5) / columns
-    y = (torch.arange(rows, dtype=image.dtype, device=image.device) + 0.5)[:, None] / rows
-    bands = [
-        lost * torch.exp(-(((x - centre) / width) ** 2)) * torch.sigmoid((y - top) * 40)
-        for centre, width, top, lost in (p.shadow for p in drawn)
-    ]
-    return torch.stack(bands).reshape(len(drawn), *[1] * (image.ndim - 3), rows, columns)
+def _varied(one: Tensor, p: Parameters) -> Tensor:
+    """One sample's intensities, in the order in which an acquisition makes them: tissue, beam, receiver, display."""
+    varied = one
+    if p.shadow[3]:
+        varied = varied * (1 - _shadow(one, p))
+    if p.speckle:
+        varied = (varied * _grain(one, p)).clamp_min(0)
+    if p.blur or p.low_resolution < 1:
+        varied = _blurred(varied, p)
+    if p.gain:
+        depth = torch.linspace(-0.5, 0.5, one.shape[-2], dtype=one.dtype, device=one.device)[:, None]
+        varied = varied * (1 + p.gain * depth)
+    if p.brightness != 1:
+        varied = varied * p.brightness
+    if p.gamma != 1:
+        varied = varied.clamp(0, 1) ** p.gamma
+    if p.noise:
+        varied = varied.clamp(0, 1) + p.noise * _field(p.noise_seed + 1, one.shape, one)
+    return varied if varied is one else (varied * (one > 0)).clamp(0, 1)
 
 
-def _speckled(image: Tensor, drawn: Sequence[Parameters]) -> Tensor:
-    return torch.stack([one * _grain(one, p) for one, p in zip(image, drawn, strict=True)]).clamp_min(0)
+def _shadow(one: Tensor, p: Parameters) -> Tensor:
+    """What part of the brightness is lost, (row, column): a soft band below a depth."""
+    centre, width, top, lost = p.shadow
+    band = torch.exp(-(((_centres(one.shape[-1], one) - centre) / width) ** 2))
+    return lost * torch.sigmoid((_centres(one.shape[-2], one)[:, None] - top) * 40) * band
 
 
 def _grain(one: Tensor, p: Parameters) -> Tensor:
     """The factors of one sample's speckle, (1, …, row, column)."""
-    if not p.speckle:
-        return torch.ones_like(one[:1])
     rows, columns = one.shape[-2:]
     coarse = _field(p.noise_seed, (1, *one.shape[1:-2], -(-rows // _GRAIN), -(-columns // _GRAIN)), one)
     grain = coarse.repeat_interleave(_GRAIN, -1).repeat_interleave(_GRAIN, -2)
     return 1 + p.speckle * grain[..., :rows, :columns]
-
-
-def _noise(image: Tensor, drawn: Sequence[Parameters]) -> Tensor:
-    return torch.stack(
-        [
-            p.noise * _field(p.noise_seed + 1, one.shape, one) if p.noise else torch.zeros_like(one)
-            for one, p in zip(image, drawn, strict=True)
-        ]
-    )
 
 
 def _field(seed: int, shape: Sequence[int], like: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ is written beside its place, flushed and renamed; its digest is checked on every
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from imaging.image import Array
 
 FORMAT = 1
 _DIGEST = 32
+_RECOUNTS = 20  # times that the folder is looked at while a whole limit is written: others write there too
+_ABANDONED_S = 24 * 3600  # age from which an entry that was never finished is nobody's
 
 
 def default_folder() -> Path:
@@ -30,7 +34,8 @@ def default_folder() -> Path:
 class SampleCache:
     """Named tuples of arrays in a folder, at most `limit_bytes` in all; the longest unused go first.
 
-    Several processes may share a folder: entries appear whole, and equal names hold equal bytes.
+    Several processes may share a folder: entries appear whole, equal names hold equal bytes, and the limit is kept
+    up to a twentieth for each process that writes.
     """
 
     def __init__(self, folder: Path, limit_bytes: int = 50 << 30) -> None:
@@ -38,7 +43,10 @@ class SampleCache:
         self.limit_bytes = limit_bytes
         self.damaged = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._held = sum(entry.stat().st_size for entry in self._entries())
+        self._held, self._written = 0, limit_bytes
+        for part in folder.glob("*/*.part"):
+            if (facts := _facts(part)) and time.time() - facts.st_mtime > _ABANDONED_S:
+                part.unlink(missing_ok=True)
 
     def get(self, key: str) -> list[Array] | None:
         """The arrays of `key`; None when there is no whole entry."""
@@ -50,7 +58,8 @@ class SampleCache:
         if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
             self.damaged += 1
             return None
-        os.utime(path)
+        with contextlib.suppress(FileNotFoundError):  # another process made room meanwhile
+            os.utime(path)
         return _unpack(content[_DIGEST:])
 
     def put(self, key: str, arrays: Iterable[Array]) -> None:
@@ -61,8 +70,7 @@ class SampleCache:
             return
         path = self._path(key)
         path.parent.mkdir(exist_ok=True)
-        before = path.stat().st_size if path.exists() else 0
-        self._make_room(size - before, path)
+        self._make_room(size, path)
         handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -73,23 +81,33 @@ class SampleCache:
         except BaseException:
             Path(beside).unlink(missing_ok=True)
             raise
-        self._held += size - before
+        self._held += size
+        self._written += size
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.sample"
 
-    def _entries(self) -> list[Path]:
-        return list(self.folder.glob("*/*.sample"))
-
-    def _make_room(self, wanted: int, keep: Path) -> None:
-        if self._held + wanted <= self.limit_bytes:
+    def _make_room(self, wanted: int, own: Path) -> None:
+        """Remove the longest unused entries where `wanted` more bytes pass the limit; `own` will be written over."""
+        if self._held + wanted <= self.limit_bytes and self._written * _RECOUNTS < self.limit_bytes:
             return
-        for entry in sorted(self._entries(), key=lambda e: e.stat().st_mtime_ns):
+        found = ((entry, _facts(entry)) for entry in self.folder.glob("*/*.sample"))
+        entries = [(facts.st_mtime_ns, facts.st_size, entry) for entry, facts in found if facts]
+        self._held, self._written = sum(size for _, size, entry in entries if entry != own), 0
+        for _, size, entry in sorted(entries):
             if self._held + wanted <= self.limit_bytes:
                 return
-            if entry != keep:
-                self._held -= entry.stat().st_size
+            if entry != own:
+                self._held -= size
                 entry.unlink(missing_ok=True)
+
+
+def _facts(path: Path) -> os.stat_result | None:
+    """None when another process has just removed it."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def key_of(files: Iterable[Path], facts: Iterable[str]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypedDict
 
 import numpy as np
@@ -18,7 +21,8 @@ from imaging.dicom.index import build_index
 from imaging.dicom.read import read_frames
 from imaging.dicom.select import select
 from imaging.errors import ConfigError, ImagingError, InputError, Reason
-from imaging.harmonise.recipe import Recipe, identity
+from imaging.harmonise.recipe import Recipe
+from imaging.harmonise.recipe import identity as recipe_identity
 from imaging.harmonise.spatial import grid_of
 from imaging.image import Array, Image, resample
 
@@ -80,6 +84,13 @@ class SampleDataset:
     def __len__(self) -> int:
         return len(self.cases)
 
+    @cached_property
+    def identity(self) -> str:
+        """sha256 over the recipe and, in this order, every case's id and what is known of it; not over its files."""
+        told = [recipe_identity(self.recipe), self.classes]
+        told += [(c.case_id, c.patient_id, c.site, c.label, c.spacing_mm) for c in self.cases]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
     def __getitem__(self, number: int) -> Sample:
         case = self.cases[number]
         image, truth = self._arrays(number)
@@ -91,7 +102,7 @@ class SampleDataset:
         if self.cache is None:
             return self._harmonised(case)
         if number not in self._keys:
-            facts = (identity(self.recipe), str(case.spacing_mm))
+            facts = (recipe_identity(self.recipe), str(case.spacing_mm))
             self._keys[number] = key_of((case.image, case.truth), facts)
         kept = self.cache.get(self._keys[number])
         if kept is not None:

@@ -64,16 +64,24 @@ class BatchLoader:
         start = self._place()
         yield from _ahead(self._batch(numbers) for numbers in self._numbers(start.epoch)[start.batch :])
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, int | str]:
         """What a resumed run must find again; the place in the epoch is the trainer's to keep."""
-        return {"cases": len(self.dataset), "batch_size": self.batch_size, "seed": self.seed or 0}
+        return {
+            "cases": len(self.dataset),
+            "identity": self.dataset.identity,
+            "batch_size": self.batch_size,
+            "processes": self.share.of,
+            "seed": self.seed or 0,
+        }
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, int | str]) -> None:
         """Raises ConfigError when a resumed run has other data than the one that was stopped."""
-        if state != self.state_dict():
+        own = self.state_dict()
+        if other := sorted(name for name in own if state.get(name) != own[name]):
+            told = ", ".join(f"{name} {own[name]} (it was {state.get(name)})" for name in other)
             raise ConfigError(
-                f"resume: the stopped run had {state}, this one has {self.state_dict()}; resume with the same manifest "
-                "and settings, or begin a new run",
+                f"resume: this run has another {told} than the stopped one; resume with the same manifest and "
+                "settings, or begin a new run",
                 Reason.CONFIG_INVALID,
             )
 
@@ -90,8 +98,8 @@ class BatchLoader:
         whole = size * self.share.of
         steps = max(1, count // whole)
         batches = [order[k * whole : (k + 1) * whole] for k in range(steps)]
-        # A set smaller than one global batch repeats cases, so that no process is left without one.
-        batches = [np.resize(batch, max(len(batch), self.share.of)) for batch in batches]
+        # A set smaller than one global batch repeats cases, so that all processes have equally many.
+        batches = [np.resize(batch, -(-len(batch) // self.share.of) * self.share.of) for batch in batches]
         return [[int(n) for n in batch[self.share.rank :: self.share.of]] for batch in batches]
 
 
