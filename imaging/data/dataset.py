@@ -87,7 +87,7 @@ class SampleDataset:
     @cached_property
     def identity(self) -> str:
         """sha256 over the recipe and, in this order, every case's id and what is known of it; not over its files."""
-        told = [recipe_identity(self.recipe), self.classes]
+        told: list[object] = [recipe_identity(self.recipe), self.classes]
         told += [(c.case_id, c.patient_id, c.site, c.label, c.spacing_mm) for c in self.cases]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
