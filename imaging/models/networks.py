@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from imaging.errors import ConfigError, Reason
 
 Kind = Literal["basic_unet", "dyn_unet", "resnet"]
 _LEAST_LEVELS = {"basic_unet": 6, "dyn_unet": 3, "resnet": 4}
+_CLASSES = {"basic_unet": "0; dyn_unet can share its trunk", "dyn_unet": "0, or 2 or more", "resnet": "2 or more"}
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,35 @@ class Network:
     classes: int = 0
 
     def __post_init__(self) -> None:
-        levels, least = len(self.features), _LEAST_LEVELS[self.kind]
-        if levels < least or (self.kind != "dyn_unet" and levels != least):
-            allowed = f"{least} or more" if self.kind == "dyn_unet" else str(least)
-            self._refuse("features", f"{levels} widths", allowed)
-        if self.kind != "dyn_unet" and (self.stem != 1 or self.deep_supervision):
-            self._refuse("stem and deep_supervision", "values", "none, they belong to dyn_unet")
-        if not 0 <= self.deep_supervision <= max(0, levels - 2):
-            self._refuse("deep_supervision", str(self.deep_supervision), f"0 to {levels - 2}")
-        if self.kind == "basic_unet" and self.classes:
-            self._refuse("classes", str(self.classes), "0; dyn_unet can share its trunk")
-        if self.kind == "resnet" and self.classes < 2:
-            self._refuse("classes", str(self.classes), "2 or more")
+        if self.kind not in get_args(Kind):
+            self._refuse("kind", self.kind, ", ".join(get_args(Kind)))
+        levels, least, is_dyn = len(self.features), _LEAST_LEVELS[self.kind], self.kind == "dyn_unet"
+        deepest = max(0, levels - 2) if is_dyn else 0
+        checks = (
+            ("spatial_dims", self.spatial_dims, self.spatial_dims in (2, 3), "2 or 3"),
+            ("in_channels", self.in_channels, self.in_channels >= 1, "1 or more"),
+            ("out_channels", self.out_channels, self.out_channels >= 2 or self.kind == "resnet", "2 or more"),
+            (
+                "features",
+                f"{levels} widths",
+                levels == least or (is_dyn and levels > least),
+                f"{least} or more" if is_dyn else str(least),
+            ),
+            ("features", list(self.features), min(self.features, default=1) >= 1, "widths of 1 or more"),
+            ("stem", self.stem, self.stem in ((1, 2) if is_dyn else (1,)), "1 or 2" if is_dyn else "1"),
+            ("deep_supervision", self.deep_supervision, 0 <= self.deep_supervision <= deepest, f"0 to {deepest}"),
+            ("classes", self.classes, self._has_right_classes(), _CLASSES[self.kind]),
+        )
+        for field, found, is_right, allowed in checks:
+            if not is_right:
+                self._refuse(field, found, allowed)
 
-    def _refuse(self, field: str, found: str, allowed: str) -> None:
+    def _has_right_classes(self) -> bool:
+        if self.classes == 0:
+            return self.kind != "resnet"
+        return self.classes >= 2 and self.kind != "basic_unet"
+
+    def _refuse(self, field: str, found: object, allowed: str) -> None:
         raise ConfigError(
             f"network of kind {self.kind}, {field}: found {found}; allowed is {allowed}", Reason.CONFIG_INVALID
         )

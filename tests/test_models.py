@@ -1,0 +1,128 @@
+"""Networks: every kind in two and three dimensions, what it gives, and what its description refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from imaging.errors import ConfigError
+from imaging.models.build import build
+from imaging.models.networks import Network
+
+BASIC = Network("basic_unet", features=(4, 4, 8, 8, 8, 4))
+DYN = Network("dyn_unet", features=(4, 8, 12), stem=2, deep_supervision=1, classes=3)
+RESNET = Network("resnet", features=(4, 8, 8, 8), classes=3)
+KINDS = {"basic_unet": BASIC, "dyn_unet": DYN, "resnet": RESNET}
+
+
+def image(network: Network, batch: int = 2) -> torch.Tensor:
+    spatial = (32, 48) if network.spatial_dims == 2 else (16, 32, 48)
+    return torch.rand(batch, network.in_channels, *spatial, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_what_it_says(kind: str, channels: int, dims: Any) -> None:
+    network = replace(KINDS[kind], spatial_dims=dims, in_channels=channels, out_channels=4)
+    if kind == "basic_unet" and dims == 3:
+        x = torch.rand(1, channels, 16, 16, 32)
+    else:
+        x = image(network)
+    outputs = build(network).eval()(x)
+    if kind == "resnet":
+        assert outputs.pixels is None
+    else:
+        assert outputs.pixels.shape == (len(x), 4, *x.shape[2:])
+    if kind == "basic_unet":
+        assert outputs.classes is None
+    else:
+        assert outputs.classes.shape == (len(x), 3)
+    assert outputs.deep == ()
+
+
+@pytest.mark.parametrize("stem", [1, 2])
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_coarser_levels_speak_in_training_only_and_as_fine_as_the_image(stem: Any, levels: int) -> None:
+    network = replace(DYN, features=(4, 6, 8, 10), stem=stem, deep_supervision=levels)
+    model, x = build(network), image(network)
+    assert [d.shape for d in model.train()(x).deep] == [(2, 2, 32, 48)] * levels
+    assert model.eval()(x).deep == ()
+
+
+def test_every_weight_of_the_training_gets_a_gradient() -> None:
+    """An unused weight would stop training on several processes."""
+    model = build(DYN).train()
+    outputs = model(image(DYN))
+    (outputs.pixels.square().mean() + outputs.classes.square().mean() + outputs.deep[0].square().mean()).backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+
+
+def test_labels_get_no_gradient_from_classes() -> None:
+    """The classes look through the predicted labels but cannot move them: the trunk learns from both."""
+    model = build(DYN).eval()  # without dropout
+    model(image(DYN)).classes.square().sum().backward()
+    told = {name: weight.grad for name, weight in model.named_parameters()}
+    assert all(told[name] is None for name in told if name.startswith(("output_block", "deep_heads")))
+    for part in ("classifier", "bottleneck", "input_block", "upsamples"):
+        assert any(g is not None and float(g.abs().max()) > 0 for name, g in told.items() if name.startswith(part)), (
+            part
+        )
+
+
+def test_classes_look_where_the_labels_are() -> None:
+    """Another label map gives another class, so pooling does follow the labels."""
+    model, x = build(DYN).eval(), image(DYN)
+    before = model(x)
+    with torch.no_grad():
+        model.output_block.conv.conv.bias.copy_(torch.tensor([-9.0, 9.0]))
+    after = model(x)
+    assert bool((after.pixels.argmax(1) == 1).all())
+    assert not torch.allclose(before.classes, after.classes, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_go_round(kind: str) -> None:
+    network = KINDS[kind]
+    one, other, x = build(network).eval(), build(network).eval(), image(network)
+    other.load_state_dict({name: value.clone() for name, value in one.state_dict().items()})
+    for a, b in zip(one(x)[:2], other(x)[:2], strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or torch.equal(a, b)
+
+
+@pytest.mark.parametrize("network", [DYN, RESNET], ids=["dyn_unet", "resnet"])
+def test_a_sample_does_not_see_its_batch(network: Network) -> None:
+    model, x = build(network).eval(), image(network, 3)
+    together, alone = model(x), model(x[1:2])
+    torch.testing.assert_close(together.classes[1:2], alone.classes, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "basic_unet", "features": (4, 8)}, "basic_unet, features: found 2 widths; allowed is 6"),
+        ({"kind": "dyn_unet", "features": (4, 8)}, "dyn_unet, features: found 2 widths; allowed is 3 or more"),
+        ({"kind": "resnet", "features": (4,) * 5, "classes": 2}, "resnet, features: found 5 widths; allowed is 4"),
+        ({"kind": "basic_unet", "stem": 2}, "stem: found 2; allowed is 1"),
+        ({"kind": "basic_unet", "deep_supervision": 1}, "deep_supervision: found 1; allowed is 0 to 0"),
+        ({"kind": "resnet", "features": (4,) * 4, "classes": 2, "stem": 2}, "stem: found 2; allowed is 1"),
+        ({"kind": "dyn_unet", "features": (4, 8, 8), "deep_supervision": 2}, "found 2; allowed is 0 to 1"),
+        ({"kind": "dyn_unet", "features": (4, 8, 8), "deep_supervision": -1}, "found -1; allowed is 0 to 1"),
+        ({"kind": "dyn_unet", "features": (4, 8, 8), "stem": 4}, "stem: found 4; allowed is 1 or 2"),
+        ({"kind": "dyn_unet", "features": (4, 8, 8), "classes": 1}, "classes: found 1; allowed is 0, or 2 or more"),
+        ({"kind": "basic_unet", "classes": 2}, "classes: found 2; allowed is 0"),
+        ({"kind": "resnet", "features": (4,) * 4, "classes": 1}, "classes: found 1; allowed is 2 or more"),
+        ({"kind": "basic_unet", "out_channels": 1}, "out_channels: found 1; allowed is 2 or more"),
+        ({"kind": "dyn_unet", "features": (4, 0, 8)}, r"features: found \[4, 0, 8\]; allowed is widths of 1 or more"),
+        ({"spatial_dims": 4}, "spatial_dims: found 4; allowed is 2 or 3"),
+        ({"kind": "vgg"}, "kind: found vgg; allowed is basic_unet, dyn_unet, resnet"),
+    ],
+    ids=str,
+)
+def test_what_no_network_is_like_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Network(**change)
