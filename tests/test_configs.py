@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY
 
 CONFIGS = REPOSITORY / "configs"
 TASKS = sorted((CONFIGS / "task").glob("*.yaml"))
+TRAININGS = sorted((CONFIGS / "training").glob("*.yaml"))
 RECIPES = sorted((CONFIGS / "recipe").glob("*.yaml"))
 CARDS = sorted((CONFIGS / "package").glob("*.yaml"))
 
@@ -40,14 +41,14 @@ def train(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> LightningCLI:
     return main()
 
 
-def arguments(task: Path, recipe: Path, manifest: Path, runs: Path) -> list[str]:
+def arguments(task: Path, recipe: Path, manifest: Path, folder: Path) -> list[str]:
     files = [f"-c={CONFIGS / 'trainer.yaml'}", f"-c={task}", f"-c={recipe}"]
-    settings = ["--data.batch_size=2", "--trainer.accelerator=cpu", f"--trainer.default_root_dir={runs}"]
+    settings = ["--data.batch_size=2", "--trainer.accelerator=cpu", f"--run={folder}", f"--data.cache={folder}/cache"]
     return ["fit", *files, f"--data.manifest={manifest}", *settings, "--trainer.fast_dev_run=1"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
-@pytest.mark.parametrize("task", TASKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("task", [*TASKS, *TRAININGS], ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_every_task_and_recipe_runs_one_batch(
     task: Path, recipe: Path, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
