@@ -98,6 +98,12 @@ def load_predictor(package: Package, device: str = "cpu", threads: int | None = 
         torch.set_num_threads(threads)
     told = package.description
     recipe = build_recipe(told.recipe, package.folder.name)
+    if len(told.card.classes) != told.network.classes:
+        raise PackageError(
+            f"package {package.folder.name}: network.classes is {told.network.classes}; allowed is the number of "
+            f"card.classes, {len(told.card.classes)}",
+            Reason.PACKAGE_INVALID,
+        )
     model = build(told.network)
     try:
         weights = load_file(package.folder / told.weights.name)

@@ -43,7 +43,7 @@ from tests.crashes import descendants
 from tests.judges import pixelmed, run_tool
 
 EXPORT = REPOSITORY / "data_samples" / "pacs_export"
-PACKAGE = REPOSITORY / "data_samples" / "packages" / "us_lesion_phantom"
+PACKAGE = REPOSITORY / "data_samples" / "packages" / "breast_us"
 SCHEMA = json.loads((REPOSITORY / "docs" / "summary.schema.json").read_text(encoding="utf-8"))
 TIME = ["--content-time", "2026-01-31T12:00:00"]
 
@@ -109,10 +109,11 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
 def test_every_study_of_the_sample_export_ends_as_expected(sample: tuple[Path, dict[str, Any]]) -> None:
     _, summary = sample
     told = {
-        study["study_uid"]: (result["applicability"], result["finding"], result["completeness"])
+        (study["study_uid"], result["package"]): (result["applicability"], result["finding"], result["completeness"])
         for study, result in results(summary)
     }
-    assert told == {e.study_uid: astuple(e.breast) for e in EXPECTED}
+    expected = {(e.study_uid, "breast_us"): astuple(e.breast) for e in EXPECTED}
+    assert told == expected | {(e.study_uid, "fetal_head_us"): astuple(e.head) for e in EXPECTED}
 
 
 def test_every_file_has_one_state_and_a_reason_unless_used(sample: tuple[Path, dict[str, Any]]) -> None:
@@ -124,6 +125,7 @@ def test_every_file_has_one_state_and_a_reason_unless_used(sample: tuple[Path, d
     assert refused == {
         "DICOM/PA0003/ST0001/SE0001/IM0002": "pixel_data_too_short",
         "DICOM/PA0003/ST0002/SE0001/IM0001": "decode_failed",
+        "DICOM/PA0006/ST0002/SE0001/IM0002": "decode_failed",
     }
 
 
@@ -357,7 +359,7 @@ def test_an_output_that_cannot_be_written_is_status_2(tmp_path: Path, capsys: py
         (lambda p: edit(p, "least_toolkit: 0.1.0", "least_toolkit: 9.0.0"), "least_toolkit is 9.0.0"),
         (lambda p: edit(p, "format_version: 1", "format_version: 2"), "format_version is 2"),
         (lambda p: edit(p, "side: 256", "side: 128"), "has identity"),
-        (lambda p: edit(p, "basic_unet", "os.system"), "kind"),
+        (lambda p: edit(p, "dyn_unet", "os.system"), "kind"),
         (lambda p: edit(p, "golden_tolerance: 0.02", "golden_tolerance: -1.0"), "the golden phantom differs"),
         (lambda p: edit(p, "name: weights.safetensors", "name: ../weights.safetensors"), "is not in the folder"),
     ],
@@ -385,11 +387,11 @@ def test_only_approved_packages_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     one_still(tmp_path / "in")
     approvals = tmp_path / "approved.txt"
     approvals.write_text("# nothing yet\n", encoding="utf-8")
-    words = ["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--approved-packages", str(approvals)]
+    words = ["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--approved-packages", str(approvals), "--package", str(PACKAGE)]
     assert main(words) == 2
     refused = capsys.readouterr().err
     identity = refused.split("identity ")[1].split()[0]
-    approvals.write_text(f"{identity}  us_lesion_phantom\n", encoding="utf-8")
+    approvals.write_text(f"{identity}  breast_us\n", encoding="utf-8")
     assert main(words) == 0
 
 

@@ -117,7 +117,7 @@ def test_reading_a_package_needs_no_torch() -> None:
         "import sys, imaging.inference.run\n"
         "from pathlib import Path\n"
         "from imaging.package import load_package\n"
-        "load_package(Path('data_samples/packages/us_lesion_phantom'))\n"
+        "load_package(Path('data_samples/packages/breast_us'))\n"
         "assert 'torch' not in sys.modules and 'monai' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)

@@ -42,7 +42,7 @@ RATED: dict[str, Any] = {
 
 def package_with(folder: Path, *, temperature: float = 1.0, **card: Any) -> Package:
     """The sample package with other values in its card."""
-    shutil.copytree(SAMPLES / "packages" / "us_lesion_phantom", folder)
+    shutil.copytree(SAMPLES / "packages" / "fetal_head_us", folder)
     path = folder / "package.yaml"
     told = yaml.safe_load(path.read_text(encoding="utf-8"))
     told["card"] |= card
@@ -66,8 +66,8 @@ def test_a_package_tells_its_classes_rating_and_temperature(tmp_path: Path) -> N
     assert unproven.identity != rated.identity
 
 
-def test_a_package_of_before_has_no_classes() -> None:
-    description = load_package(SAMPLES / "packages" / "us_lesion_phantom").description
+def test_a_package_without_classes_needs_to_say_nothing_of_them() -> None:
+    description = load_package(SAMPLES / "packages" / "fetal_head_us").description
     assert (description.card.classes, description.card.rating, description.temperature) == ([], None, 1.0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 EXAMPLES = """\
 example:
-  imaging package runs/lightning_logs/version_0 --card configs/package/us_lesion_phantom.yaml --out my_package
+  imaging package runs/mine --card configs/package/breast_us.yaml --out my_package
 
 The threshold is chosen on the run's validation cases of training sites; the support of the acquisition passport is
 what its training images showed. Inference refuses a package whose files do not have the sha256 written in it.

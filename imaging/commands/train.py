@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, ImagingError, Reason
-from imaging.tasks.checkpoints import BEST, FOLDER, KeepBest, KeepRandomState, WholeCheckpoints, newest_whole, savers
+from imaging.tasks.checkpoints import (
+    BEST,
+    FOLDER,
+    KeepBest,
+    KeepNewest,
+    KeepRandomState,
+    WholeCheckpoints,
+    newest_whole,
+)
 from imaging.tasks.progress import Previews, Progress
 from imaging.tasks.task import Task
 
@@ -34,7 +43,9 @@ class _SaveConfig(SaveConfigCallback):
     """config.yaml in the run folder: everything that this run was told, defaults included."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        del pl_module, stage
+        del pl_module
+        if stage != "fit":
+            return
         run = Path(self.config["run"])
         run.mkdir(parents=True, exist_ok=True)
         self.parser.save(self.config, run / "config.yaml", skip_none=False, overwrite=True)
@@ -55,12 +66,16 @@ class _TrainCli(LightningCLI):
         run, fitting = Path(chosen["run"]), self.subcommand == "fit"
         own: list[Callback] = []
         if fitting and not chosen["trainer"]["fast_dev_run"]:
-            own = [Progress(), Previews(run / "previews"), KeepRandomState(), KeepBest()]
-            own += savers(run, self.model, chosen["save_every_steps"])
-        loggers = [CSVLogger(run, name="csv"), TensorBoardLogger(run, name="tensorboard", version="")]
+            own = [Progress(), Previews(run / "previews"), KeepRandomState()]
+            own += [KeepBest(run, self.model), KeepNewest(run, chosen["save_every_steps"])]
+        # Every row is written at once: a killed run has told what it did.
+        loggers = [
+            CSVLogger(run, name="csv", flush_logs_every_n_steps=1),
+            TensorBoardLogger(run, name="tensorboard", version=""),
+        ]
         return super().instantiate_trainer(
             default_root_dir=str(run),
-            plugins=[WholeCheckpoints()],
+            plugins=[WholeCheckpoints(fitting)],
             logger=loggers if fitting else False,
             callbacks=[*(chosen["trainer"]["callbacks"] or []), *own],
             enable_checkpointing=bool(own),
@@ -94,14 +109,14 @@ class _TrainCli(LightningCLI):
 
 def _start(run: Path, resume: bool) -> str | None:
     """The checkpoint to go on from, None for a new run. Raises ConfigError where that is not what was asked for."""
-    path, damaged = newest_whole(run)
     if not resume:
-        if path is not None or damaged:
+        if any((run / FOLDER).glob("*.ckpt")):
             raise ConfigError(
                 f"{run / FOLDER}: found checkpoints of an earlier run; say --resume to go on, or name another --run",
                 Reason.OUTPUT_IN_USE,
             )
         return None
+    path, damaged = newest_whole(run)
     for one in damaged:
         print(f"train.py: {one} is damaged and was passed over", file=sys.stderr)
     if path is None:
@@ -119,16 +134,43 @@ def main(arguments: ArgsType = None) -> LightningCLI:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
-        return _TrainCli(
-            model_class=Task,
-            datamodule_class=ImagingDataModule,
-            subclass_mode_model=True,
-            seed_everything_default=1,
-            save_config_callback=_SaveConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            parser_kwargs={"allow_abbrev": False, "description": _HELP},  # an abbreviated key is a typo that parses
-            args=arguments,
-        )
-    except ImagingError as error:
-        print(f"train.py: {error} [{error.reason}]", file=sys.stderr)
+        with warnings.catch_warnings():
+            _quiet()
+            return _run(arguments)
+    except (ImagingError, ValueError) as error:
+        told = _own(error)
+        if told is None:
+            raise
+        print(f"train.py: {told} [{told.reason}]", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _run(arguments: ArgsType) -> LightningCLI:
+    return _TrainCli(
+        model_class=Task,
+        datamodule_class=ImagingDataModule,
+        subclass_mode_model=True,
+        seed_everything_default=1,
+        save_config_callback=_SaveConfig,
+        save_config_kwargs={"save_to_log_dir": False},
+        parser_kwargs={"allow_abbrev": False, "description": _HELP},  # an abbreviated key is a typo that parses
+        args=arguments,
+    )
+
+
+def _quiet() -> None:
+    """Warnings that tell a user nothing he could change."""
+    # Lightning 2.6.6 calls names that torch and jsonargparse are about to retire.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
+    # A run that goes on has checkpoints in its folder.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # An epoch of few steps is no mistake.
+    warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
+
+
+def _own(error: BaseException | None) -> ImagingError | None:
+    """The error of this toolkit that another one was made from: jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, ImagingError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -66,6 +66,7 @@ class ImagingDataModule(pl.LightningDataModule):
         if not self._cases:
             self._cases = read_manifest(self.manifest)
             self._refuse_unknown_sites()
+            self._refuse_counts()
         if stage in ("fit", "validate"):
             for split in ("train", "val"):
                 self._refuse_empty(split)
@@ -140,6 +141,20 @@ class ImagingDataModule(pl.LightningDataModule):
                 f"data.test_sites: found {sorted(unknown)}; the manifest has cases of {sorted(sites)}",
                 Reason.CONFIG_INVALID,
             )
+
+    def _refuse_counts(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"data.batch_size: found {self.batch_size}; allowed is 1 or more", Reason.CONFIG_INVALID)
+        labels = {case.label for case in self._cases}
+        if unknown := sorted(set(self.repeats) - labels):
+            raise ConfigError(
+                f"data.repeats: found {unknown}; the cases have the labels {sorted(labels)}", Reason.CONFIG_INVALID
+            )
+        for label, times in self.repeats.items():
+            if times < 1:
+                raise ConfigError(
+                    f"data.repeats: found {times} of '{label}'; allowed is 1 or more", Reason.CONFIG_INVALID
+                )
 
     def _refuse_empty(self, split: Split) -> None:
         if not self.split(split):

@@ -30,7 +30,7 @@ class Outputs(NamedTuple):
 def build(network: Network) -> nn.Module:
     """The network as described, with fresh weights; its forward gives `Outputs`.
 
-    Spatial sizes must be multiples of 16 for `basic_unet` and of stem · 2^(levels - 1) for `dyn_unet`.
+    Spatial sizes must be multiples of `network.multiple`.
     """
     kinds: dict[str, type[nn.Module]] = {"basic_unet": _BasicUNet, "dyn_unet": _DynUNet, "resnet": _ResNet}
     return kinds[network.kind](network)
@@ -110,7 +110,9 @@ class _DynUNet(DynUNet):
             weight = functional.interpolate(labelled, list(level.shape[2:]), mode="area")
             seen.append((level.float() * weight).sum(axes) / (weight.sum(axes) + _LEAST_PIXELS))
         seen += [labelled.amax(axes), labelled.mean(axes)]
-        classes: Tensor = self.classifier(torch.cat(seen, dim=1)).float()
+        # Sums over an image need single precision; the weights may have another one.
+        told = torch.cat(seen, dim=1).to(next(self.classifier.parameters()).dtype)
+        classes: Tensor = self.classifier(told).float()
         return classes
 
 

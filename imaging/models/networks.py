@@ -64,6 +64,11 @@ class Network:
             if not is_right:
                 self._refuse(field, found, allowed)
 
+    @property
+    def multiple(self) -> int:
+        """What every side of an image must be a multiple of."""
+        return {"basic_unet": 16, "dyn_unet": self.stem << (len(self.features) - 1), "resnet": 1}[self.kind]
+
     def _has_right_classes(self) -> bool:
         if self.classes == 0:
             return self.kind != "resnet"

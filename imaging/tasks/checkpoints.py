@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from imaging.errors import ConfigError, Reason
 from imaging.harmonise.augmentation import Augmentation
@@ -29,7 +29,15 @@ _KEPT_BEST = 3
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Lightning's reading and writing of checkpoints, made atomic; only tensors and plain values are unpickled."""
+    """Lightning's reading and writing of checkpoints, made atomic; only tensors and plain values are unpickled.
+
+    Args:
+        is_fitting: Whether training goes on; what only watches a network needs no state of callbacks.
+    """
+
+    def __init__(self, is_fitting: bool = True) -> None:
+        super().__init__()
+        self.is_fitting = is_fitting
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         place = Path(path)
@@ -47,7 +55,10 @@ class WholeCheckpoints(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return load_checkpoint(Path(path), map_location)
+        content = load_checkpoint(Path(path), map_location)
+        if not self.is_fitting:
+            content.pop("callbacks", None)
+        return content
 
 
 def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -71,53 +82,88 @@ def is_whole(path: Path) -> bool:
 def newest_whole(run: Path) -> tuple[Path | None, list[Path]]:
     """The newest checkpoint of a run folder that is whole, and the newer ones that are not."""
     damaged: list[Path] = []
-    for path in sorted((run / FOLDER).glob(f"{_STEP}-*.ckpt"), reverse=True):
+    for path in _states(run / FOLDER):
         if is_whole(path):
             return path, damaged
         damaged.append(path)
     return None, damaged
 
 
-def savers(run: Path, task: type[Task] | Task, every_steps: int) -> list[ModelCheckpoint]:
-    """Callbacks that keep the newest two states, every so many steps, and the best three by the task's own figure."""
-    figure, mode = task.chooses
-    folder = run / FOLDER
-    newest = ModelCheckpoint(
-        folder,
-        filename=_STEP + "-{step:08d}",
-        auto_insert_metric_name=False,
-        monitor="step",
-        mode="max",
-        save_top_k=_KEPT_STEPS,
-        every_n_train_steps=every_steps,
-        enable_version_counter=False,
-    )
-    best = ModelCheckpoint(
-        folder,
-        filename="best-{epoch:04d}",
-        auto_insert_metric_name=False,
-        monitor=figure,
-        mode=mode,
-        save_top_k=_KEPT_BEST,
-        save_on_train_epoch_end=False,
-        enable_version_counter=False,
-    )
-    return [newest, best]
+def _states(folder: Path) -> list[Path]:
+    """Resumable states, the newest first."""
+    return sorted(folder.glob(f"{_STEP}-*.ckpt"), reverse=True)
 
 
-class KeepBest(Callback):
-    """When fitting ends, names the best checkpoint `best.ckpt`."""
+class KeepNewest(Checkpoint):
+    """Keeps the newest two states: after every so many steps, and after every epoch with its validation.
+
+    A state of an epoch's last step before its validation is never written: Lightning would go on without validating,
+    and a run resumed from one twice would train an epoch again.
+    """
+
+    def __init__(self, run: Path, every_steps: int) -> None:
+        self.folder = run / FOLDER
+        self.every_steps = every_steps
+        self._saved = -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        del pl_module, outputs, batch, batch_idx
+        step = trainer.global_step
+        if step % self.every_steps == 0 and step != self._saved and not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del pl_module
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        """Write the state, then remove all others but the one before: newer ones are of a run that was stopped."""
+        self._saved = trainer.global_step
+        path = self.folder / f"{_STEP}-{trainer.global_step:08d}.ckpt"
+        trainer.save_checkpoint(path)
+        if trainer.is_global_zero:
+            found = _states(self.folder)
+            kept = [one for one in found if one.name <= path.name][:_KEPT_STEPS]
+            for one in [*(one for one in found if one not in kept), *self.folder.glob(".*.part")]:
+                one.unlink(missing_ok=True)
+
+
+class KeepBest(ModelCheckpoint):
+    """Keeps the best three by the task's own figure, and when fitting ends names the first `best.ckpt`."""
+
+    def __init__(self, run: Path, task: type[Task] | Task) -> None:
+        figure, mode = task.chooses
+        super().__init__(
+            run / FOLDER,
+            filename="best-{epoch:04d}",
+            auto_insert_metric_name=False,
+            monitor=figure,
+            mode=mode,
+            save_top_k=_KEPT_BEST,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best so far where they now are: a run folder may have been moved."""
+
+        def here(path: str) -> str:
+            return str(Path(self.dirpath or "") / Path(path).name) if path else path
+
+        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         del pl_module
-        for saver in trainer.checkpoint_callbacks:
-            assert isinstance(saver, ModelCheckpoint)
-            if saver.monitor != _STEP and saver.best_model_path and trainer.is_global_zero:
-                best = Path(saver.best_model_path)
-                beside = best.with_name(f".{BEST}.part")
-                beside.unlink(missing_ok=True)
-                os.link(best, beside)
-                beside.replace(best.with_name(BEST))
+        if self.best_model_path and trainer.is_global_zero:
+            best = Path(self.best_model_path)
+            beside = best.with_name(f".{BEST}.part")
+            beside.unlink(missing_ok=True)
+            os.link(best, beside)
+            beside.replace(best.with_name(BEST))
 
 
 class KeepRandomState(Callback):

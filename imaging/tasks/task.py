@@ -70,7 +70,7 @@ class Task(pl.LightningModule, ABC):
         data: ImagingDataModule | None = getattr(self.trainer, "datamodule", None)
         if data is None or not data.split("train"):
             return
-        if self.network.classes and self.network.classes != len(data.classes):
+        if self.network.classes != len(data.classes):
             self._refuse("network.classes", self.network.classes, f"{len(data.classes)}, as data.classes names")
         if data.recipe.spatial_dims != self.network.spatial_dims:
             self._refuse(
@@ -79,6 +79,10 @@ class Task(pl.LightningModule, ABC):
         image = data.first_sample().image
         if image.shape[0] != self.network.in_channels:
             self._refuse("network.in_channels", self.network.in_channels, f"{image.shape[0]}, as the recipe gives")
+        multiple = self.network.multiple
+        if any(side % multiple for side in image.shape[1:]):
+            sides = " × ".join(map(str, image.shape[1:]))
+            self._refuse("network", f"images of {sides} from the recipe", f"sides that are multiples of {multiple}")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         del batch_idx
