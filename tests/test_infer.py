@@ -387,7 +387,8 @@ def test_only_approved_packages_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     one_still(tmp_path / "in")
     approvals = tmp_path / "approved.txt"
     approvals.write_text("# nothing yet\n", encoding="utf-8")
-    words = ["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--approved-packages", str(approvals), "--package", str(PACKAGE)]
+    words = ["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--package", str(PACKAGE)]
+    words += ["--approved-packages", str(approvals)]
     assert main(words) == 2
     refused = capsys.readouterr().err
     identity = refused.split("identity ")[1].split()[0]

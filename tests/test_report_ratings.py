@@ -42,7 +42,7 @@ RATED: dict[str, Any] = {
 
 def package_with(folder: Path, *, temperature: float = 1.0, **card: Any) -> Package:
     """The sample package with other values in its card."""
-    shutil.copytree(SAMPLES / "packages" / "fetal_head_us", folder)
+    shutil.copytree(SAMPLES / "packages" / "breast_us", folder)
     path = folder / "package.yaml"
     told = yaml.safe_load(path.read_text(encoding="utf-8"))
     told["card"] |= card
