@@ -48,7 +48,7 @@ class _SaveConfig(SaveConfigCallback):
             return
         run = Path(self.config["run"])
         run.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, run / "config.yaml", skip_none=False, overwrite=True)
+        self.parser.save(self.config, run / "config.yaml", skip_unset=False, overwrite=True)
 
 
 class _TrainCli(LightningCLI):
@@ -162,7 +162,7 @@ def _quiet() -> None:
     """Warnings that tell a user nothing he could change."""
     # Lightning 2.6.6 calls names that torch and jsonargparse are about to retire.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module="jsonargparse")
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning|jsonargparse")
     # A run that goes on has checkpoints in its folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     # An epoch of few steps is no mistake.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -112,6 +113,15 @@ class ImagingDataModule(pl.LightningDataModule):
 
     def predict_dataloader(self) -> list[BatchLoader]:
         return self.test_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training must find again. Lightning asks loaders only in the middle of an epoch."""
+        return self.train_dataloader().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises ConfigError when a training would go on with other data; testing may have any."""
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            self.train_dataloader().load_state_dict(state_dict)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Vary a training batch, on the device where it now is."""
