@@ -73,7 +73,7 @@ class Prediction:
     `source_grid` is the whole source frame; `ref` names it. `classes` holds the probability of each class of the whole
     image, in the network's order and with a sum of 1; empty for a network that has none. `region` (top, left, bottom,
     right) is the part of the source frame that was analysed, None for all of it: nothing is found outside it, though
-    the model grid may reach further.
+    the model grid may reach further. `presence` is the probability that the image holds anything at all.
     """
 
     probabilities: Array
@@ -82,6 +82,7 @@ class Prediction:
     ref: SourceRef
     classes: tuple[float, ...] = ()
     region: tuple[int, int, int, int] | None = None
+    presence: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +184,15 @@ class Reading:
     classes: dict[str, float] = field(default_factory=dict)
 
 
-def extract(prediction: Prediction, labels: tuple[str, ...], threshold: float, least_pixels: int) -> list[Finding]:
-    """Findings of a 2-D segmentation: connected parts (4-neighbours) of each class above `threshold`, best score first.
+def extract(
+    prediction: Prediction, labels: tuple[str, ...], boundary: float, least_pixels: int, least_score: float = 0.0
+) -> list[Finding]:
+    """Findings of a 2-D segmentation: connected parts (4-neighbours) of each class above `boundary`, best score first.
 
     Class 0 is background; class k is `labels[k - 1]`. The probabilities return to the source grid before they are
     cut, so the outline is as fine as the source. A part with fewer than `least_pixels` pixels *of the model grid* is
-    dropped. The score is the part's highest probability. No part: an empty list.
+    dropped. The score is the part's highest probability times that of the image holding anything (`presence`); parts
+    below `least_score`, the operating point, are dropped. No part: an empty list.
     """
     window = _window(prediction)
     if window is None:
@@ -198,13 +202,15 @@ def extract(prediction: Prediction, labels: tuple[str, ...], threshold: float, l
     found: list[Finding] = []
     for index, label in enumerate(labels, start=1):
         chance = resample(prediction.probabilities[index], prediction.grid, target)
-        parts, _ = ndimage.label(chance >= threshold)
+        parts, _ = ndimage.label(chance >= boundary)
         for part, where in enumerate(ndimage.find_objects(parts), start=1):
             mask: Mask = parts[where] == part
             if mask.sum() < max(1.0, least_pixels * pixels_per_model_pixel):
                 continue
+            score = prediction.presence * float(np.clip(chance[where][mask].max(), 0.0, 1.0))
+            if score < least_score:
+                continue
             corner = (origin[0] + where[0].start, origin[1] + where[1].start)
-            score = float(np.clip(chance[where][mask].max(), 0.0, 1.0))
             outline = trace_outline(mask) + np.array([corner[1], corner[0]], dtype=np.float64)
             found.append(Finding(label, score, prediction.ref, prediction.source_grid, mask, corner, outline))
     return sorted(found, key=lambda f: (-f.score, f.mask_origin))

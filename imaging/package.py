@@ -118,13 +118,14 @@ class Description:
         card: What people decided.
         network: Architecture.
         recipe: Harmonisation, with its identity.
-        threshold: Probability from which a pixel counts, chosen on training-site validation cases.
+        threshold: Least score of a finding, the one operating point, chosen on training-site validation cases.
         support: Acquisition passport values seen in training, per fact.
         training: Facts of the training run (manifest and configuration hashes, counts, validation figures).
         weights: The safetensors file.
         golden: The golden phantom.
         golden_tolerance: Largest accepted difference of a probability on the golden phantom.
         temperature: Divides the class outputs before their softmax; fitted on training-site validation cases.
+        boundary: Probability from which a pixel belongs to a finding.
     """
 
     format_version: int
@@ -139,6 +140,7 @@ class Description:
     golden: File
     golden_tolerance: float
     temperature: float = 1.0
+    boundary: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class Package:
             parameters=(
                 f"weights sha256 {told.weights.sha256}",
                 f"recipe {told.recipe.name} sha256 {told.recipe.identity}",
-                f"threshold {told.threshold:g}, least pixels {card.least_pixels}",
+                f"threshold {told.threshold:g}, boundary {told.boundary:g}, least pixels {card.least_pixels}",
                 *([f"temperature {told.temperature:g}"] if card.classes else []),
                 f"sitewise-imaging {__version__}",
             ),

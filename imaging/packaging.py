@@ -43,7 +43,7 @@ from imaging.package import (
 from imaging.predictor import RECIPES, Predictor, golden_image
 from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
 
-THRESHOLDS = (*(round(0.05 * n, 2) for n in range(1, 20)), 0.97, 0.98, 0.99)
+THRESHOLDS = tuple(round(0.01 * n, 2) for n in range(1, 100))
 GOLDEN_TOLERANCE = 0.02
 _UNPINNED = File("", "")
 
@@ -192,16 +192,17 @@ def _support(cases: Sequence[Case]) -> dict[str, list[str]]:
 
 def _judge(predictor: Predictor, cases: Sequence[Case]) -> list[Judged]:
     """Every threshold on every validation case, through the same extraction as inference."""
-    card = predictor.package.description.card
+    description = predictor.package.description
+    card = description.card
     labels = tuple(label.name for label in card.labels)
     dices: dict[float, dict[str, list[float]]] = {t: defaultdict(list) for t in THRESHOLDS}
     marked: dict[float, dict[str, list[float]]] = {t: defaultdict(list) for t in THRESHOLDS}
     for case in cases:
         image = first_image(case, predictor.recipe)
         truth = read_mask(case.truth, image.source_grid) > 0
-        prediction = predictor.predict(image)
+        everything = extract(predictor.predict(image), labels, description.boundary, card.least_pixels)
         for threshold in THRESHOLDS:
-            found = extract(prediction, labels, threshold, card.least_pixels)
+            found = [finding for finding in everything if finding.score >= threshold]
             if truth.any():
                 dices[threshold][case.site].append(_dice(found, truth))
             else:

@@ -47,7 +47,7 @@ class Predictor:
         told = self.package.description
         labels = tuple(label.name for label in told.card.labels)
         prediction = self._prediction(image, tissue, harmonised)
-        found = extract(prediction, labels, told.threshold, told.card.least_pixels)
+        found = extract(prediction, labels, told.boundary, told.card.least_pixels, told.threshold)
         seconds = {"harmonise": ready - begin, "network": perf_counter() - ready}
         names = (one.name for one in told.card.classes)
         classes = dict(zip(names, prediction.classes, strict=True))
@@ -59,14 +59,12 @@ class Predictor:
         return self._prediction(image, tissue, self.recipe.harmonise(tissue))
 
     def _prediction(self, image: Image, tissue: MetaTensor, harmonised: MetaTensor) -> Prediction:
-        """Labels are only as probable as it is that the image holds anything: p(label) · (1 - p(nothing))."""
         ref = image.refs[0] if image.refs else UNREFERENCED
         chances, classes = self._probabilities(harmonised.as_tensor())
-        for probability, kind in zip(classes, self.package.description.card.classes, strict=True):
-            if kind.nothing:
-                chances[1:] *= np.float32(1.0 - probability)
-        chances[0] = 1.0 - chances[1:].sum(axis=0)
-        return Prediction(chances, grid_of(harmonised), image.source_grid, ref, classes, _extent(tissue, image))
+        kinds = self.package.description.card.classes
+        nothing = sum(p for p, kind in zip(classes, kinds, strict=True) if kind.nothing)
+        extent = _extent(tissue, image)
+        return Prediction(chances, grid_of(harmonised), image.source_grid, ref, classes, extent, 1.0 - nothing)
 
     def _probabilities(self, harmonised: torch.Tensor) -> tuple[Array, tuple[float, ...]]:
         """(label, *spatial) with the background first, and of each class; means over the mirrored image if so told."""

@@ -112,6 +112,17 @@ def test_nothing_is_found_outside_the_analysed_region() -> None:
     assert extract(Prediction(chance, model, source, REF, region=(90, 0, 100, 200)), ("lesion",), 0.5, 4) == []
 
 
+def test_a_score_is_only_as_high_as_it_is_likely_that_the_image_holds_anything() -> None:
+    grid = Grid.plane(40, 40)
+    chance = np.zeros((2, 40, 40), dtype=np.float32)
+    chance[1, 5:15, 5:15], chance[1, 25:30, 25:30] = 0.9, 0.6
+    doubtful = Prediction(chance, grid, grid, REF, presence=0.5)
+    found = extract(doubtful, ("lesion",), 0.5, 4)
+    assert [f.score for f in found] == pytest.approx([0.45, 0.3])
+    assert [int(f.mask.sum()) for f in found] == [100, 25]
+    assert len(extract(doubtful, ("lesion",), 0.5, 4, least_score=0.4)) == 1
+
+
 def test_a_lesion_of_a_cine_is_told_once_at_its_best_frame() -> None:
     grid = Grid.plane(60, 60, 0.5, 0.5, "mm")
     mask = np.ones((8, 8), dtype=bool)
