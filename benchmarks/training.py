@@ -160,7 +160,9 @@ def monai_loader(manifest: Path, workers: int) -> Any:
         rows = [row for row in csv.DictReader(stream) if row["split"] == "train"]
     cases = [{name: str(manifest.parent / row[name]) for name in both} for row in rows]
     dataset = CacheDataset(cases, t.Compose([*made, *varied]), cache_rate=1.0, num_workers=0, progress=False)
-    return DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0)
+    return DataLoader(
+        dataset, batch_size=BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
 
 
 def measure_monai(manifest: Path, steps: int, device: str, workers: int) -> dict[str, object]:
