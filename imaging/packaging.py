@@ -211,11 +211,15 @@ def _judge(predictor: Predictor, cases: Sequence[Case]) -> list[Judged]:
 
 
 def _chosen(judged: Sequence[Judged], most_marked_empty: float) -> Judged:
-    """The best threshold within what the card allows; where none is, the one that marks the fewest empty cases."""
-    allowed = [j for j in judged if j.marked_empty <= most_marked_empty]
-    if not allowed:
-        return min(judged, key=lambda j: (j.marked_empty, -j.score))
-    return max(allowed, key=lambda j: (j.score, j.threshold))
+    """The best threshold within what the card allows, or, where none is, among those that mark the fewest empty cases.
+
+    Of several that do equally well the middle one, which is the farthest from doing worse.
+    """
+    fewest = min(j.marked_empty for j in judged)
+    allowed = [j for j in judged if j.marked_empty <= max(most_marked_empty, fewest)]
+    best = max(j.score for j in allowed)
+    equal = sorted((j for j in allowed if j.score == best), key=lambda j: j.threshold)
+    return equal[len(equal) // 2]
 
 
 def _judged(threshold: float, dices: dict[str, list[float]], marked: dict[str, list[float]]) -> Judged:
