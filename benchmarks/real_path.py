@@ -131,7 +131,7 @@ def evaluate(wrapped: Sequence[Wrapped], folders: dict[str, str], label: str, ar
     write_cases(args.out / "cases.csv", wrapped, folders)
     words = ["--truth", args.out / "truth", "--manifest", args.out / "cases.csv", "--out", args.out / "scores"]
     figures = evaluate_by("segmentation", [*words, "--label", f"{label}=255"], args.out)
-    print("\n".join(line for line in figures if line.startswith(f"{label}/")) or "\n".join(figures))
+    print("\n".join(line for line in figures if line.startswith(f"{label} ")))
     result = EvaluationResult.from_json((args.out / "scores" / "metrics.json").read_text(encoding="utf-8"))
     found = {}
     for case in result.segmentation:
@@ -169,7 +169,7 @@ def rate(wrapped: Sequence[Wrapped], folders: dict[str, str], rating: Rating, ar
         words = ["--truth", args.out, "--manifest", table, "--out", args.out / f"scores-{name}"]
         lines = evaluate_by("classification", [*words, "--positive", f"label={rating.positive}"], args.out)
         print(f"{rating.name} among {len(rated)} cases ({name}):")
-        print("\n".join(f"  {line}" for line in lines if line.startswith(("AUROC", "AP", "Brier", "examination"))))
+        print("\n".join(f"  {line}" for line in lines if not line.startswith(("metrics", "page"))))
 
 
 def measure(wrapped: Sequence[Wrapped], folders: dict[str, str], args: argparse.Namespace) -> None:

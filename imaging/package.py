@@ -1,8 +1,8 @@
 """A trained model as one folder: weights, a typed description, and a golden phantom with its expected output.
 
-    package.yaml         the description below
-    weights.safetensors  half-precision weights
-    golden.npz           one synthetic image and what the network said of it when the package was made
+    package.yaml            the description below
+    weights.safetensors.gz  half-precision weights
+    golden.npz              one synthetic image and what the network said of it when the package was made
 
 Nothing here unpickles and nothing imports a class by a name from the file. Reading a description needs no torch.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
@@ -45,6 +46,7 @@ from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
 
 THRESHOLDS = tuple(round(0.01 * n, 2) for n in range(1, 100))
 GOLDEN_TOLERANCE = 0.02
+WEIGHTS = "weights.safetensors.gz"
 _UNPINNED = File("", "")
 
 
@@ -99,14 +101,15 @@ def make_package(run: Path, card_file: Path, out: Path) -> Package:
     judged = _judge(predictor(), validation)
     best = _chosen(judged, card.most_marked_empty)
     out.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out / "weights.safetensors")
+    # Without a time stamp: the same weights are the same bytes.
+    (out / WEIGHTS).write_bytes(gzip.compress(save(weights), mtime=0))
     _save_golden(out / "golden.npz", predictor())
     write_description(
         out,
         replace(
             draft,
             threshold=best.threshold,
-            weights=pin(out / "weights.safetensors"),
+            weights=pin(out / WEIGHTS),
             golden=pin(out / "golden.npz"),
             training={
                 "manifest_sha256": _digest(Path(config["data"]["manifest"])),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from time import perf_counter
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import nn
 
 from imaging.errors import PackageError, Reason
@@ -104,9 +106,9 @@ def load_predictor(package: Package, device: str = "cpu", threads: int | None = 
         )
     model = build(told.network)
     try:
-        weights = load_file(package.folder / told.weights.name)
+        weights = load(gzip.decompress((package.folder / told.weights.name).read_bytes()))
         model.load_state_dict({name: value.float() for name, value in weights.items()})
-    except (RuntimeError, OSError, ValueError, SafetensorError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, zlib.error, SafetensorError) as error:
         raise PackageError(
             f"package {package.folder.name}: {told.weights.name} does not hold the weights of the network that the "
             f"description names ({type(error).__name__})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -20,7 +21,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from PIL import Image as Picture
 from pydicom import dcmread
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load as load_weights
+from safetensors.numpy import save as save_weights
 
 from imaging.commands import main
 from imaging.dicom.select import ImageRef
@@ -28,6 +30,7 @@ from imaging.inference.processes import Frame, Processes, decode, load
 from imaging.package import Package
 from imaging.phantoms.export import EXPECTED
 from imaging.phantoms.screen import Layout
+from imaging.phantoms.tissue import Lesion
 from imaging.phantoms.ultrasound_dicom import (
     LATIN,
     Acquisition,
@@ -45,6 +48,7 @@ from tests.judges import pixelmed, run_tool
 EXPORT = REPOSITORY / "data_samples" / "pacs_export"
 PACKAGE = REPOSITORY / "data_samples" / "packages" / "breast_us"
 SCHEMA = json.loads((REPOSITORY / "docs" / "summary.schema.json").read_text(encoding="utf-8"))
+CLEAR = Lesion(-3.0, 17.5, 12.0, 9.5, 8.0, echo_db=-22.0, irregularity=0.11, margin_mm=0.45, seed=5)
 TIME = ["--content-time", "2026-01-31T12:00:00"]
 
 
@@ -87,7 +91,7 @@ def results(summary: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str,
 
 def one_still(folder: Path, **facts: Any) -> Acquisition:
     """A folder with a single still that holds one clear lesion."""
-    acquisition = Acquisition(**{"vendor": "A", "patient": LATIN, "seed": 11, "lesions": "planted", **facts})
+    acquisition = Acquisition(**{"vendor": "A", "patient": LATIN, "seed": 11, "lesions": (CLEAR,), **facts})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "still").write_bytes(file_bytes(dataset(acquisition)))
     return acquisition
@@ -167,13 +171,14 @@ def test_a_rerun_keeps_the_first_content_time(tmp_path: Path) -> None:
 def changed_package(folder: Path) -> Path:
     """The shipped package with the last bit of one weight turned, and its description told so."""
     shutil.copytree(PACKAGE, folder)
-    weights = load_file(folder / "weights.safetensors")
+    path = folder / "weights.safetensors.gz"
+    weights = load_weights(gzip.decompress(path.read_bytes()))
     name = next(iter(weights))
     values = weights[name].copy()
     values.reshape(-1).view(np.uint16)[0] ^= 1
-    save_file({**weights, name: values}, folder / "weights.safetensors")
+    path.write_bytes(gzip.compress(save_weights({**weights, name: values}), mtime=0))
     told = yaml.safe_load((folder / "package.yaml").read_text(encoding="utf-8"))
-    told["weights"]["sha256"] = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    told["weights"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (folder / "package.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
     return folder
 
@@ -354,14 +359,14 @@ def test_an_output_that_cannot_be_written_is_status_2(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: (p / "weights.safetensors").write_bytes(b"x"), "weights.safetensors has sha256"),
+        (lambda p: (p / "weights.safetensors.gz").write_bytes(b"x"), "weights.safetensors.gz has sha256"),
         (lambda p: edit(p, "threshold:", "threshhold:"), "threshhold"),
         (lambda p: edit(p, "least_toolkit: 0.1.0", "least_toolkit: 9.0.0"), "least_toolkit is 9.0.0"),
         (lambda p: edit(p, "format_version: 1", "format_version: 2"), "format_version is 2"),
         (lambda p: edit(p, "side: 256", "side: 128"), "has identity"),
         (lambda p: edit(p, "dyn_unet", "os.system"), "kind"),
         (lambda p: edit(p, "golden_tolerance: 0.02", "golden_tolerance: -1.0"), "the golden phantom differs"),
-        (lambda p: edit(p, "name: weights.safetensors", "name: ../weights.safetensors"), "is not in the folder"),
+        (lambda p: edit(p, "name: weights.safetensors.gz", "name: ../weights.safetensors.gz"), "is not in the folder"),
     ],
 )
 def test_a_damaged_package_is_refused_by_name(
@@ -440,7 +445,7 @@ def objects_of(out: Path, summary: dict[str, Any], kind: str) -> list[Path]:
 def test_every_object_of_the_sample_run_is_valid(sample: tuple[Path, dict[str, Any]]) -> None:
     out, summary = sample
     reports, segmentations = (objects_of(out, summary, kind) for kind in ("sr", "seg"))
-    assert len(reports) == 5
+    assert len(reports) == 9
     assert segmentations
     for path in [*reports, *segmentations]:
         assert "Error" not in run_tool(require_tool("dciodvfy"), path), path.name

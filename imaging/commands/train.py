@@ -21,6 +21,7 @@ from imaging.tasks.checkpoints import (
     KeepNewest,
     KeepRandomState,
     WholeCheckpoints,
+    load_checkpoint,
     newest_whole,
 )
 from imaging.tasks.progress import Previews, Progress
@@ -57,6 +58,9 @@ class _TrainCli(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=Path, default=Path("runs/run"), help="folder of this run")
         parser.add_argument("--resume", type=bool, default=False, nargs="?", const=True, help="go on where it stopped")
+        parser.add_argument(
+            "--start_from", type=Path | None, default=None, help="checkpoint whose weights a run begins with"
+        )
         parser.add_argument("--save_every_steps", type=int, default=50, help="steps between two resumable states")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -85,6 +89,8 @@ class _TrainCli(LightningCLI):
     def before_fit(self) -> None:
         chosen = self.config_init["fit"]
         chosen["ckpt_path"] = chosen["ckpt_path"] or _start(Path(chosen["run"]), chosen["resume"])
+        if chosen["start_from"] is not None and chosen["ckpt_path"] is None:
+            _take_weights(self.model, Path(chosen["start_from"]))
 
     def before_test(self) -> None:
         self._take_best("test")
@@ -105,6 +111,17 @@ class _TrainCli(LightningCLI):
                     Reason.CONFIG_INVALID,
                 )
             chosen["ckpt_path"] = str(best)
+
+
+def _take_weights(model: LightningModule, checkpoint: Path) -> None:
+    """The weights of a finished run as the beginning of this one. Raises ConfigError when the networks differ."""
+    try:
+        model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--start_from {checkpoint}: holds the weights of another network than model.network describes",
+            Reason.CONFIG_INVALID,
+        ) from error
 
 
 def _start(run: Path, resume: bool) -> str | None:

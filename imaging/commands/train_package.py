@@ -22,6 +22,7 @@ What it does, and where it leaves it:
   WORK/data       manifest.csv of the set, one split per group of images, and what was left out (dropped.csv)
   WORK/phantoms   simulated images with known truth, used for training only
   WORK/run        the training run: configuration, checkpoints, logs, previews; a second start goes on where it stopped
+  WORK/run-fine   where configs/training/NAME.fine.yaml is: a second run from those weights, on real images only
   OUT             the package: weights in half precision, threshold, passport support, golden image
 
 Its figures: `imaging evaluate` on the results of `imaging infer` (benchmarks/real_path.py does both).
@@ -73,11 +74,18 @@ def run(args: argparse.Namespace) -> int:
     card = args.configs / "package" / f"{args.name}.yaml"
     if missing := [str(path) for path in (*parts, card) if not path.is_file()]:
         raise ConfigError(f"--configs: found no {', '.join(missing)}; name the configs folder", Reason.CONFIG_INVALID)
+    from imaging.tasks.checkpoints import BEST, FOLDER
+
     manifest = _manifest(plan, args.data, work)
-    _fit(work / "run", manifest, parts, args)
+    run_folder = work / "run"
+    _fit(run_folder, manifest, parts, args)
+    fine = args.configs / "training" / f"{args.name}.fine.yaml"
+    if fine.is_file():
+        first, run_folder = run_folder, work / "run-fine"
+        _fit(run_folder, work / "data" / "manifest.csv", [*parts, fine], args, start_from=first / FOLDER / BEST)
     from imaging.packaging import make_package  # after the training, which loads torch with its own settings
 
-    package = make_package(work / "run", card, args.out or work / "package")
+    package = make_package(run_folder, card, args.out or work / "package")
     told = package.description
     print(f"{package.folder}: {package.name} {told.card.version}, identity {package.identity}")
     print(f"threshold {told.threshold:g}; validation: {told.training}")
@@ -119,7 +127,9 @@ def _spacing(spacing_mm: tuple[float, float] | None) -> str:
     return "" if spacing_mm is None else "x".join(f"{step:.12g}" for step in spacing_mm)
 
 
-def _fit(run_folder: Path, manifest: Path, parts: list[Path], args: argparse.Namespace) -> None:
+def _fit(
+    run_folder: Path, manifest: Path, parts: list[Path], args: argparse.Namespace, start_from: Path | None = None
+) -> None:
     from imaging.commands.train import main
     from imaging.tasks.checkpoints import BEST, FOLDER, newest_whole
 
@@ -129,6 +139,7 @@ def _fit(run_folder: Path, manifest: Path, parts: list[Path], args: argparse.Nam
     words = ["fit", *(f"--config={part}" for part in parts), f"--data.manifest={manifest}", f"--run={run_folder}"]
     words += [f"--trainer.accelerator={args.device}", f"--data.cache={run_folder.parent / 'cache'}"]
     words += [f"--trainer.max_epochs={args.epochs}"] if args.epochs else []
+    words += [f"--start_from={start_from}"] if start_from else []
     words += ["--resume"] if newest_whole(run_folder)[0] else []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
