@@ -197,7 +197,7 @@ def write_samples(
             image = f"images/{vendor}/{name}.dcm"
             boxes += _write_view(folder, view, image, f"truth/{vendor}/{name}.png")[1]
             paths.append(Path(image))
-        coarse = replace(views["LCC"], pitch_mm=2 * pitch_mm, series=40, instance=40)
+        coarse = replace(views["LCC"], pitch_mm=min(2 * pitch_mm, 2.0), series=40, instance=40)
         paths.append(Path(f"images/{vendor}/tomosynthesis.dcm"))
         (folder / paths[-1]).write_bytes(file_bytes(volume(coarse)))
         if progress is not None:

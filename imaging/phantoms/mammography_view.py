@@ -294,9 +294,10 @@ def _burn(picture: Stored, text: str, corner: str, level: int) -> None:
     ImageDraw.Draw(canvas).text((-left, -top), text, fill=1, font=font)
     size = max(min(rows // 330, int(0.4 * columns) // canvas.width), 1)
     letters = np.kron(np.array(canvas, dtype=np.uint8), np.ones((size, size), dtype=np.uint8)).astype(bool)
+    edge = round(0.04 * columns)
+    letters = letters[:, : columns - 2 * edge]  # in pixels of two millimetres a long name does not fit
     high, wide = letters.shape
     first_row = round(0.04 * rows) if corner == "top" else round(0.96 * rows) - high
-    edge = round(0.04 * columns)
     dark_left = picture[:, : columns // 8].mean() < picture[:, -(columns // 8) :].mean()
     first_column = edge if dark_left else columns - edge - wide
     picture[first_row : first_row + high, first_column : first_column + wide][letters] = level
