@@ -55,6 +55,19 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """Which projection of a paired organ an image is: the side, the view, and what modifies it.
+
+    `laterality` is L or R; `view` and `modifiers` are code meanings of CID 4014 and CID 4015 (PS3.16), shortened as
+    readers say them (CC, MLO; magnification, spot compression, implant displaced).
+    """
+
+    laterality: Literal["L", "R"]
+    view: str
+    modifiers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SourceRef:
     """One frame (or one region of one frame) of one DICOM instance.
 
