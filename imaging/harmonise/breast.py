@@ -35,13 +35,15 @@ def breast_mask(light: Array, padding: Mask | None = None) -> Mask:
     small = ndimage.gaussian_filter(reduced(light, factor), 1.0)
     image = np.ones(small.shape, np.bool_) if padding is None else reduced(padding, factor) < 0.5
     level = _level(small[image])
-    core = None if level is None else _largest(image & (small > level))
-    if level is None or core is None:
+    solid = None if level is None else _opened(image & (small > level))
+    core = None if solid is None else _largest(solid)
+    if level is None or solid is None or core is None:
         raise GeometryError(
             f"image of {light.shape[0]} × {light.shape[1]}: nothing in it stands out from its background as a breast",
             Reason.NO_TISSUE_REGION,
         )
-    mask = _grown(core, small, image, level)
+    labels = ndimage.binary_dilation(solid & ~core, iterations=3)
+    mask = _grown(core, small, image & ~labels, level)
     whole = np.repeat(np.repeat(mask, factor, axis=0), factor, axis=1)
     # The reduced picture leaves out less than one block at the far edges, which belong to their neighbours.
     return np.pad(whole, [(0, max(0, n - m)) for n, m in zip(light.shape, whole.shape, strict=True)], mode="edge")
@@ -86,17 +88,22 @@ def _grown(core: Mask, small: NDArray[np.float32], image: Mask, level: float) ->
     middle = float(np.median(air))
     spread = 1.4826 * float(np.median(np.abs(air - middle)))
     edge = min(level, middle + max(3.0 * spread, 0.1 * (level - middle)))
-    grown = _largest(core | (image & (small > edge) & (distance <= reach)))
+    grown = _largest(_opened(core | (image & (small > edge) & (distance <= reach))))
     return core if grown is None else grown | core
 
 
-def _largest(lit: Mask) -> Mask | None:
-    """The largest part of what is lit, detached from thin things and filled; None when nothing remains."""
+def _opened(lit: Mask) -> Mask:
+    """What is lit without thin things: what holds a disk of a hundredth of the picture's longer side."""
     reach = max(1, max(lit.shape) // 100)
     # Mirrored at its edges, the picture keeps a breast that is cut off there, and not a thin bright film edge.
     solid = np.pad(lit, 2 * reach, mode="symmetric")
     disk = np.hypot(*np.ogrid[-reach : reach + 1, -reach : reach + 1]) <= reach
-    solid = ndimage.binary_opening(solid, disk)[2 * reach : -2 * reach, 2 * reach : -2 * reach]
+    opened = ndimage.binary_opening(solid, disk)
+    return np.asarray(opened[2 * reach : -2 * reach, 2 * reach : -2 * reach])
+
+
+def _largest(solid: Mask) -> Mask | None:
+    """The largest part with its holes filled; None without any."""
     parts, count = ndimage.label(solid)
     if count == 0:
         return None
