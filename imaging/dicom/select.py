@@ -113,7 +113,8 @@ def select(series: list[Series], rule: Rule, anatomy: Anatomy | None = None) -> 
             admitted.append(instance)
     roles, left = _views(admitted, rule) if rule.views else _all(admitted, rule)
     group = Group(series[0].study_uid, rule.role, roles) if roles else None
-    return Selection(group, (*rejected, *left))
+    place = {id(instance): k for k, instance in enumerate(ordered)}
+    return Selection(group, tuple(sorted((*rejected, *left), key=lambda one: place[id(one[0])])))
 
 
 _Chosen = tuple[dict[str, tuple[ImageRef, ...]], list[tuple[Instance, Reason]]]
