@@ -33,7 +33,8 @@ from imaging.report.document import (
 )
 from imaging.report.rows import missing_row
 from imaging.report.seg import obstacle
-from imaging.report.tid1500 import comments, exam_statement, images_of, measures_of, observer_rows, tracking_uid
+from imaging.report.statements import comments, exam_statement, images_of, measures_of, tracking_uid
+from imaging.report.tid1500 import observer_rows
 
 _FILE_META_START: Final = 132
 _OUTLINE_TOLERANCE_PX: Final = 1e-3

@@ -12,7 +12,8 @@ from imaging.exam.result import ExamResult
 from imaging.report.document import Case, Document, Identity, identity_of
 from imaging.report.readback import verify
 from imaging.report.seg import obstacle, write_segmentation
-from imaging.report.tid1500 import finding_name, images_of, write_report
+from imaging.report.statements import finding_name, images_of
+from imaging.report.tid1500 import write_report
 
 _PATIENT_ID, _STUDY_UID = 0x00100020, 0x0020000D
 
