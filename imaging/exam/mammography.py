@@ -88,16 +88,17 @@ def score(
     analysed: Iterable[SourceRef],
     views: Mapping[str, View],
     operating_point: float | None,
-) -> Scores:
+) -> Scores | None:
     """The highest score of the lesions of each breast that has an analysed image, and of the exam; 0 for no finding.
 
-    A pair counts with its combined score in place of its members'. A finding on an image without a known view counts
+    None where no image was analysed: there is nothing to score. A pair counts with its combined score in place of its members'. A finding on an image without a known view counts
     for the exam alone.
     """
+    read = {ref.sop_uid for ref in analysed}
+    if not read:
+        return None
     paired = {member for composite in composites for member in composite.members}
-    breasts: dict[Side, float] = {
-        view.laterality: 0.0 for ref in analysed if (view := views.get(ref.sop_uid)) is not None
-    }
+    breasts: dict[Side, float] = {views[uid].laterality: 0.0 for uid in sorted(read & set(views))}
     exam = 0.0
     alone = [(f.key.score, views.get(f.key.ref.sop_uid)) for i, f in enumerate(findings) if i not in paired]
     for value, side in (

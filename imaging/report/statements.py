@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from imaging.exam.result import Algorithm, ExamFinding, ExamResult, Unread
+from imaging.exam.result import Algorithm, Composite, ExamFinding, ExamResult, Side, Unread
 from imaging.findings import Code
 from imaging.image import SourceRef
 from imaging.report.document import derived_uid
@@ -17,6 +17,8 @@ NOT_VALIDATED: Final = "Not for clinical use: the algorithm is not validated."
 RESEARCH_ONLY: Final = "Not for clinical use: research software."
 UNCALIBRATED: Final = "the image has no calibration, so no size in millimeters can be given."
 _TRACKING_STEP_PX: Final = 4
+_SIDES: Final[dict[Side, str]] = {"L": "left", "R": "right"}
+_RECALL: Final = {True: "reached", False: "not reached", None: "not reached by the images that were analyzed"}
 
 
 def images_of(result: ExamResult) -> dict[str, tuple[SourceRef, list[int]]]:
@@ -48,6 +50,11 @@ def tracking_uid(result: ExamResult, number: int) -> str:
     keys = [_tracking_key(finding) for finding in result.findings[:number]]
     again = keys[:-1].count(keys[-1])
     return derived_uid("tracking", result.study_uid, result.algorithm.identity, keys[-1], str(again))
+
+
+def composite_tracking_uid(result: ExamResult, composite: Composite) -> str:
+    """The Tracking Unique Identifier of a lesion seen in several views: that of its findings together."""
+    return derived_uid("composite", *(tracking_uid(result, member + 1) for member in composite.members))
 
 
 def _tracking_key(finding: ExamFinding) -> str:
@@ -90,12 +97,30 @@ def comments(result: ExamResult) -> list[str]:
             )
         if finding.key.source_grid.unit != "mm":
             lines.append(f"{name}: {UNCALIBRATED}")
+    lines += _conclusions(result)
     for measure, value in result.measures.items():
         if value is not None:
             name, _, unit = measure.rpartition("_")
             lines.append(f"Examination, {name.replace('_', ' ')}: {round(value, 2)} {unit}")
     # Notes quote header values, so their letters may be any; our own text is ASCII.
     return [*lines, *("".join(c if " " <= c <= "~" else "?" for c in note) for note in result.notes)]
+
+
+def _conclusions(result: ExamResult) -> list[str]:
+    """Which findings are one lesion, and the scores of breasts and examination, where the package gives any."""
+    lines = []
+    for composite in result.composites:
+        names = " and ".join(finding_name(result, member + 1) for member in composite.members)
+        side = _SIDES[composite.laterality]
+        lines.append(f"{names} are taken as one lesion of the {side} breast, score {composite.score:.4f}.")
+    if result.scores is not None:
+        scored = [(f"{_SIDES[side]} breast", value) for side, value in sorted(result.scores.breasts.items())]
+        told = ", ".join(f"{what} {value:.4f}" for what, value in [("examination", result.scores.exam), *scored])
+        lines.append(f"Scores of the analyzed images, between 0 and 1: {told}.")
+        if result.scores.operating_point is not None:
+            reached = _RECALL[result.recall]
+            lines.append(f"Operating point of recall {result.scores.operating_point:g}: {reached}.")
+    return lines
 
 
 def _validity(algorithm: Algorithm) -> list[str]:

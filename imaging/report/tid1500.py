@@ -6,7 +6,6 @@ carry the outcome in codes, so "nothing found" and "nothing read" are statements
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -17,6 +16,8 @@ from imaging.findings import Code
 from imaging.report import codes, content
 from imaging.report.content import CONTAINS, HAS_ACQUISITION_CONTEXT, HAS_MODIFIER, HAS_OBSERVATION_CONTEXT
 from imaging.report.document import Case, Document, Kind, derived_uid, new_object, seal
+from imaging.report.mammography_codes import IMAGE_LATERALITY, LATERALITIES
+from imaging.report.projections import size_rows, study_date, view_rows
 from imaging.report.statements import (
     comments,
     exam_statement,
@@ -28,7 +29,6 @@ from imaging.report.statements import (
 )
 
 COMPREHENSIVE_3D_SR: Final = "1.2.840.10008.5.1.4.1.1.88.34"
-_STUDY_DATE_TAG: Final = 0x00080020
 
 
 def write_report(case: Case, segmentations: Sequence[tuple[Document, Dataset]], remarks: Sequence[str]) -> Document:
@@ -115,25 +115,25 @@ def _algorithm(relationship: str, algorithm: Algorithm) -> list[Dataset]:
 
 
 def _image_library(case: Case) -> Dataset:
-    """TID 1600 with one Image Library Group (TID 1601, descriptors TID 1602)."""
-    study_date = case.identity.get(_STUDY_DATE_TAG, b"").decode("ascii", "replace").strip()
+    """TID 1600 with one Image Library Group (TID 1601, descriptors TID 1602 and, of a projection, TID 1603)."""
     entries = [
-        content.image(CONTAINS, ref.sop_class_uid, uid, frames, *_descriptors(case, uid, study_date))
+        content.image(CONTAINS, ref.sop_class_uid, uid, frames, *_descriptors(case, uid))
         for uid, (ref, frames) in images_of(case.result).items()
     ]
     group = content.container(codes.IMAGE_LIBRARY_GROUP, entries)
     return content.container(codes.IMAGE_LIBRARY, [group], "1600")
 
 
-def _descriptors(case: Case, uid: str, study_date: str) -> list[Dataset]:
-    context, header = HAS_ACQUISITION_CONTEXT, case.sources[uid]
-    rows = [content.code(context, codes.MODALITY, codes.MODALITIES[case.result.modality])]
-    if re.fullmatch(r"\d{8}", study_date):
-        rows.append(content.date(context, codes.STUDY_DATE, study_date))
-    for name, value in ((codes.PIXEL_DATA_ROWS, header.get("Rows")), (codes.PIXEL_DATA_COLUMNS, header.get("Columns"))):
-        if isinstance(value, int):
-            rows.append(content.number(context, name, value, codes.PIXELS))
-    return rows
+def _descriptors(case: Case, uid: str) -> list[Dataset]:
+    context, view = HAS_ACQUISITION_CONTEXT, case.result.views.get(uid)
+    sides = [] if view is None else [content.code(context, IMAGE_LATERALITY, LATERALITIES[view.laterality])]
+    return [
+        content.code(context, codes.MODALITY, codes.MODALITIES[case.result.modality]),
+        *sides,
+        *study_date(case),
+        *size_rows(case.sources[uid]),
+        *view_rows(view),
+    ]
 
 
 def _planar_group(result: ExamResult, number: int) -> Dataset:
