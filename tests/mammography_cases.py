@@ -129,7 +129,7 @@ def result(
 
 
 FOUR = ("RCC", "LCC", "RMLO", "LMLO")
-# A mass of the left breast in both views (20.0 and 20.6 mm from the nipple), one in the right CC alone, a faint cluster.
+# A mass of the left breast in both views, 20.0 and 20.6 mm from the nipple; one in the right CC alone; a faint cluster.
 PAIR = (spot("LCC", 50, 60, 0.7), spot("LMLO", 40, 80, 0.6))
 SINGLE = spot("RCC", 60, 30, 0.85)
 FAINT = spot("RMLO", 70, 40, 0.3, "cluster")

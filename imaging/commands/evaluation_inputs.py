@@ -14,7 +14,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from imaging.dicom.content_tree import Reference
-from imaging.dicom.results import ReadFinding, ReadReport, ReadSegmentation, read_result
+from imaging.dicom.records import ReadFinding, ReadReport, ReadSegmentation
+from imaging.dicom.results import read_result
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.evaluation.manifest import Row
 from imaging.evaluation.matching import Array, Bools, Floats

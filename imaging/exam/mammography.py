@@ -91,8 +91,8 @@ def score(
 ) -> Scores | None:
     """The highest score of the lesions of each breast that has an analysed image, and of the exam; 0 for no finding.
 
-    None where no image was analysed: there is nothing to score. A pair counts with its combined score in place of its members'. A finding on an image without a known view counts
-    for the exam alone.
+    A pair counts with its combined score in place of its members'; a finding on an image without a known view counts
+    for the exam alone. None where no image was analysed: there is nothing to score.
     """
     read = {ref.sop_uid for ref in analysed}
     if not read:

@@ -94,9 +94,9 @@ def number(relationship: str, name: Code, value: float, unit: Code, children: It
     return item
 
 
-def spacing(relationship: str, name: Code, value_mm: float) -> Dataset:
-    """A pixel spacing in millimetres, to the nanometre: two decimals would move a mark by a pixel in a hundred."""
-    return _number(relationship, name, value_mm, 6, codes.MILLIMETRE)
+def spacing(relationship: str, name: Code, value: float, unit: Code) -> Dataset:
+    """A pixel spacing, to six decimals: with two, a mark would be off by a pixel in a hundred."""
+    return _number(relationship, name, value, 6, unit)
 
 
 def _number(relationship: str, name: Code, value: float, decimals: int, unit: Code) -> Dataset:

@@ -198,8 +198,8 @@ def _long_axis(key: Finding, image: Dataset) -> list[Dataset]:
     length = key.longest_diameter_mm
     if length is None:
         return []
-    name, unit = codes.measure_codes("longest_diameter_mm")
-    return [content.number(HAS_PROPERTIES, name, length, unit, [content.path(mammo.PATH, key.longest_axis_px, image)])]
+    along = content.path(mammo.PATH, key.longest_axis_px, image)
+    return [content.number(HAS_PROPERTIES, mammo.LONG_AXIS, length, mammo.MILLIMETRE, [along])]
 
 
 def _detections(result: ExamResult) -> Dataset:

@@ -60,9 +60,11 @@ REQUIRED: Final = _dcm("111150", "Presentation Required: Rendering device is exp
 OPTIONAL: Final = _dcm("111151", "Presentation Optional: Rendering device may present")
 NOT_FOR_PRESENTATION: Final = _dcm("111152", "Not for Presentation: Rendering device expected not to present")
 
-RELATED_SPATIALLY: Final = _dcm("111154", "Target Content Items are related spatially")  # CID 6035
+RELATED_SPATIALLY: Final = _dcm("111154", "Target content items are related spatially")  # CID 6035
 ON_MULTIPLE_IMAGES: Final = _dcm("111158", "Feature detected on multiple images")  # CID 6036
 
+LONG_AXIS: Final = _sct("103339001", "Long Axis")  # CID 7470
+MILLIMETRE: Final = Code("mm", "UCUM", "millimeter")  # CID 7460
 DEGREES: Final = Code("deg", "UCUM", "degrees")
 
 SIDES: Final[dict[Side, Code]] = {  # CID 6022

@@ -37,7 +37,7 @@ def library_rows(case: Case, uid: str) -> list[Dataset]:
         *view_rows(view),
         *(content.text(context, name, value) for name, value in _orientation(header)),
         *_times(case, header),
-        *(content.spacing(context, name, value) for name, value in spacings(header)),
+        *(content.spacing(context, name, value, mammo.MILLIMETRE) for name, value in spacings(header)),
         *(content.number(context, mammo.PRIMARY_ANGLE, value, mammo.DEGREES) for value in _angle(header)),
         *size_rows(header),
     ]

@@ -16,7 +16,8 @@ from scipy import ndimage
 
 from imaging import __version__
 from imaging.dicom.content_tree import ContentItem, Reference
-from imaging.dicom.results import Equipment, ReadFinding, ReadReport, ReadSegment, ReadSegmentation, read_result
+from imaging.dicom.records import Equipment, ReadFinding, ReadReport, ReadSegment, ReadSegmentation
+from imaging.dicom.results import read_result
 from imaging.errors import InputError, ReadbackError, Reason
 from imaging.exam.result import ExamFinding, ExamResult
 from imaging.findings import Code, Finding, Mask, Rating
