@@ -35,8 +35,6 @@ MAMMOGRAPHY_CAD_SR: Final = "1.2.840.10008.5.1.4.1.1.88.50"
 MODALITY: Final = "MG"
 # Position of the Image Library below the root, which is 1: the language comes first (TID 4000 rows 2 and 3).
 _LIBRARY_PATH: Final = (1, 2)
-# Findings whose templates (TID 4009 to 4011) take a linear measurement.
-_MEASURED: Final = frozenset({"129793001", "129769006", "129770007"})
 
 
 def write_cad_report(case: Case, scheme: mammo.Scheme = "sct") -> Document:
@@ -188,7 +186,7 @@ def _single_image_finding(result: ExamResult, number: int, relationship: str, in
             ),
             content.point(HAS_PROPERTIES, mammo.CENTER, key.center_px, image),
             content.outline(mammo.OUTLINE, key.outline_px, image, HAS_PROPERTIES),
-            *(_long_axis(key, image) if value.value in _MEASURED else []),
+            *(_long_axis(key, image) if value in mammo.MEASURED else []),
         ],
     )
 

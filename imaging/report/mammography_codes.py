@@ -109,6 +109,8 @@ SINGLE_IMAGE_FINDINGS: Final[dict[tuple[str, str], Code]] = {
     for entry in (getattr(dictionary.cid6014, keyword) for keyword in dictionary.cid6014.dir())
 }
 DENSITY: Final = SINGLE_IMAGE_FINDINGS["129793001", "SCT"]
+# Findings whose templates (TID 4009 to 4011) take a linear measurement.
+MEASURED: Final = frozenset(SINGLE_IMAGE_FINDINGS[value, "SCT"] for value in ("129793001", "129769006", "129770007"))
 BREAST_MASS: Final = _sct("129788004", "Mammographic breast mass")  # CID 6016
 # A mass is a space-occupying lesion seen in two projections (BI-RADS): on one image it is a density.
 _SEEN_AS_DENSITY: Final = frozenset({("4147007", "SCT"), ("129788004", "SCT")})
