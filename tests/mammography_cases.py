@@ -37,7 +37,7 @@ ALGORITHM = Algorithm(
     identity="cd" * 32,
     parameters=("recipe=mammography-0123", "threshold=0.5"),
     labels=(MASS, CLUSTER),
-    procedure=Code("71651007", "SCT", "Mammography"),
+    procedure=Code("363679005", "SCT", "Imaging procedure"),
 )
 VALIDATED = replace(
     ALGORITHM,

@@ -13,11 +13,14 @@ import numpy as np
 from pydicom import Dataset
 from scipy import ndimage
 
-from imaging.dicom.content_tree import Reference
+from imaging.dicom.cad import snomed_ct
+from imaging.dicom.content_tree import ContentItem, Reference
 from imaging.dicom.records import ReadFinding
 from imaging.errors import ReadbackError, Reason
-from imaging.findings import Finding, Mask
-from imaging.image import Floats
+from imaging.exam.result import Side
+from imaging.findings import Code, Finding, Mask
+from imaging.image import Floats, View
+from imaging.report import mammography_codes as mammo
 
 Sources = Mapping[str, Dataset]
 
@@ -72,3 +75,21 @@ def filled_outline(where: str, points: Floats, shape: tuple[int, ...]) -> Mask:
     for (x, y), (_, below) in zip(corners, following, strict=True):
         turns[min(y, below) : max(y, below), x] ^= True
     return np.logical_xor.accumulate(turns, axis=1)[:, :-1]
+
+
+def check_projection(where: str, item: ContentItem, view: View | None, sides: Mapping[Side, Code]) -> None:
+    """The library entry of an image says its side, view and modifiers, and nothing where they are unknown."""
+    named, modifiers = (None, ()) if view is None else mammo.view_codes(view)
+    shown = [child for child in item.children if child.name == mammo.IMAGE_VIEW]
+    for field, found, wanted in (
+        ("laterality", codes_below(item, mammo.IMAGE_LATERALITY), [] if view is None else [sides[view.laterality]]),
+        ("view", codes_below(item, mammo.IMAGE_VIEW), [] if named is None else [named]),
+        ("view modifiers", [c for one in shown for c in codes_below(one, mammo.IMAGE_VIEW_MODIFIER)], [*modifiers]),
+    ):
+        if found != wanted:
+            refuse(where, field, found, wanted)
+
+
+def codes_below(item: ContentItem, name: Code) -> list[Code | None]:
+    """The values of an item's children of that name."""
+    return [snomed_ct(child.value) for child in item.children if child.name == name]

@@ -9,17 +9,16 @@ from typing import Final
 
 import numpy as np
 
-from imaging.dicom.cad import snomed_ct
 from imaging.dicom.content_tree import ContentItem, Measure
 from imaging.dicom.records import ReadFinding, ReadReport
 from imaging.exam.result import ExamResult
 from imaging.findings import Code
 from imaging.report import codes
 from imaging.report import mammography_codes as mammo
-from imaging.report.agreement import Sources, check_reference, check_region, refuse
+from imaging.report.agreement import Sources, check_projection, check_reference, check_region, codes_below, refuse
 from imaging.report.mammography_cad import impression_text, intent_of, searched
 from imaging.report.mammography_rows import missing_cad_row
-from imaging.report.projections import spacings
+from imaging.report.projections import orientation, spacings
 from imaging.report.statements import composite_tracking_uid, images_of, tracking_uid
 
 _POINT_TOLERANCE_PX: Final = 1e-2
@@ -101,30 +100,13 @@ def _check_library(read: ReadReport, result: ExamResult, sources: Sources) -> No
     for item, entry in zip(_library_items(read.root), read.library, strict=True):
         check_reference(read.sop_uid, entry, sources)
         where = f"{read.sop_uid}, library image {entry.sop_uid}"
-        _check_projection(where, item, result, entry.sop_uid)
+        check_projection(where, item, result.views.get(entry.sop_uid), mammo.SIDES)
         _check_geometry(where, item, sources, entry.sop_uid)
 
 
 def _library_items(root: ContentItem) -> tuple[ContentItem, ...]:
     library = root.child((codes.IMAGE_LIBRARY.value, codes.IMAGE_LIBRARY.scheme))
     return () if library is None else library.children
-
-
-def _check_projection(where: str, item: ContentItem, result: ExamResult, uid: str) -> None:
-    view = result.views.get(uid)
-    named, modifiers = (None, ()) if view is None else mammo.view_codes(view)
-    shown = [child for child in item.children if child.name == mammo.IMAGE_VIEW]
-    for field, found, wanted in (
-        ("laterality", _codes(item, mammo.IMAGE_LATERALITY), [] if view is None else [mammo.SIDES[view.laterality]]),
-        ("view", _codes(item, mammo.IMAGE_VIEW), [] if named is None else [named]),
-        ("view modifiers", [c for one in shown for c in _codes(one, mammo.IMAGE_VIEW_MODIFIER)], [*modifiers]),
-    ):
-        if found != wanted:
-            refuse(where, field, found, wanted)
-
-
-def _codes(item: ContentItem, name: Code) -> list[Code | None]:
-    return [snomed_ct(child.value) for child in item.children if child.name == name]
 
 
 def _check_geometry(where: str, item: ContentItem, sources: Sources, uid: str) -> None:
@@ -134,14 +116,13 @@ def _check_geometry(where: str, item: ContentItem, sources: Sources, uid: str) -
     for name, value in spacings(header):
         if abs((told.get(name) or 0.0) - value) > _SPACING_TOLERANCE_MM:
             refuse(where, name.meaning, told.get(name), value)
-    oriented = [
-        child.value
-        for name in (mammo.ORIENTATION_ROW, mammo.ORIENTATION_COLUMN)
+    told_orientation = [
+        (child.name, child.value)
         for child in item.children
-        if child.name == name
+        if child.name in (mammo.ORIENTATION_ROW, mammo.ORIENTATION_COLUMN)
     ]
-    if oriented and oriented != [str(value) for value in header.get("PatientOrientation") or []]:
-        refuse(where, "patient orientation", oriented, "Patient Orientation (0020,0020) of the source")
+    if told_orientation != orientation(header):
+        refuse(where, "patient orientation", told_orientation, "Patient Orientation (0020,0020) of the source")
 
 
 def _check_references(read: ReadReport) -> None:
@@ -250,7 +231,9 @@ def _check_composites(read: ReadReport, result: ExamResult) -> None:
 def _check_impressions(read: ReadReport, result: ExamResult) -> None:
     """One impression for each lesion, with its intent; presentation is required only of a validated package."""
     found = [
-        _codes(item, mammo.RENDERING_INTENT) for item in read.root.walk() if item.name == mammo.INDIVIDUAL_IMPRESSION
+        codes_below(item, mammo.RENDERING_INTENT)
+        for item in read.root.walk()
+        if item.name == mammo.INDIVIDUAL_IMPRESSION
     ]
     if found != [[intent_of(result, members)] for members in result.lesions]:
         refuse(read.sop_uid, mammo.RENDERING_INTENT.meaning, "other intents", "that of each lesion")

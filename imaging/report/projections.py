@@ -35,7 +35,7 @@ def library_rows(case: Case, uid: str) -> list[Dataset]:
     return [
         *sides,
         *view_rows(view),
-        *(content.text(context, name, value) for name, value in _orientation(header)),
+        *(content.text(context, name, value) for name, value in orientation(header)),
         *_times(case, header),
         *(content.spacing(context, name, value, mammo.MILLIMETRE) for name, value in spacings(header)),
         *(content.number(context, mammo.PRIMARY_ANGLE, value, mammo.DEGREES) for value in _angle(header)),
@@ -93,12 +93,12 @@ def _numbers(header: Dataset, keyword: str) -> list[float]:
     return found if all(map(math.isfinite, found)) else []
 
 
-def _orientation(header: Dataset) -> Iterator[tuple[Code, str]]:
-    """Directions of rows and columns, as two values of Patient Orientation (PS3.3 C.7.6.1.1.1)."""
+def orientation(header: Dataset) -> list[tuple[Code, str]]:
+    """Directions of rows and columns, as two values of Patient Orientation (PS3.3 C.7.6.1.1.1); else none."""
     values = [str(value) for value in header.get("PatientOrientation") or []]
-    if len(values) == 2 and all(_ORIENTATION.fullmatch(value) for value in values):
-        yield mammo.ORIENTATION_ROW, values[0]
-        yield mammo.ORIENTATION_COLUMN, values[1]
+    if len(values) != 2 or not all(_ORIENTATION.fullmatch(value) for value in values):
+        return []
+    return [(mammo.ORIENTATION_ROW, values[0]), (mammo.ORIENTATION_COLUMN, values[1])]
 
 
 def _times(case: Case, header: Dataset) -> Iterator[Dataset]:

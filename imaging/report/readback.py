@@ -20,7 +20,7 @@ from imaging.errors import InputError, ReadbackError, Reason
 from imaging.exam.result import ExamFinding, ExamResult
 from imaging.findings import Code, Rating
 from imaging.report import codes
-from imaging.report.agreement import Sources, check_reference, check_region, refuse
+from imaging.report.agreement import Sources, check_projection, check_reference, check_region, refuse
 from imaging.report.document import (
     ECHOED,
     MANUFACTURER,
@@ -31,6 +31,7 @@ from imaging.report.document import (
     identity_of,
 )
 from imaging.report.mammography_cad import MAMMOGRAPHY_CAD_SR, MODALITY
+from imaging.report.mammography_codes import LATERALITIES
 from imaging.report.mammography_readback import verify_cad
 from imaging.report.rows import missing_row
 from imaging.report.seg import obstacle
@@ -193,6 +194,10 @@ def _check_references(
     wanted = {uid: tuple(sorted(frames)) for uid, (_, frames) in images.items()}
     if listed != wanted or len(read.library) != len(wanted):
         refuse(read.sop_uid, "Image Library", f"{len(listed)} images", f"the {len(wanted)} images of the result")
+    for item in read.root.walk():
+        if item.value_type == "IMAGE" and item.relationship == "CONTAINS":
+            where = f"{read.sop_uid}, library image {item.value.sop_uid}"
+            check_projection(where, item, result.views.get(item.value.sop_uid), LATERALITIES)
     evidence = {(e.study_uid, e.series_uid, e.sop_class_uid, e.sop_uid) for e in read.evidence}
     of_images = {(result.study_uid, ref.series_uid, ref.sop_class_uid, uid) for uid, (ref, _) in images.items()}
     of_masks = {(result.study_uid, s.series_uid, s.sop_class_uid, s.sop_uid) for s in segmentations}
