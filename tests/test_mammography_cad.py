@@ -24,7 +24,7 @@ from imaging.errors import ImagingError, ReadbackError, Reason
 from imaging.exam.result import Composite
 from imaging.findings import Code
 from imaging.report import mammography_codes as mammo
-from imaging.report.document import ECHOED, Document, identity_of, seal
+from imaging.report.document import ECHOED, Document, Scheme, identity_of, seal
 from imaging.report.mammography_rows import missing_cad_row
 from imaging.report.readback import verify
 from imaging.report.write import write_documents
@@ -56,7 +56,7 @@ OPTIONAL_ROWS = {
 }  # fmt: skip
 
 
-def written(subject: Case, scheme: mammo.Scheme = "sct") -> list[Document]:
+def written(subject: Case, scheme: Scheme = "sct") -> list[Document]:
     return write_documents(subject.result, subject.sources, CONTENT_TIME, scheme)
 
 
@@ -117,7 +117,7 @@ def test_own_series_and_the_same_tracking_as_the_report_for_viewers(by_case: Wri
 
 
 @pytest.mark.parametrize("scheme", ["sct", "srt"])
-def test_the_findings_come_back(scheme: mammo.Scheme) -> None:
+def test_the_findings_come_back(scheme: Scheme) -> None:
     subject = case("yes-all")
     read = cad(written(subject, scheme))
     order = [member for members in subject.result.lesions for member in members]
@@ -208,7 +208,7 @@ def test_spacing_keeps_its_digits_and_malformed_values_are_left_out() -> None:
 def test_srt_replaces_every_snomed_code_by_its_retired_equivalent() -> None:
     subject = case("yes-all")
 
-    def snomed(scheme: mammo.Scheme) -> list[tuple[str, str]]:
+    def snomed(scheme: Scheme) -> list[tuple[str, str]]:
         dataset = pydicom.dcmread(io.BytesIO(written(subject, scheme)[-1].data))
         codes = [item for e in dataset.iterall() if e.VR == "SQ" for item in e.value if "CodeValue" in item]
         return [(c.CodingSchemeDesignator, c.CodeValue) for c in codes if c.CodingSchemeDesignator in {"SCT", "SRT"}]

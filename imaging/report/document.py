@@ -29,6 +29,8 @@ from imaging.report import codes
 
 Kind = Literal["sr", "seg", "cad"]
 Identity = Mapping[int, bytes]
+# How a Mammography CAD report writes SNOMED codes: SNOMED CT, or the retired SNOMED-RT that older workstations know.
+Scheme = Literal["sct", "srt"]
 
 SOP_INSTANCE_UID: Final = 0x00080018
 MANUFACTURER: Final = "Sitewise"

@@ -3,7 +3,7 @@
 Image Library, findings summary, detections and analyses are always there, so "nothing found" and "nothing read" are
 statements. Each lesion is one Individual Impression with one Rendering Intent throughout; a lesion seen in two views is
 a Composite Feature inferred from its Single Image Findings. Items point to the library's images by reference, as the
-document's content relationships demand (PS3.3 A.35.5.3.1.2).
+templates demand.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from imaging.findings import Code, Finding
 from imaging.report import codes, content
 from imaging.report import mammography_codes as mammo
 from imaging.report.content import CONTAINS, HAS_MODIFIER, HAS_OBSERVATION_CONTEXT, HAS_PROPERTIES, INFERRED_FROM
-from imaging.report.document import Case, Document, seal
+from imaging.report.document import Case, Document, Scheme, seal
 from imaging.report.projections import library_rows
 from imaging.report.statements import (
     comments,
@@ -37,7 +37,7 @@ MODALITY: Final = "MG"
 _LIBRARY_PATH: Final = (1, 2)
 
 
-def write_cad_report(case: Case, scheme: mammo.Scheme = "sct") -> Document:
+def write_cad_report(case: Case, scheme: Scheme = "sct") -> Document:
     """The sealed Mammography CAD SR of a result on single-frame images; `scheme` says how SNOMED codes are written.
 
     Raises ImagingError for a finding that CID 6014 cannot say or that lies on one frame of several.

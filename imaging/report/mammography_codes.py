@@ -5,7 +5,7 @@ CAD workstations older than 2018 know SNOMED codes by their SRT values only; `re
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 from pydicom import Dataset
 from pydicom.sr._snomed_dict import mapping
@@ -15,8 +15,6 @@ from imaging.errors import ImagingError, Reason
 from imaging.exam.result import Side
 from imaging.findings import Code
 from imaging.image import View
-
-Scheme = Literal["sct", "srt"]
 
 
 def _dcm(value: str, meaning: str) -> Code:
@@ -159,7 +157,7 @@ def rendering_intent(score: float, operating_point: float | None, is_validated: 
 
 
 def retire(item: Dataset) -> None:
-    """Every SNOMED CT code in the data set as its SNOMED-RT code (PS3.16 Annex L), in place, with the same meaning.
+    """Every SNOMED CT code in the data set as its SNOMED-RT code (PS3.16 Annex O), in place, with the same meaning.
 
     Raises ImagingError for a code that never had one.
     """

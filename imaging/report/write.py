@@ -9,9 +9,8 @@ from pydicom import Dataset
 
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.exam.result import ExamResult
-from imaging.report.document import Case, Document, Identity, identity_of
+from imaging.report.document import Case, Document, Identity, Scheme, identity_of
 from imaging.report.mammography_cad import MODALITY, write_cad_report
-from imaging.report.mammography_codes import Scheme
 from imaging.report.readback import verify
 from imaging.report.seg import obstacle, write_segmentation
 from imaging.report.statements import finding_name, images_of
