@@ -14,7 +14,7 @@ from typing import Final
 from pydicom import Dataset
 
 from imaging.errors import ImagingError, Reason
-from imaging.exam.result import Algorithm, Composite, ExamResult
+from imaging.exam.result import Algorithm, Composite, ExamFinding, ExamResult
 from imaging.findings import Code, Finding
 from imaging.report import codes, content
 from imaging.report import mammography_codes as mammo
@@ -167,8 +167,6 @@ def _single_image_finding(result: ExamResult, number: int, relationship: str, in
     told = result.findings[number - 1]
     key, algorithm = told.key, result.algorithm
     image = _library_image(result, content.SELECTED_FROM, key.ref.sop_uid)
-    rating = algorithm.stated_rating
-    rated = rating is not None and rating.concept == codes.PROBABILITY_OF_CANCER and told.rating is not None
     value = mammo.single_image_finding(algorithm.label(key.label).finding)
     return content.code(
         relationship,
@@ -179,16 +177,20 @@ def _single_image_finding(result: ExamResult, number: int, relationship: str, in
             *_tracking(finding_name(result, number), tracking_uid(result, number)),
             *_algorithm(algorithm),
             content.number(HAS_PROPERTIES, codes.CERTAINTY, key.score * 100.0, codes.PERCENT),
-            *(
-                [content.number(HAS_PROPERTIES, codes.PROBABILITY_OF_CANCER, told.rating * 100.0, codes.PERCENT)]
-                if rated and told.rating is not None
-                else []
-            ),
+            *_probability(told, algorithm),
             content.point(HAS_PROPERTIES, mammo.CENTER, key.center_px, image),
             content.outline(mammo.OUTLINE, key.outline_px, image, HAS_PROPERTIES),
             *(_long_axis(key, image) if value in mammo.MEASURED else []),
         ],
     )
+
+
+def _probability(finding: ExamFinding, algorithm: Algorithm) -> list[Dataset]:
+    """Probability of cancer, which only a package with a declared validation may state."""
+    rating = algorithm.stated_rating
+    if rating is None or rating.concept != codes.PROBABILITY_OF_CANCER or finding.rating is None:
+        return []
+    return [content.number(HAS_PROPERTIES, codes.PROBABILITY_OF_CANCER, finding.rating * 100.0, codes.PERCENT)]
 
 
 def _long_axis(key: Finding, image: Dataset) -> list[Dataset]:
