@@ -333,10 +333,21 @@ def other_members(dataset: Dataset) -> None:
     alone.ContentSequence[1], composite.ContentSequence[-1] = other, one
 
 
+def a_circle(dataset: Dataset) -> None:
+    named(dataset, "111010")[0].GraphicType = "CIRCLE"
+
+
+def in_micrometres(dataset: Dataset) -> None:
+    unit = named(dataset, "111026")[0].MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0]
+    unit.CodeValue, unit.CodeMeaning = "um", "micrometer"
+
+
 FAULTS: dict[str, tuple[Change, str]] = {
     "center half a pixel off": (shifted("111010", 0.5), "finding 1, center"),
     "outline half a pixel off": (shifted("111041", 0.5), "pixel corners"),
     "outline a pixel off": (shifted("111041", 1.0), "another region"),
+    "center drawn as a circle": (a_circle, "GraphicType"),
+    "spacing in micrometres": (in_micrometres, "Horizontal Pixel Spacing"),
     "path elsewhere": (shifted("121055", 1.0), "path"),
     "center of another image": (referring("111010", [1, 2, 2]), "images referred to"),
     "outline of another image": (referring("111041", [1, 2, 2]), "image: found"),
@@ -463,6 +474,7 @@ def test_pixelmed_finds_every_report_true_to_its_template(stored: dict[str, Path
 
 
 @pytest.mark.conformance
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yes-validated", "unknown-some"])
 def test_every_missing_row_is_noticed(name: str, by_case: Written, tmp_path: Path) -> None:
     """Row table, read-back and dciodvfy, side by side; run with -s to see which of them notices what."""

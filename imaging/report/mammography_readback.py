@@ -23,6 +23,7 @@ from imaging.report.statements import composite_tracking_uid, images_of, trackin
 
 _POINT_TOLERANCE_PX: Final = 1e-2
 _SPACING_TOLERANCE_MM: Final = 1e-6
+_GRAPHIC_TYPES: Final = {mammo.CENTER: "POINT", mammo.OUTLINE: "POLYLINE", mammo.PATH: "POLYLINE"}
 
 
 def verify_cad(read: ReadReport, result: ExamResult, sources: Sources) -> None:
@@ -35,6 +36,7 @@ def verify_cad(read: ReadReport, result: ExamResult, sources: Sources) -> None:
     _check_schemes(read)
     _check_library(read, result, sources)
     _check_references(read)
+    _check_graphics(read)
     _check_detections(read, result)
     _check_findings(read, result)
     _check_paths(read, result)
@@ -112,10 +114,11 @@ def _library_items(root: ContentItem) -> tuple[ContentItem, ...]:
 def _check_geometry(where: str, item: ContentItem, sources: Sources, uid: str) -> None:
     """Pixel spacing in millimetres and patient orientation, as the source states them."""
     header = sources[uid]
-    told = {c.name: c.value.value for c in item.children if c.name and isinstance(c.value, Measure)}
+    told = {c.name: c.value for c in item.children if c.name and isinstance(c.value, Measure)}
     for name, value in spacings(header):
-        if abs((told.get(name) or 0.0) - value) > _SPACING_TOLERANCE_MM:
-            refuse(where, name.meaning, told.get(name), value)
+        found = told.get(name, Measure(name, None, None))
+        if found.unit != mammo.MILLIMETRE or abs((found.value or 0.0) - value) > _SPACING_TOLERANCE_MM:
+            refuse(where, name.meaning, found.value, f"{value} mm")
     told_orientation = [
         (child.name, child.value)
         for child in item.children
@@ -135,6 +138,14 @@ def _check_references(read: ReadReport) -> None:
             )
         if item.value_type in {"IMAGE", "COMPOSITE"} and id(item) not in library:
             refuse(read.sop_uid, "IMAGE item", "one outside of the Image Library", "a reference to the library")
+
+
+def _check_graphics(read: ReadReport) -> None:
+    """Each place has the graphic type of its concept (TID 1400, TID 4021)."""
+    for item in read.root.walk():
+        wanted = _GRAPHIC_TYPES.get(item.name) if item.value_type == "SCOORD" and item.name else None
+        if wanted is not None and item.graphic_type != wanted:
+            refuse(read.sop_uid, f"GraphicType (0070,0023) of {item.name}", item.graphic_type, wanted)
 
 
 def _check_detections(read: ReadReport, result: ExamResult) -> None:
