@@ -53,6 +53,18 @@ class Reason(StrEnum):
     OUTPUT_IN_USE = "output_in_use"
     STUDY_TIMED_OUT = "study_timed_out"
     GEOMETRY = "geometry"
+    FOR_PROCESSING = "for_processing"
+    TOMOSYNTHESIS = "tomosynthesis"
+    SYNTHETIC_2D = "synthetic_2d"
+    CONTRAST_MAMMOGRAM = "contrast_mammogram"
+    SPECIMEN = "specimen"
+    IMPLANT_DISPLACED = "implant_displaced"
+    SPOT_OR_MAGNIFICATION = "spot_or_magnification"
+    OTHER_VIEW = "other_view"
+    UNKNOWN_VIEW = "unknown_view"
+    PARTIAL_VIEW = "partial_view"
+    MODIFIED_VIEW = "modified_view"
+    REPEATED_VIEW = "repeated_view"
 
     @property
     def meaning(self) -> str:
@@ -107,6 +119,18 @@ _MEANING: dict[Reason, str] = {
     Reason.OUTPUT_IN_USE: "another run is writing to the output folder",
     Reason.STUDY_TIMED_OUT: "the time limit of the study had passed before this image's turn came",
     Reason.GEOMETRY: "positions, spacing or grids do not agree",
+    Reason.FOR_PROCESSING: "an image meant for processing, not for reading; its view was not analysed from it",
+    Reason.TOMOSYNTHESIS: "tomosynthesis: projections or slices, not a two-dimensional mammogram",
+    Reason.SYNTHETIC_2D: "a two-dimensional image computed from tomosynthesis, not an exposure of its own",
+    Reason.CONTRAST_MAMMOGRAM: "a high-energy or recombined image of contrast-enhanced mammography",
+    Reason.SPECIMEN: "an image of a tissue specimen, not of a breast",
+    Reason.IMPLANT_DISPLACED: "a view with the implant pushed back, not a standard view",
+    Reason.SPOT_OR_MAGNIFICATION: "a spot compression or magnification view, not a standard view",
+    Reason.OTHER_VIEW: "a mammographic view other than the standard CC and MLO",
+    Reason.UNKNOWN_VIEW: "the header does not say which view of which breast this is, so it was not analysed",
+    Reason.PARTIAL_VIEW: "it shows a part of a breast that another image shows whole",
+    Reason.MODIFIED_VIEW: "a modified image of a view of which there is a plain one",
+    Reason.REPEATED_VIEW: "a later image of the same view was taken",
 }
 
 _SEND_AGAIN = "Send or copy the file again from its source, then run the same command again."
@@ -154,6 +178,18 @@ _REMEDY: dict[Reason, str] = {
     Reason.OUTPUT_IN_USE: "Wait for the other run, or name another folder.",
     Reason.STUDY_TIMED_OUT: "Run again with a longer limit or more workers.",
     Reason.GEOMETRY: "Give both on the grid that the message names, or export the series whole.",
+    Reason.FOR_PROCESSING: "Export the For Presentation image of this view.",
+    Reason.TOMOSYNTHESIS: "Nothing, or export the two-dimensional mammogram of this view.",
+    Reason.SYNTHETIC_2D: "Nothing, or export the mammogram that was exposed for this view.",
+    Reason.CONTRAST_MAMMOGRAM: "Nothing: the low-energy image of the view is the one that is read.",
+    Reason.SPECIMEN: "Nothing.",
+    Reason.IMPLANT_DISPLACED: "Nothing.",
+    Reason.SPOT_OR_MAGNIFICATION: "Nothing.",
+    Reason.OTHER_VIEW: "Nothing.",
+    Reason.UNKNOWN_VIEW: "Correct ImageLaterality and ViewPosition at the source, then export again.",
+    Reason.PARTIAL_VIEW: "Nothing: the whole image is used.",
+    Reason.MODIFIED_VIEW: "Nothing: the plain image is used.",
+    Reason.REPEATED_VIEW: "Nothing: the later image is used.",
 }
 
 

@@ -174,7 +174,8 @@ class Reading:
     """One image read: what was found on it (possibly nothing), and what may be shown of it.
 
     `seconds` says how long harmonising and the network took; it reaches no result. `classes` holds the probability of
-    each image class by name, with a sum of 1; empty for a package that has none.
+    each image class by name, with a sum of 1; empty for a package that has none. `notes` are sentences about how the
+    image was harmonised that a reader of the result must know.
     """
 
     ref: SourceRef
@@ -182,6 +183,7 @@ class Reading:
     thumbnail: Thumbnail
     seconds: dict[str, float]
     classes: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def extract(

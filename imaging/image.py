@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import GeometryError, Reason
+from imaging.presentation import Presentation
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -52,6 +53,19 @@ class Origin:
         return Origin(
             one({o.site for o in origins}), one({o.scanner for o in origins}), one({o.protocol for o in origins})
         )
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which projection of a paired organ an image is: the side, the view, and what modifies it.
+
+    `laterality` is L or R; `view` and `modifiers` are code meanings of CID 4014 and CID 4015 (PS3.16), shortened as
+    readers say them (CC, MLO; magnification, spot compression, implant displaced).
+    """
+
+    laterality: Literal["L", "R"]
+    view: str
+    modifiers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +170,10 @@ class Image:
     `array` is (channel, [slice,] row, column) and `grid` its place; `source_grid` is the grid of the whole source
     frame or volume, to which findings return. `channels` says what the channel axis holds. `region` is a declared
     2-D region of interest on `grid`, half-open (row, column, row, column); None when the source declares none.
+
+    A projection radiograph has a `presentation`: then `array` holds stored values, to which neither modality LUT nor
+    VOI nor the inversion of MONOCHROME1 was applied. `view` is its projection, None when unknown or not of a paired
+    organ; `directions` are PatientOrientation's (towards higher columns, towards higher rows), None when unsaid.
     """
 
     array: Array
@@ -166,6 +184,9 @@ class Image:
     channels: Channels = "luminance"
     region: tuple[int, int, int, int] | None = None
     notes: tuple[str, ...] = field(default=())
+    presentation: Presentation | None = None
+    view: View | None = None
+    directions: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.array.shape[1:] != self.grid.shape:

@@ -43,7 +43,7 @@ class Applicability:
 class RecipeChoice:
     """A recipe by name with its settings and learned references; `identity` is the hash it must have here."""
 
-    name: Literal["ultrasound"]
+    name: Literal["ultrasound", "mammography"]
     settings: dict[str, Any]
     identity: str
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from imaging.errors import PackageError, Reason
 from imaging.findings import Prediction, Reading, Thumbnail, extract
+from imaging.harmonise.mammography import MammographyRecipe
 from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import Respace, grid_of
 from imaging.harmonise.ultrasound import UltrasoundRecipe
@@ -23,7 +24,7 @@ from imaging.image import Array, Grid, Image, Origin, SourceRef
 from imaging.models.build import build
 from imaging.package import Package, RecipeChoice
 
-RECIPES: dict[str, type[Recipe]] = {"ultrasound": UltrasoundRecipe}
+RECIPES: dict[str, type[Recipe]] = {"ultrasound": UltrasoundRecipe, "mammography": MammographyRecipe}
 
 _THUMBNAIL_SIDE = 384
 # Stands for an image that no DICOM object holds: a picture of a data set, a golden phantom.
@@ -53,7 +54,8 @@ class Predictor:
         seconds = {"harmonise": ready - begin, "network": perf_counter() - ready}
         names = (one.name for one in told.card.classes)
         classes = dict(zip(names, prediction.classes, strict=True))
-        return Reading(prediction.ref, tuple(found), _thumbnail(image, tissue), seconds, classes)
+        notes = tuple(tissue.meta.get("notes", ()))
+        return Reading(prediction.ref, tuple(found), _thumbnail(image, tissue), seconds, classes, notes)
 
     def predict(self, image: Image) -> Prediction:
         """Probabilities of labels and classes of one image, on the model grid."""

@@ -90,16 +90,16 @@ def source(name: str, *, frames: int = 1, script: str = "plain", patient: bytes 
     if orientation:
         data.PatientOrientation = ""
     charset, person = NAMES[script]
-    _set_raw(data, 0x00080005, "CS", charset)
-    _set_raw(data, 0x00100010, "PN", person)
-    _set_raw(data, 0x00100020, "LO", patient)
+    set_raw(data, 0x00080005, "CS", charset)
+    set_raw(data, 0x00100010, "PN", person)
+    set_raw(data, 0x00100020, "LO", patient)
     if pixels:
         data.PixelData = bytes(ROWS * COLUMNS * frames)
         data["PixelData"].VR = "OB"
     return reread(data)
 
 
-def _set_raw(data: Dataset, tag: int, vr: str, value: bytes | None) -> None:
+def set_raw(data: Dataset, tag: int, vr: str, value: bytes | None) -> None:
     if value is None:
         return
     padded = value + b" " * (len(value) % 2)

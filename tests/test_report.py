@@ -19,8 +19,9 @@ from imaging.dicom.results import ReadRating, ReadReport, ReadSegmentation, read
 from imaging.errors import ImagingError, InputError, ReadbackError, Reason
 from imaging.exam.result import ExamFinding, Unread
 from imaging.findings import Code
+from imaging.report.agreement import filled_outline
 from imaging.report.document import ECHOED, Document, identity_of, seal
-from imaging.report.readback import filled_outline, verify
+from imaging.report.readback import verify
 from imaging.report.write import write_documents
 from tests.conftest import REPOSITORY
 from tests.report_cases import (

@@ -14,7 +14,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from imaging.dicom.content_tree import Reference
-from imaging.dicom.results import ReadFinding, ReadReport, ReadSegmentation, read_result
+from imaging.dicom.records import ReadFinding, ReadReport, ReadSegmentation
+from imaging.dicom.results import read_result
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.evaluation.manifest import Row
 from imaging.evaluation.matching import Array, Bools, Floats
@@ -222,8 +223,7 @@ def findings_on(path: Path, image_uid: str, shape: tuple[int, ...]) -> list[tupl
             fill_outline(f, shape),
             1.0 if f.score is None else f.score,
         )
-        for report in reports
-        for f in report.findings
+        for f in _each_once(reports)
         if f.tracking_uid not in drawn and f.points_px is not None
     ]
     named = {uid for _, uid, *_ in placed}
@@ -239,6 +239,14 @@ def findings_on(path: Path, image_uid: str, shape: tuple[int, ...]) -> list[tupl
         if mask.shape != shape:
             raise InputError(f"results: found a mask of {mask.shape} on a truth of {shape}", Reason.GEOMETRY)
     return [(mask, score) for mask, score in here if mask.any()]
+
+
+def _each_once(reports: list[ReadReport]) -> list[ReadFinding]:
+    """The findings of all reports; one that two reports tell of, by its tracking UID, once."""
+    told: dict[str, ReadFinding] = {}
+    for number, finding in enumerate(f for report in reports for f in report.findings):
+        told.setdefault(finding.tracking_uid or f"untracked {number}", finding)
+    return list(told.values())
 
 
 def read_rating(folder: Path, row: Row) -> Rated:

@@ -70,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="run only packages whose identity (sha256, one per line) stands in FILE",
     )
+    parser.add_argument(
+        "--codes",
+        choices=["sct", "srt"],
+        default="sct",
+        help="SNOMED codes of Mammography CAD reports: sct (SNOMED CT, default), or srt, the retired codes that older "
+        "mammography workstations know",
+    )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda or cuda:N")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="decoder processes; default: the number of CPUs, at most 4"
@@ -114,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
         site=args.site,
         content_time=when,
         device=args.device,
+        codes=args.codes,
         fresh=args.fresh,
         retry_failed=args.retry == "failed",
         limits=RunLimits(workers=args.workers or min(cpus, 4), threads=args.threads or cpus),

@@ -1,19 +1,22 @@
-"""`imaging phantoms`: write synthetic exports and training sets."""
+"""`imaging phantoms`: write synthetic exports, sample exams and training sets."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 from tqdm import tqdm
 
 from imaging.errors import ImagingError
+from imaging.phantoms import mammography_export
 from imaging.phantoms.export import DEFAULT_SEED, Kind, write_export, write_training_set
+from imaging.phantoms.mammography_makers import MAKERS
 
 _HELP = """\
-Write synthetic ultrasound: DICOM files that behave like those of four vendors, with known truth.
+Write synthetic ultrasound and mammography: DICOM files that behave like those of several vendors, with known truth.
 No person was imaged; the same seed gives the same files.
 
 examples:
@@ -23,7 +26,12 @@ examples:
       400 stills of four sites, a truth mask for each, and manifest.csv: input for training
   imaging phantoms training build/heads --kind head --cases 400
       the same for fetal heads: the mask is the head, filled to the outer border of the skull
+  imaging phantoms training build/mammograms --kind mammography --cases 100
+      100 mammography exams of seven sites, four views each, with masks, boxes.csv and manifest.csv
+  imaging phantoms mammography build/mammography
+      a sample exam of each of seven makers: raw and presented, magnification, spot, mosaic, implant, tomosynthesis
 """
+_MAMMOGRAPHY = "mammography"
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -37,7 +45,8 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, summary, handler in (
         ("export", "a sample PACS export", _export),
-        ("training", "stills of four sites with truth masks and manifest.csv", _training),
+        ("training", "stills or exams of several sites with truth masks and manifest.csv", _training),
+        (_MAMMOGRAPHY, "a sample mammography exam of each of seven makers", _mammography),
     ):
         action = actions.add_parser(
             name, help=summary, description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -48,9 +57,18 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         )
         action.set_defaults(run=handler)
         if name == "training":
-            action.add_argument("--cases", type=int, required=True, metavar="N", help="how many stills, 1 or more")
             action.add_argument(
-                "--kind", choices=get_args(Kind), default="breast", help="what is imaged (default: %(default)s)"
+                "--cases",
+                type=int,
+                required=True,
+                metavar="N",
+                help="how many stills, or exams of four views; 1 or more",
+            )
+            action.add_argument(
+                "--kind",
+                choices=(*get_args(Kind), _MAMMOGRAPHY),
+                default="breast",
+                help="what is imaged: breast and head by ultrasound (default: %(default)s)",
             )
 
 
@@ -64,22 +82,42 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _training(args: argparse.Namespace) -> int:
-    """A bar on a terminal, a line for every tenth of the cases otherwise."""
-    bar = tqdm(total=args.cases, unit="case", disable=not sys.stderr.isatty())
-
-    def show(done: int, total: int) -> None:
-        bar.update(1)
-        if bar.disable and (done == total or done % max(total // 10, 1) == 0):
-            print(f"{done} of {total} cases", flush=True)
-
+    bar, show = _progress(args.cases, "case")
     try:
-        manifest = write_training_set(args.out, args.cases, args.seed, show, args.kind)
+        if args.kind == _MAMMOGRAPHY:
+            manifest = mammography_export.write_training_set(args.out, args.cases, args.seed, show)
+        else:
+            manifest = write_training_set(args.out, args.cases, args.seed, show, args.kind)
     except ImagingError as error:
         return _refuse(error)
     finally:
         bar.close()
     print(f"manifest: {manifest}")
     return 0
+
+
+def _mammography(args: argparse.Namespace) -> int:
+    bar, show = _progress(len(MAKERS), "maker")
+    try:
+        written = mammography_export.write_samples(args.out, args.seed, show)
+    except ImagingError as error:
+        return _refuse(error)
+    finally:
+        bar.close()
+    print(f"{len(written)} DICOM files in {args.out}")
+    return 0
+
+
+def _progress(total: int, unit: str) -> tuple[tqdm[Any], Callable[[int, int], None]]:
+    """A bar on a terminal, a line for every tenth otherwise; and what to call with (done, of)."""
+    bar = tqdm(total=total, unit=unit, disable=not sys.stderr.isatty())
+
+    def show(done: int, total: int) -> None:
+        bar.update(1)
+        if bar.disable and (done == total or done % max(total // 10, 1) == 0):
+            print(f"{done} of {total} {unit}s", flush=True)
+
+    return bar, show
 
 
 def _refuse(error: ImagingError) -> int:

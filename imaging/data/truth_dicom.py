@@ -13,7 +13,8 @@ from imaging.data.marks import Mark, Mask, Point, Region, fill_ellipse, fill_pol
 from imaging.dicom.content_tree import Reference
 from imaging.dicom.elements import numbers
 from imaging.dicom.index import read_header
-from imaging.dicom.results import ReadFinding, ReadReport, ReadSegment, ReadSegmentation, read_result
+from imaging.dicom.records import ReadFinding, ReadReport, ReadSegment, ReadSegmentation
+from imaging.dicom.results import read_result
 from imaging.errors import GeometryError, ImagingError, InputError, Reason
 from imaging.image import LPS_TO_RAS, Array, Floats, Grid, Image, resample
 

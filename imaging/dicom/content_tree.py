@@ -38,7 +38,11 @@ class Measure:
 
 @dataclass(frozen=True)
 class ContentItem:
-    """One node of the content tree. `value` is text, a Code, a Measure, points (n, 2 or 3), a Reference or None."""
+    """One node of the content tree. `value` is text, a Code, a Measure, points (n, 2 or 3), a Reference or None.
+
+    A by-reference relationship (PS3.3 C.17.3.2.5) has no value type: `refers_to` is the position of its target, each
+    number counting the items of one level from 1, the root first. It is empty for items that stand for themselves.
+    """
 
     value_type: str
     relationship: str
@@ -47,6 +51,7 @@ class ContentItem:
     template: str
     children: tuple[ContentItem, ...]
     graphic_type: str = ""
+    refers_to: tuple[int, ...] = ()
 
     def is_named(self, key: tuple[str, str]) -> bool:
         return self.name is not None and (self.name.value, self.name.scheme) == key
@@ -56,6 +61,13 @@ class ContentItem:
         yield self
         for child in self.children:
             yield from child.walk()
+
+    def at(self, position: tuple[int, ...]) -> ContentItem | None:
+        """The item at a position of the tree whose root this is; None where there is none."""
+        item = self if position[:1] == (1,) else None
+        for number in position[1:]:
+            item = item.children[number - 1] if item is not None and 1 <= number <= len(item.children) else None
+        return item
 
     def child(self, key: tuple[str, str]) -> ContentItem | None:
         return next((item for item in self.children if item.is_named(key)), None)
@@ -74,6 +86,7 @@ def content_tree(dataset: Dataset, depth: int = 0) -> ContentItem:
         template=str(template[0].get("TemplateIdentifier", "")) if template else "",
         children=tuple(content_tree(child, depth + 1) for child in dataset.get("ContentSequence") or []),
         graphic_type=str(dataset.get("GraphicType", "")) if "GraphicData" in dataset else "",
+        refers_to=tuple(int(number) for number in values(dataset, "ReferencedContentItemIdentifier")),
     )
 
 

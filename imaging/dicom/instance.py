@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from imaging.dicom.firewall import Header
 from imaging.dicom.passport import Passport, read_origin, read_passport
+from imaging.dicom.view import Projection, is_mammogram, read_projection
 from imaging.dicom.walk import Values
 from imaging.errors import InputError, Reason
 from imaging.image import Origin
@@ -117,6 +118,7 @@ class Instance:
     `patient_id_key` is a digest of PatientID alone ("" where there is none), so that this can be said.
     `refusal` says why an instance must not be read although its header could be: it still belongs to its study, so
     that the study is never answered as if the image did not exist. Its rows, columns and frames may then be unknown.
+    `projection` is what a mammogram's header says of its view; None for all else, and for what the firewall refused.
     """
 
     path: Path
@@ -140,6 +142,7 @@ class Instance:
     passport: Passport
     refusal: Reason | None = None
     patient_id_key: str = ""
+    projection: Projection | None = None
 
 
 class NotPlain(Exception):  # noqa: N818 - a question for pydicom, not an error
@@ -227,7 +230,20 @@ def _numbers(text: str, form: Any, kind: Any) -> Any:
 
 
 def describe(path: Path, name: str, syntax: str, header: Dataset | Facts, site: str | None) -> Instance:
-    """The facts of one image header. Raises InputError when a UID is missing."""
+    """The facts of one image header. Raises InputError when a UID is missing.
+
+    A mammogram's view stands in nested sequences and a dozen rare elements, so pydicom reads its header.
+    """
+    instance = _described(path, name, syntax, header, site)
+    if not is_mammogram(instance.modality, instance.sop_class_uid, instance.body_part):
+        return instance
+    if isinstance(header, Facts):
+        raise NotPlain
+    projection = read_projection(header)
+    return replace(instance, projection=projection, spacing_mm=projection.spacing_mm)
+
+
+def _described(path: Path, name: str, syntax: str, header: Dataset | Facts, site: str | None) -> Instance:
     uids = [str(header.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
     if not all(uids):
         raise InputError("a Study, Series or SOP Instance UID is missing or empty", Reason.MISSING_UID)
@@ -282,7 +298,7 @@ def describe_refused(path: Path, name: str, header: Header, site: str | None) ->
     for keyword in ("Rows", "Columns"):
         values.setdefault(_ELEMENTS[keyword][0], (None, b"\0\0"))
     facts = Facts.of(replace(header, values=values))
-    return refused(describe(path, name, header.transfer_syntax_uid, facts, site), header.refusal.reason)
+    return refused(_described(path, name, header.transfer_syntax_uid, facts, site), header.refusal.reason)
 
 
 def refused(instance: Instance, reason: Reason) -> Instance:

@@ -1,13 +1,14 @@
 """Image references → Images: decoded stored values on the source frame's grid, frame by frame.
 
 Colour stays as it was stored (RGB or YBR), so that luminance never takes the detour YBR → RGB → grey. The modality
-LUT is applied; choosing a VOI window is the recipe's business.
+LUT is applied. A mammogram stays as stored: how its values are to be shown goes along, and the recipe chooses.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from pydicom.pixels import apply_color_lut, apply_modality_lut
@@ -16,6 +17,7 @@ from imaging.dicom.codecs import DecodedFrame
 from imaging.dicom.frames import Frames
 from imaging.dicom.index import Instance, Region
 from imaging.dicom.select import ImageRef
+from imaging.dicom.voi import read_presentation
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.image import Array, Channels, Grid, Image, SourceRef
 
@@ -34,13 +36,15 @@ def read_frames(ref: ImageRef, disposable: bool = False) -> Iterator[tuple[Sourc
         frames = open_frames(ref.instance, disposable)
         grid, notes = _frame_grid(ref.instance, ref.region)
         region, cut = _region_box(ref.instance, ref.region)
+        facts, said = _projected(ref.instance, frames)
     except ImagingError as error:
         yield from ((source, error) for source in refs)
         return
     for number, source in enumerate(refs):
         try:
-            array, channels = _decode(frames, number)
-            yield source, Image(array, grid, grid, (source,), ref.instance.origin, channels, region, (*notes, *cut))
+            array, channels = _decode(frames, number, as_stored=bool(facts))
+            told = (*notes, *cut, *said)
+            yield source, Image(array, grid, grid, (source,), ref.instance.origin, channels, region, told, **facts)
         except ImagingError as error:
             yield source, error
 
@@ -60,12 +64,25 @@ def open_frames(instance: Instance, disposable: bool = False) -> Frames:
     return frames
 
 
-def _decode(frames: Frames, number: int) -> tuple[Array, Channels]:
-    """Frame `number` (from 0) as (channel, row, column) and what its channels are."""
+def _projected(instance: Instance, frames: Frames) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What an Image of a grey mammogram has besides: presentation, view, directions; and notes. Empty for all else."""
+    projection = instance.projection
+    if projection is None or frames.format.samples != 1 or frames.format.photometric == "PALETTE COLOR":
+        return {}, ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in _decode
+        presentation, said = read_presentation(frames.header, instance.name)
+    facts = {"presentation": presentation, "view": projection.view, "directions": projection.directions}
+    return facts, (*projection.notes, *said)
+
+
+def _decode(frames: Frames, number: int, as_stored: bool) -> tuple[Array, Channels]:
+    """Frame `number` (from 0) as (channel, row, column) and what its channels are; a grey one possibly `as_stored`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom describes each oddity of a file; the reason code is ours to give
-            return _channels(frames, frames.read(number))
+            decoded = frames.read(number)
+            return (decoded.array[None], "luminance") if as_stored else _channels(frames, decoded)
     except ImagingError:
         raise
     except Exception as error:

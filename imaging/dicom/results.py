@@ -1,6 +1,7 @@
 """Reads SR and SEG back, ours and others', with pydicom alone: nothing here is shared with the code that writes.
 
-Of a report, TID 1500 measurement groups become findings; any other SR is taken as the regions and comments it holds.
+Of a report, TID 1500 measurement groups and the Single Image Findings of a Mammography CAD report become findings; any
+other SR is taken as the regions and comments it holds.
 Of a segmentation, every segment frame is a mask with the source image it lies on, where the file names one.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 import io
 import re
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,13 +18,25 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
-from imaging.dicom.content_tree import ContentItem, Measure, Reference, code, content_tree, reference, values
+from imaging.dicom.cad import cad_composites, cad_detections, cad_findings
+from imaging.dicom.content_tree import ContentItem, Reference, code, content_tree, reference, values
+from imaging.dicom.records import (
+    PROBABILITY,
+    Equipment,
+    EvidenceItem,
+    ReadFinding,
+    ReadRating,
+    ReadReport,
+    ReadSegment,
+    ReadSegmentation,
+    SegmentFrame,
+)
 from imaging.errors import InputError, Reason
-from imaging.findings import Code, Mask
-from imaging.image import Floats
+from imaging.findings import Code
 
 _SEGMENTATIONS: Final = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
 _REPORTS: Final = "1.2.840.10008.5.1.4.1.1.88."
+_MAMMOGRAPHY_CAD: Final = "1.2.840.10008.5.1.4.1.1.88.50"
 # What pydicom raises, on access, for values that a damaged file holds.
 _DAMAGE: Final = (
     AttributeError, KeyError, IndexError, ValueError, TypeError, OverflowError, NotImplementedError, RecursionError,
@@ -32,130 +44,10 @@ _DAMAGE: Final = (
 )  # fmt: skip
 
 _FINDING, _SITE, _CERTAINTY = ("121071", "DCM"), ("363698007", "SCT"), ("111012", "DCM")
-_PROBABILITY = ("111047", "DCM")
 _STATEMENT: Final = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%(?:, on image ([0-9.]+))?")
 _TRACKING_ID, _TRACKING_UID = ("112039", "DCM"), ("112040", "DCM")
 _GROUP, _SUMMARY, _DETECTIONS = ("125007", "DCM"), ("111017", "DCM"), ("111064", "DCM")
 _LIBRARY, _COMMENT, _PROCEDURE = ("111028", "DCM"), ("121106", "DCM"), ("121058", "DCM")
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceItem:
-    """One instance of the evidence sequences."""
-
-    study_uid: str
-    series_uid: str
-    sop_class_uid: str
-    sop_uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """What made an object, or contributed to it; `purpose` is None for the maker."""
-
-    purpose: Code | None
-    manufacturer: str
-    model: str
-    version: str
-    serial: str
-
-
-@dataclass(frozen=True)
-class ReadFinding:
-    """One measurement group, or one region that stands alone.
-
-    `points_px` (n, 2) is x, y in corner convention as stored, so a closed POLYLINE repeats its first point; None where
-    the group has no 2-D region. `score` is the certainty in 0-1.
-    """
-
-    tracking_id: str
-    tracking_uid: str
-    label: Code | None
-    sites: tuple[Code, ...]
-    score: float | None
-    graphic_type: str
-    points_px: Floats | None
-    image: Reference | None
-    measures: tuple[Measure, ...]
-    references: tuple[Reference, ...]
-
-    @property
-    def rating(self) -> float | None:
-        """The probability of cancer (111047 DCM) in 0-1, None where the group states none in percent."""
-        stated = [
-            m.value
-            for m in self.measures
-            if m.concept and (m.concept.value, m.concept.scheme) == _PROBABILITY and m.unit and m.unit.value == "%"
-        ]
-        return next((value / 100.0 for value in stated if value is not None and 0 <= value <= 100), None)
-
-
-@dataclass(frozen=True, slots=True)
-class ReadRating:
-    """The probability of cancer in 0-1 that a report states of its examination, and the image it comes from."""
-
-    probability: float
-    sop_uid: str
-
-
-@dataclass(frozen=True)
-class ReadReport:
-    """A structured report. `identity` holds the raw bytes of the asked tags that the file has."""
-
-    sop_class_uid: str
-    sop_uid: str
-    series_uid: str
-    template: str
-    identity: dict[int, bytes]
-    completion: str
-    verification: str
-    root: ContentItem
-    procedure: Code | None
-    outcome: Code | None
-    detections: Code | None
-    comments: tuple[str, ...]
-    library: tuple[Reference, ...]
-    findings: tuple[ReadFinding, ...]
-    evidence: tuple[EvidenceItem, ...]
-    equipment: tuple[Equipment, ...]
-    rating: ReadRating | None = None
-
-
-@dataclass(frozen=True)
-class SegmentFrame:
-    """One frame of a segment: `mask` (row, column) bool, and the source frames it was made from, where named."""
-
-    mask: Mask
-    sources: tuple[Reference, ...]
-
-
-@dataclass(frozen=True)
-class ReadSegment:
-    """One segment with its meaning and its frames in file order; none where the segment is empty."""
-
-    number: int
-    label: str
-    category: Code | None
-    kind: Code | None
-    sites: tuple[Code, ...]
-    tracking_id: str
-    tracking_uid: str
-    algorithm: str
-    frames: tuple[SegmentFrame, ...]
-
-
-@dataclass(frozen=True)
-class ReadSegmentation:
-    """A segmentation object. `storage` is BINARY, FRACTIONAL (masks are the non-zero pixels) or LABELMAP."""
-
-    sop_class_uid: str
-    sop_uid: str
-    series_uid: str
-    storage: str
-    identity: dict[int, bytes]
-    segments: tuple[ReadSegment, ...]
-    evidence: tuple[EvidenceItem, ...]
-    equipment: tuple[Equipment, ...]
 
 
 def read_result(data: bytes, tags: frozenset[int] = frozenset()) -> ReadReport | ReadSegmentation:
@@ -202,9 +94,7 @@ def _report(dataset: Dataset, identity: dict[int, bytes]) -> ReadReport:
     root = content_tree(dataset)
     if root.value_type != "CONTAINER":
         raise ValueError("the root content item is no CONTAINER")
-    groups = [item for item in root.walk() if item.is_named(_GROUP)]
-    inside = {id(item) for group in groups for item in group.walk()}
-    alone = [item for item in root.walk() if item.graphic_type and id(item) not in inside]
+    is_cad = str(dataset.get("SOPClassUID", "")) == _MAMMOGRAPHY_CAD
     library = root.child(_LIBRARY)
     everything = list(root.walk())
     return ReadReport(
@@ -221,16 +111,26 @@ def _report(dataset: Dataset, identity: dict[int, bytes]) -> ReadReport:
         detections=_code_value(everything, _DETECTIONS),
         comments=tuple(item.value for item in everything if item.value_type == "TEXT" and item.is_named(_COMMENT)),
         library=tuple(i.value for i in library.walk() if isinstance(i.value, Reference)) if library else (),
-        findings=tuple([_finding(group, group.children) for group in groups] + [_finding(i, (i,)) for i in alone]),
+        findings=cad_findings(root) if is_cad else _findings(root),
         evidence=_evidence(dataset),
         equipment=_equipment(dataset),
         rating=_exam_rating(everything),
+        composites=cad_composites(root) if is_cad else (),
+        performed=cad_detections(root) if is_cad else (),
     )
+
+
+def _findings(root: ContentItem) -> tuple[ReadFinding, ...]:
+    """Measurement groups, then the regions outside of any."""
+    groups = [item for item in root.walk() if item.is_named(_GROUP)]
+    inside = {id(item) for group in groups for item in group.walk()}
+    alone = [item for item in root.walk() if item.graphic_type and id(item) not in inside]
+    return tuple([_finding(group, group.children) for group in groups] + [_finding(item, (item,)) for item in alone])
 
 
 def _exam_rating(items: list[ContentItem]) -> ReadRating | None:
     """What a text of the report says of the examination, such as `12.5 %, on image 1.2.3`."""
-    texts = [item.value for item in items if item.value_type == "TEXT" and item.is_named(_PROBABILITY)]
+    texts = [item.value for item in items if item.value_type == "TEXT" and item.is_named(PROBABILITY)]
     said = next((match for text in texts if (match := _STATEMENT.match(text))), None)
     if said is None or float(said[1]) > 100:
         return None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imaging.dicom.index import Instance, Region, Series
+from imaging.dicom.instance import refused
+from imaging.dicom.view import MAMMOGRAMS, TOMOSYNTHESIS, Projection
 from imaging.errors import Reason
 from imaging.image import SourceRef
 
@@ -16,20 +19,32 @@ ULTRASOUND_IMAGES = (
     "1.2.840.10008.5.1.4.1.1.3",  # retired, multi-frame
 )
 # Classes whose references must not carry a frame number (PS3.3 C.17.3, Referenced Frame Number).
-STILLS = ("1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.6")
+STILLS = ("1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.6", *MAMMOGRAMS[:-1])
+STANDARD_VIEWS = ("L CC", "L MLO", "R CC", "R MLO")
+# The role of images that belong to the group and of which no header says which view they are.
+UNPLACED = "unplaced"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Which images may play `role`: modality, SOP classes, and how many (at least one, no upper bound)."""
+    """Which images may play `role`: modality, SOP classes, and how many (at least one, no upper bound).
+
+    With `views` each of them is a role of its own and has one image, or all partial images of a breast that has no
+    whole one. `for_processing` admits For Processing images where a view has no other.
+    """
 
     role: str
     modality: str
     sop_class_uids: tuple[str, ...]
+    views: tuple[str, ...] = ()
+    for_processing: bool = False
 
 
 # What each recipe reads, by the recipe's name. The rules stand here so that planning a run needs no torch.
-RULES: dict[str, Rule] = {"ultrasound": Rule("image", "US", ULTRASOUND_IMAGES)}
+RULES: dict[str, Rule] = {
+    "ultrasound": Rule("image", "US", ULTRASOUND_IMAGES),
+    "mammography": Rule("views", "MG", (*MAMMOGRAMS, TOMOSYNTHESIS), STANDARD_VIEWS),
+}
 
 
 @dataclass(frozen=True)
@@ -86,24 +101,121 @@ def select(series: list[Series], rule: Rule, anatomy: Anatomy | None = None) -> 
 
     Without `anatomy` every body part is admitted. The group is None when nothing fits.
     """
-    chosen: list[ImageRef] = []
     rejected: list[tuple[Instance, Reason]] = []
+    admitted: list[Instance] = []
     ordered = sorted(
         (i for s in series for i in s.instances), key=lambda i: (i.series_number, i.instance_number, i.name)
     )
     for instance in ordered:
-        if instance.modality != rule.modality or instance.sop_class_uid not in rule.sop_class_uids:
-            rejected.append((instance, Reason.NO_PACKAGE))
-            continue
-        if anatomy and (reason := anatomy.refuse(instance)):
+        if reason := _not_meant(instance, rule, anatomy):
             rejected.append((instance, reason))
-            continue
+        else:
+            admitted.append(instance)
+    roles, left = _views(admitted, rule) if rule.views else _all(admitted, rule)
+    group = Group(series[0].study_uid, rule.role, roles) if roles else None
+    place = {id(instance): k for k, instance in enumerate(ordered)}
+    return Selection(group, tuple(sorted((*rejected, *left), key=lambda one: place[id(one[0])])))
+
+
+_Chosen = tuple[dict[str, tuple[ImageRef, ...]], list[tuple[Instance, Reason]]]
+
+
+def _not_meant(instance: Instance, rule: Rule, anatomy: Anatomy | None) -> Reason | None:
+    """Why a rule or an anatomy does not mean an instance. A mammogram need not name the breast: its modality does."""
+    kind = rule.modality if rule.views and instance.projection else instance.modality
+    if kind != rule.modality or instance.sop_class_uid not in rule.sop_class_uids:
+        return Reason.NO_PACKAGE
+    if anatomy is None or (rule.views and not instance.body_part):
+        return None
+    return anatomy.refuse(instance)
+
+
+def _all(admitted: list[Instance], rule: Rule) -> _Chosen:
+    """All images in one role."""
+    chosen: list[ImageRef] = []
+    rejected: list[tuple[Instance, Reason]] = []
+    for instance in admitted:
         refs = _regions(instance)
         chosen.extend(refs)
         if not refs:
             rejected.append((instance, Reason.NO_TISSUE_REGION))
-    group = Group(series[0].study_uid, rule.role, {rule.role: tuple(chosen)}) if chosen else None
-    return Selection(group, tuple(rejected))
+    return ({rule.role: tuple(chosen)} if chosen else {}), rejected
+
+
+def _views(admitted: list[Instance], rule: Rule) -> _Chosen:
+    """Each standard view with its image.
+
+    An image that may be a standard view and cannot be used stays in the group, refused, so that it counts as unread:
+    one that cannot be read, one of which nobody says which view it is, and one that alone stands for its view but was
+    computed or is meant for processing.
+    """
+    standing: dict[str, list[tuple[Instance, Projection]]] = defaultdict(list)
+    others: dict[str, list[tuple[Instance, Reason]]] = defaultdict(list)
+    unplaced: list[ImageRef] = []
+    for instance in admitted:
+        projection = instance.projection
+        if instance.refusal or projection is None:
+            unplaced.append(ImageRef(instance))
+        elif projection.refusal is Reason.UNKNOWN_VIEW:
+            unplaced.append(ImageRef(refused(instance, Reason.UNKNOWN_VIEW)))
+        elif projection.refusal or (projection.for_processing and not rule.for_processing):
+            others[_role(projection)].append((instance, projection.refusal or Reason.FOR_PROCESSING))
+        else:
+            standing[_role(projection)].append((instance, projection))
+    roles: dict[str, tuple[ImageRef, ...]] = {}
+    rejected: list[tuple[Instance, Reason]] = []
+    for role in rule.views:
+        chosen, left = _best(standing[role])
+        rejected.extend(left)
+        if chosen:
+            roles[role] = chosen
+    for role, left in others.items():
+        alone = roles and role in rule.views and role not in roles
+        stand_ins = [(i, r) for i, r in left if alone and r in _STAND_INS]
+        if stand_ins:
+            roles[role] = tuple(ImageRef(refused(i, reason)) for i, reason in stand_ins)
+        rejected.extend(one for one in left if one not in stand_ins)
+    if unplaced:
+        roles[UNPLACED] = tuple(unplaced)
+    return roles, rejected
+
+
+# Kinds of image that show a whole standard view, though not as one that is read here.
+_STAND_INS = (Reason.FOR_PROCESSING, Reason.SYNTHETIC_2D, Reason.TOMOSYNTHESIS)
+
+
+def _role(projection: Projection) -> str:
+    view = projection.view
+    return f"{view.laterality} {view.view}" if view else ""
+
+
+def _best(candidates: list[tuple[Instance, Projection]]) -> tuple[tuple[ImageRef, ...], list[tuple[Instance, Reason]]]:
+    """The image of one view, and why not the others: For Presentation, whole, unmodified, newest, in this order."""
+    if not candidates:
+        return (), []
+    ranked = sorted(candidates, key=lambda c: (c[1].acquired, c[0].instance_number, c[0].name), reverse=True)
+    ranked.sort(key=lambda c: _faults(c[1]))
+    best, told = ranked[0]
+    kept, rejected = [best], []
+    for instance, projection in ranked[1:]:
+        if told.is_partial and _faults(projection) == _faults(told):
+            kept.append(instance)
+        else:
+            rejected.append((instance, _why_not(projection, told)))
+    kept.sort(key=lambda i: (i.series_number, i.instance_number, i.name))
+    return tuple(ImageRef(instance) for instance in kept), rejected
+
+
+def _faults(projection: Projection) -> tuple[bool, bool, bool]:
+    modified = bool(projection.view and projection.view.modifiers)
+    return projection.for_processing, projection.is_partial, modified
+
+
+def _why_not(projection: Projection, best: Projection) -> Reason:
+    """The first fault that the better image has not."""
+    reasons = (Reason.FOR_PROCESSING, Reason.PARTIAL_VIEW, Reason.MODIFIED_VIEW)
+    pairs = zip(reasons, _faults(projection), _faults(best), strict=True)
+    return next((reason for reason, own, other in pairs if own and not other), Reason.REPEATED_VIEW)
 
 
 def _regions(instance: Instance) -> list[ImageRef]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from imaging.errors import Reason
 from imaging.findings import Code, Finding, Label, Rating
-from imaging.image import Origin, SourceRef
+from imaging.image import Origin, SourceRef, View
 
 FindingState = Literal["yes", "no", "unknown"]
 Completeness = Literal["all", "some", "none"]
+Side = Literal["L", "R"]
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,37 @@ class ExamRating:
     ref: SourceRef
 
 
+@dataclass(frozen=True, slots=True)
+class Composite:
+    """One lesion seen on several images of one breast.
+
+    `members` are two or more indices into the result's findings, ascending; `score` combines theirs, 0 to 1.
+    """
+
+    members: tuple[int, ...]
+    laterality: Side
+    score: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How suspicious the exam and each breast with an analysed image are, 0 to 1; 0 where nothing was found.
+
+    `operating_point` is the score from which the package recalls, chosen on training sites; None where it has none.
+    """
+
+    exam: float
+    breasts: Mapping[Side, float] = field(default_factory=dict)
+    operating_point: float | None = None
+
+
 @dataclass(frozen=True)
 class ExamResult:
-    """One answer per study × package × group. `finding` and `completeness` follow from what was read and found."""
+    """One answer per study × package × group. `finding` and `completeness` follow from what was read and found.
+
+    Of a paired organ, `views` says by SOP Instance UID which projection an image is, where that is known, `composites`
+    which findings are one lesion, and `scores` what the package concludes; all are empty for other organs.
+    """
 
     study_uid: str
     modality: str
@@ -110,6 +140,25 @@ class ExamResult:
     measures: dict[str, float | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     rating: ExamRating | None = None
+    views: Mapping[str, View] = field(default_factory=dict)
+    composites: tuple[Composite, ...] = ()
+    scores: Scores | None = None
+
+    @property
+    def recall(self) -> bool | None:
+        """Whether the exam's score reaches the operating point; None without one, and a `no` needs every image."""
+        if self.scores is None or self.scores.operating_point is None:
+            return None
+        if self.scores.exam >= self.scores.operating_point:
+            return True
+        return False if self.completeness == "all" else None
+
+    @property
+    def lesions(self) -> tuple[tuple[int, ...], ...]:
+        """Every lesion once, as indices into the findings: each composite, and each finding that is in none."""
+        paired = {member for composite in self.composites for member in composite.members}
+        alone = [(index,) for index in range(len(self.findings)) if index not in paired]
+        return tuple(sorted([*(composite.members for composite in self.composites), *alone]))
 
     @property
     def completeness(self) -> Completeness:

@@ -26,6 +26,13 @@ def to_tensor(image: Image) -> MetaTensor:
     return _placed(tensor, image.grid)
 
 
+def luminance_tensor(pixels: np.ndarray, grid: Grid) -> MetaTensor:
+    """Float32 luminance (row, column) as a MetaTensor (1, row, column) on its grid, without a copy."""
+    tensor = MetaTensor(torch.from_numpy(np.ascontiguousarray(pixels[None], dtype=np.float32)))
+    tensor.meta.update(channels="luminance", region=None)
+    return _placed(tensor, grid)
+
+
 def grid_of(tensor: MetaTensor) -> Grid:
     """Where the tensor's pixels are."""
     dims = tensor.ndim - 1
@@ -84,6 +91,16 @@ class Flip(Transform):
         affine[:-1, self.axis] *= -1
         flipped = Grid(grid.shape, affine, grid.frame, grid.unit)
         return _moved(tensor, np.flip(tensor.numpy(), self.axis + 1), flipped)
+
+
+@dataclass(frozen=True)
+class Transpose(Transform):
+    """Rows and columns of a plane exchanged; world positions stay. Exact."""
+
+    def __call__(self, tensor: MetaTensor) -> MetaTensor:
+        grid = grid_of(tensor)
+        exchanged = Grid(grid.shape[::-1], grid.affine[:, [1, 0, 2]], grid.frame, grid.unit)
+        return _moved(tensor, tensor.numpy().swapaxes(1, 2), exchanged)
 
 
 @dataclass(frozen=True)

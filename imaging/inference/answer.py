@@ -65,7 +65,9 @@ def answer(task: Task, frames: Iterable[Frame], processes: Processes) -> Answer:
             if perf_counter() > end:
                 raise ImagingError("the study's time had passed", Reason.STUDY_TIMED_OUT)
             gathered.notes.update(dict.fromkeys(frame.image.notes))
-            gathered.add(frame.item, processes.read(task.package, frame.image))
+            reading = processes.read(task.package, frame.image)
+            gathered.notes.update(dict.fromkeys(reading.notes))
+            gathered.add(frame.item, reading)
         except ImagingError as error:
             gathered.unread.append(Unread(frame.ref, error.reason, str(error)))
     return _sum_up(task, gathered)

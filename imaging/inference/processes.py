@@ -25,7 +25,7 @@ from imaging.exam.result import ExamResult
 from imaging.findings import Reading
 from imaging.image import Image, SourceRef
 from imaging.package import Package
-from imaging.report.document import Document
+from imaging.report.document import Document, Scheme
 from imaging.workers import Worker, WorkerLimits, Workers
 
 if TYPE_CHECKING:
@@ -120,9 +120,11 @@ class Processes:
         """One image through a package. Raises ImagingError."""
         return self._twice(self._model, read, package, self._device, self.limits.threads, image)
 
-    def report(self, result: ExamResult, paths: dict[str, Path], when: datetime) -> list[Document]:
+    def report(
+        self, result: ExamResult, paths: dict[str, Path], when: datetime, scheme: Scheme = "sct"
+    ) -> list[Document]:
         """The sealed, read-back documents of a result; `paths` holds the source file of each SOP Instance UID."""
-        return self._twice(self._reporter, report, result, paths, when)
+        return self._twice(self._reporter, report, result, paths, when, scheme)
 
     @staticmethod
     def _twice(worker: Worker, function: Callable[..., Answered], *args: object) -> Answered:
@@ -171,9 +173,9 @@ def prepare_reports() -> None:
     importlib.import_module("imaging.report.write")
 
 
-def report(result: ExamResult, paths: dict[str, Path], when: datetime) -> list[Document]:
+def report(result: ExamResult, paths: dict[str, Path], when: datetime, scheme: Scheme) -> list[Document]:
     """In the report process: source headers in, documents out."""
     from imaging.report.write import write_documents
 
     hush()
-    return write_documents(result, {uid: read_header(path) for uid, path in paths.items()}, when)
+    return write_documents(result, {uid: read_header(path) for uid, path in paths.items()}, when, scheme)

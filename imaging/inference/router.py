@@ -12,7 +12,20 @@ from imaging.errors import Reason
 from imaging.package import Package
 
 # Of several reasons why no image of a study fits, the one that tells the user most is given.
-_TELLING = (Reason.UNKNOWN_ANATOMY, Reason.OTHER_ANATOMY, Reason.NO_TISSUE_REGION, Reason.NO_PACKAGE)
+_TELLING = (
+    Reason.UNKNOWN_ANATOMY,
+    Reason.OTHER_ANATOMY,
+    Reason.FOR_PROCESSING,
+    Reason.SYNTHETIC_2D,
+    Reason.TOMOSYNTHESIS,
+    Reason.CONTRAST_MAMMOGRAM,
+    Reason.IMPLANT_DISPLACED,
+    Reason.SPOT_OR_MAGNIFICATION,
+    Reason.OTHER_VIEW,
+    Reason.SPECIMEN,
+    Reason.NO_TISSUE_REGION,
+    Reason.NO_PACKAGE,
+)
 
 
 @dataclass(frozen=True)

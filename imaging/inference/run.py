@@ -29,6 +29,7 @@ from imaging.inference.router import NotApplicable, Plan, Task, plan
 from imaging.inference.store import clear_staging, publish, study_folder, write_file
 from imaging.inference.summary import Json, not_applicable, not_released, released, study_of, summary_of
 from imaging.package import Package
+from imaging.report.document import Scheme
 from imaging.report.page import render
 
 
@@ -44,7 +45,8 @@ class Progress(Protocol):
 class Run:
     """What to do: the export, where results go, which packages, and what the user said of it.
 
-    `fresh` forgets what the ledger holds; `retry_failed` does again what has no answer yet.
+    `codes` says how Mammography CAD reports write SNOMED codes. `fresh` forgets what the ledger holds; `retry_failed`
+    does again what has no answer yet.
     """
 
     export: Path
@@ -53,6 +55,7 @@ class Run:
     site: str | None = None
     content_time: datetime | None = None
     device: str = "cpu"
+    codes: Scheme = "sct"
     fresh: bool = False
     retry_failed: bool = False
     limits: RunLimits = field(default_factory=RunLimits)
@@ -144,7 +147,7 @@ class _Going:
                 yield work, fingerprint
 
     def _fingerprint(self, task: Task) -> str:
-        """Changes when anything does that the answer rests on: the files, the package, the site, the time."""
+        """Changes when anything does that the answer rests on: the files, package, site, time and codes."""
         run = self._run
         files = []
         for ref in task.group.images():
@@ -153,7 +156,7 @@ class _Going:
                 files.append(f"{ref.instance.sop_uid} {ref.instance.refusal} {found.st_size} {found.st_mtime_ns}")
             except OSError:
                 files.append(f"{ref.instance.sop_uid} vanished")
-        return digest(task.package.identity, run.site or "", self._when.isoformat(), run.device, *files)
+        return digest(task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes, *files)
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
@@ -165,7 +168,7 @@ class _Going:
         begin = perf_counter()
         paths = {ref.instance.sop_uid: ref.instance.path for ref in task.group.images()}
         try:
-            documents = processes.report(given.result, paths, self._when)
+            documents = processes.report(given.result, paths, self._when, self._run.codes)
         except ImagingError as error:
             return _failed(task, error.reason), {}
         folder = _folder(task)

@@ -9,4 +9,14 @@ screen            four vendors' screens: layout, text, calipers, Doppler
 ultrasound_dicom  `Acquisition` → `dataset`, `truth`, `tissue_mask`, `file_bytes`
 media             MR localiser, text report, DICOMDIR
 export            `write_export`, `write_training_set`, and what a run over the export must conclude (`EXPECTED`)
+
+mammography_body           a breast, its lesions and where a view shows them; `plant_breast_lesion`
+mammography_tissue         `cast(scene)`: what X-rays meet, as line integrals of attenuation
+mammography                `expose(scene, processing)` → Mammogram: detected photons, presented picture, masks
+mammography_makers         seven makers of systems and how their files differ
+mammography_view           `ViewAcquisition` → `stored` pixels, `truth`, `breast_mask`, `nipple`
+mammography_dicom          `mammogram(view)`: Digital Mammography X-Ray Image, For Presentation and For Processing
+mammography_tomosynthesis  `volume(view)`: a small Breast Tomosynthesis Image
+lossless_jpeg              the coding of many mammograms, with bytes that depend on no installed encoder
+mammography_export         `MammographyExam`, `write_samples`, `write_training_set`
 """

@@ -173,7 +173,7 @@ def write_export(folder: Path, seed: int = DEFAULT_SEED) -> list[Path]:
 
     Raises OutputError when the folder holds files already: an export is made whole or not at all.
     """
-    _claim(folder)
+    claim(folder)
     damage: dict[str, Callable[[FileDataset], bytes]] = {BROKEN[0]: _cut_short} | dict.fromkeys(BROKEN[1:], _scrambled)
     contents: dict[str, bytes] = {}
     objects: list[tuple[str, FileDataset]] = []
@@ -189,7 +189,8 @@ def write_export(folder: Path, seed: int = DEFAULT_SEED) -> list[Path]:
     return [Path(path) for path in sorted(contents)]
 
 
-def _claim(folder: Path) -> None:
+def claim(folder: Path) -> None:
+    """Make the folder that an export is written to. Raises OutputError when it holds files already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(
             f"{folder}: found files there already; a phantom export needs a new or an empty folder",
@@ -324,7 +325,7 @@ def write_training_set(
     Raises OutputError when the folder holds files already, ConfigError for fewer than one case.
     """
     planned = training_cases(cases, seed, kind)
-    _claim(folder)
+    claim(folder)
     rows = []
     for number, (site, split, acquisition) in enumerate(planned, start=1):
         case_id = f"case-{number:05d}"

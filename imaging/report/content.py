@@ -18,6 +18,8 @@ HAS_OBSERVATION_CONTEXT: Final = "HAS OBS CONTEXT"
 HAS_ACQUISITION_CONTEXT: Final = "HAS ACQ CONTEXT"
 CONTAINS: Final = "CONTAINS"
 SELECTED_FROM: Final = "SELECTED FROM"
+HAS_PROPERTIES: Final = "HAS PROPERTIES"
+INFERRED_FROM: Final = "INFERRED FROM"
 
 # GraphicData is FL with a 16-bit length in Explicit VR (PS3.5 7.1.2): 65534 bytes are 8191 points.
 MOST_POINTS: Final = 8191
@@ -35,9 +37,11 @@ def _item(relationship: str, value_type: str, name: Code | None, children: Itera
     return item
 
 
-def container(name: Code, children: Iterable[Dataset], template: str | None = None) -> Dataset:
+def container(
+    name: Code, children: Iterable[Dataset], template: str | None = None, relationship: str = CONTAINS
+) -> Dataset:
     """A section. `template` is the TID it was made from (PS3.3 C.18.8)."""
-    item = _item(CONTAINS, "CONTAINER", name, children)
+    item = _item(relationship, "CONTAINER", name, children)
     item.ContinuityOfContent = "SEPARATE"
     if template is not None:
         item.ContentTemplateSequence = [template_identification(template)]
@@ -76,15 +80,33 @@ def date(relationship: str, name: Code, value: str) -> Dataset:
     return item
 
 
+def time(relationship: str, name: Code, value: str) -> Dataset:
+    item = _item(relationship, "TIME", name)
+    item.Time = value
+    return item
+
+
 def number(relationship: str, name: Code, value: float, unit: Code, children: Iterable[Dataset] = ()) -> Dataset:
     """A measurement, rounded to two decimals so that it fits the 16 characters of DS and repeats exactly."""
-    written = f"{round(value, 2):.10g}"
+    item = _number(relationship, name, value, 2, unit)
+    if below := list(children):
+        item.ContentSequence = below
+    return item
+
+
+def spacing(relationship: str, name: Code, value: float, unit: Code) -> Dataset:
+    """A pixel spacing, to six decimals: with two, a mark would be off by a pixel in a hundred."""
+    return _number(relationship, name, value, 6, unit)
+
+
+def _number(relationship: str, name: Code, value: float, decimals: int, unit: Code) -> Dataset:
+    written = f"{round(value, decimals):.10g}"
     if not math.isfinite(value) or len(written) > 16:
         raise ImagingError(
             f"measurement {name.meaning}: found {value}; allowed is a finite number of at most 16 characters",
             Reason.REPORT_FAILED,
         )
-    item = _item(relationship, "NUM", name, children)
+    item = _item(relationship, "NUM", name)
     measured = Dataset()
     measured.MeasurementUnitsCodeSequence = [codes.concept(unit)]
     measured.NumericValue = written
@@ -105,14 +127,38 @@ def image(relationship: str, sop_class_uid: str, sop_uid: str, frames: Iterable[
     return item
 
 
-def outline(name: Code, points_px: Floats, source: Dataset) -> Dataset:
+def by_reference(relationship: str, path: Iterable[int]) -> Dataset:
+    """A relationship to an item elsewhere in the tree; `path` counts from 1, the root (PS3.3 C.17.3.2.5)."""
+    item = Dataset()
+    item.RelationshipType = relationship
+    item.ReferencedContentItemIdentifier = list(path)
+    return item
+
+
+def outline(name: Code, points_px: Floats, source: Dataset, relationship: str = CONTAINS) -> Dataset:
     """A closed POLYLINE: `points_px` (n, 2) as x, y in corner convention, the first point repeated (PS3.3 C.18.6)."""
     if not 3 <= len(points_px) < MOST_POINTS:
         raise ImagingError(
             f"outline: found {len(points_px)} points; allowed are 3 to {MOST_POINTS - 1} (FL, 16-bit length)",
             Reason.REPORT_FAILED,
         )
-    item = _item(CONTAINS, "SCOORD", name, [source])
-    item.GraphicType = "POLYLINE"
-    item.GraphicData = [float(v) for point in (*points_px, points_px[0]) for v in point]
+    return _graphic(relationship, name, "POLYLINE", (*points_px, points_px[0]), source)
+
+
+def path(name: Code, points_px: Floats, source: Dataset) -> Dataset:
+    """An open POLYLINE that a measurement was taken along, `points_px` as of an outline."""
+    return _graphic(INFERRED_FROM, name, "POLYLINE", points_px, source)
+
+
+def point(relationship: str, name: Code, point_px: tuple[float, float], source: Dataset) -> Dataset:
+    """A POINT, x and y in corner convention: the centre of the first pixel is 0.5, 0.5."""
+    return _graphic(relationship, name, "POINT", [point_px], source)
+
+
+def _graphic(
+    relationship: str, name: Code, graphic_type: str, points: Iterable[Iterable[float]], source: Dataset
+) -> Dataset:
+    item = _item(relationship, "SCOORD", name, [source])
+    item.GraphicType = graphic_type
+    item.GraphicData = [float(value) for point in points for value in point]
     return item

@@ -27,14 +27,20 @@ from imaging.errors import ImagingError, Reason
 from imaging.exam.result import ExamResult
 from imaging.report import codes
 
-Kind = Literal["sr", "seg"]
+Kind = Literal["sr", "seg", "cad"]
 Identity = Mapping[int, bytes]
+# How a Mammography CAD report writes SNOMED codes: SNOMED CT, or the retired SNOMED-RT that older workstations know.
+Scheme = Literal["sct", "srt"]
 
 SOP_INSTANCE_UID: Final = 0x00080018
 MANUFACTURER: Final = "Sitewise"
 MODEL: Final = "sitewise-imaging"
-SERIES_NUMBER: Final[dict[Kind, int]] = {"sr": 9001, "seg": 9002}
-SERIES_NAME: Final[dict[Kind, str]] = {"sr": "AI measurement report", "seg": "AI segmentation"}
+SERIES_NUMBER: Final[dict[Kind, int]] = {"sr": 9001, "seg": 9002, "cad": 9003}
+SERIES_NAME: Final[dict[Kind, str]] = {
+    "sr": "AI measurement report",
+    "seg": "AI segmentation",
+    "cad": "AI mammography CAD report",
+}
 
 # Patient, General Study and SOP Common identity: tag → VR and whether the attribute is written empty (Type 2) when
 # the source lacks it (PS3.3 C.7.1.1, C.7.2.1, C.12.1).

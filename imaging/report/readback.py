@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final, NoReturn
+from typing import Final
 
 import numpy as np
-from pydicom import Dataset
-from scipy import ndimage
 
 from imaging import __version__
 from imaging.dicom.content_tree import ContentItem, Reference
-from imaging.dicom.results import Equipment, ReadFinding, ReadReport, ReadSegment, ReadSegmentation, read_result
+from imaging.dicom.records import Equipment, ReadFinding, ReadReport, ReadSegment, ReadSegmentation
+from imaging.dicom.results import read_result
 from imaging.errors import InputError, ReadbackError, Reason
 from imaging.exam.result import ExamFinding, ExamResult
-from imaging.findings import Code, Finding, Mask, Rating
-from imaging.image import Floats
+from imaging.findings import Code, Rating
 from imaging.report import codes
+from imaging.report.agreement import Sources, check_projection, check_reference, check_region, refuse
 from imaging.report.document import (
     ECHOED,
     MANUFACTURER,
@@ -31,14 +30,15 @@ from imaging.report.document import (
     content_uid,
     identity_of,
 )
+from imaging.report.mammography_cad import MAMMOGRAPHY_CAD_SR, MODALITY
+from imaging.report.mammography_codes import LATERALITIES
+from imaging.report.mammography_readback import verify_cad
 from imaging.report.rows import missing_row
 from imaging.report.seg import obstacle
-from imaging.report.tid1500 import comments, exam_statement, images_of, measures_of, observer_rows, tracking_uid
+from imaging.report.statements import comments, exam_statement, images_of, measures_of, tracking_uid
+from imaging.report.tid1500 import observer_rows
 
 _FILE_META_START: Final = 132
-_OUTLINE_TOLERANCE_PX: Final = 1e-3
-
-Sources = Mapping[str, Dataset]
 
 
 def verify(documents: Sequence[Document], result: ExamResult, sources: Sources) -> None:
@@ -48,9 +48,15 @@ def verify(documents: Sequence[Document], result: ExamResult, sources: Sources) 
         _check_bytes(document)
     read = [_read(document, tags) for document in documents]
     segmentations = [one for one in read if isinstance(one, ReadSegmentation)]
-    reports = [one for one in read if isinstance(one, ReadReport)]
-    if len(reports) != 1:
-        _refuse(f"study {result.study_uid}", "structured reports", len(reports), "exactly one")
+    written = [one for one in read if isinstance(one, ReadReport)]
+    reports = [one for one in written if one.sop_class_uid != MAMMOGRAPHY_CAD_SR]
+    cad_reports = [one for one in written if one.sop_class_uid == MAMMOGRAPHY_CAD_SR]
+    for what, found, wanted in (
+        ("structured reports", len(reports), 1),
+        ("Mammography CAD reports", len(cad_reports), int(result.modality == MODALITY)),
+    ):
+        if found != wanted:
+            refuse(f"study {result.study_uid}", what, found, f"exactly {wanted}")
     expected = identity_of(sources[next(iter(images_of(result)))])
     for one in read:
         _check_identity(one.sop_uid, one.identity, expected)
@@ -60,6 +66,8 @@ def verify(documents: Sequence[Document], result: ExamResult, sources: Sources) 
     _check_references(reports[0], segmentations, result, sources)
     _check_findings(reports[0], result)
     _check_segmentations(segmentations, result, sources)
+    for cad_report in cad_reports:
+        verify_cad(cad_report, result, sources)
 
 
 def _read(document: Document, tags: frozenset[int]) -> ReadReport | ReadSegmentation:
@@ -69,15 +77,11 @@ def _read(document: Document, tags: frozenset[int]) -> ReadReport | ReadSegmenta
         raise ReadbackError(f"{document.kind} {document.sop_instance_uid}: {error}", Reason.READBACK_FAILED) from error
 
 
-def _refuse(where: str, field: str, found: object, allowed: object) -> NoReturn:
-    raise ReadbackError(f"{where}, {field}: found {found}; allowed is {allowed}", Reason.READBACK_FAILED)
-
-
 def _check_bytes(document: Document) -> None:
     """Zero preamble, and the SOP Instance UID is the one that the rest of the bytes give."""
     where, data = f"{document.kind} {document.sop_instance_uid}", document.data
     if data[:_FILE_META_START] != bytes(128) + b"DICM":
-        _refuse(where, "preamble", "other bytes", "128 zero bytes and DICM")
+        refuse(where, "preamble", "other bytes", "128 zero bytes and DICM")
     # Group length (0002,0000) UL comes first and counts the bytes after itself (PS3.10 7.1).
     start = _FILE_META_START + 12 + int.from_bytes(data[_FILE_META_START + 8 : _FILE_META_START + 12], "little")
     body, uid = data[start:], document.sop_instance_uid.encode()
@@ -85,7 +89,7 @@ def _check_bytes(document: Document) -> None:
     padded = uid + b"\0" * (len(uid) % 2)
     blank = body.replace(head + len(padded).to_bytes(2, "little") + padded, head + b"\0\0", 1)
     if content_uid(document.sop_class_uid, blank) != document.sop_instance_uid:
-        _refuse(where, "SOPInstanceUID (0008,0018)", "a UID that is not the hash of the object", "its content's UID")
+        refuse(where, "SOPInstanceUID (0008,0018)", "a UID that is not the hash of the object", "its content's UID")
 
 
 def _check_identity(where: str, found: Mapping[int, bytes], expected: Mapping[int, bytes]) -> None:
@@ -95,7 +99,7 @@ def _check_identity(where: str, found: Mapping[int, bytes], expected: Mapping[in
             wanted = None
         if found.get(tag) != wanted:
             what = "other bytes" if tag in found else "nothing"
-            _refuse(where, f"({tag >> 16:04X},{tag & 0xFFFF:04X})", what, "the source's bytes")
+            refuse(where, f"({tag >> 16:04X},{tag & 0xFFFF:04X})", what, "the source's bytes")
 
 
 def _check_equipment(where: str, found: Sequence[Equipment], result: ExamResult) -> None:
@@ -105,14 +109,14 @@ def _check_equipment(where: str, found: Sequence[Equipment], result: ExamResult)
         codes.PROCESSING_EQUIPMENT, by.manufacturer[:64], by.name[:64], by.version[:64], by.identity[:64]
     )
     if list(found) != [maker, algorithm]:
-        _refuse(where, "equipment (0008,0070), (0018,A001)", "other equipment", "this toolkit and the algorithm")
+        refuse(where, "equipment (0008,0070), (0018,A001)", "other equipment", "this toolkit and the algorithm")
 
 
 def _check_report(read: ReadReport, result: ExamResult) -> None:
     """Mandatory rows, outcome codes, flags and everything that must be said in words."""
     missing = missing_row(read.root, bool(result.findings))
     if missing is not None:
-        _refuse(read.sop_uid, "ContentSequence (0040,A730)", f"no {missing}", "every mandatory row of TID 1500")
+        refuse(read.sop_uid, "ContentSequence (0040,A730)", f"no {missing}", "every mandatory row of TID 1500")
     reasons = frozenset(unread.reason for unread in result.unread)
     for field, found, wanted in (
         ("procedure reported", read.procedure, result.algorithm.procedure),
@@ -123,14 +127,14 @@ def _check_report(read: ReadReport, result: ExamResult) -> None:
         ("TemplateIdentifier", read.template, "1500"),
     ):
         if found != wanted:
-            _refuse(read.sop_uid, field, found, wanted)
+            refuse(read.sop_uid, field, found, wanted)
     context = {codes.LANGUAGE: codes.ENGLISH_US, codes.OBSERVER_TYPE: codes.DEVICE, **observer_rows(result.algorithm)}
     for name, value in context.items():
         if [item.value for item in read.root.children if item.name == name] != [value]:
-            _refuse(read.sop_uid, name.meaning, "another value", value)
+            refuse(read.sop_uid, name.meaning, "another value", value)
     unsaid = Counter(comments(result)) - Counter(read.comments)
     if unsaid:
-        _refuse(read.sop_uid, "comments", f"{unsaid.total()} missing", "every statement of the result")
+        refuse(read.sop_uid, "comments", f"{unsaid.total()} missing", "every statement of the result")
     _check_statement(read, result)
     _check_algorithm(read.root, read.sop_uid, result)
 
@@ -142,7 +146,7 @@ def _check_statement(read: ReadReport, result: ExamResult) -> None:
     statement = exam_statement(result)
     found = [item.value for item in read.root.walk() if item.value_type == "TEXT" and item.name == concept]
     if found != ([] if statement is None else [statement[1]]):
-        _refuse(read.sop_uid, concept.meaning, found, "what the result and its validation allow")
+        refuse(read.sop_uid, concept.meaning, found, "what the result and its validation allow")
 
 
 def _check_remarks(
@@ -155,7 +159,7 @@ def _check_remarks(
         needed += [] if reason is None else [f"image {finding.key.ref.sop_uid}, because {reason}"]
     for phrase in needed:
         if not any(phrase in comment for comment in read.comments):
-            _refuse(read.sop_uid, "comments", "nothing", f"a sentence with {phrase!r}")
+            refuse(read.sop_uid, "comments", "nothing", f"a sentence with {phrase!r}")
 
 
 def _check_algorithm(root: ContentItem, where: str, result: ExamResult) -> None:
@@ -175,7 +179,7 @@ def _check_algorithm(root: ContentItem, where: str, result: ExamResult) -> None:
         for name, told in wanted.items():
             values = told if section or name != codes.ALGORITHM_PARAMETERS else []
             if [child.value for child in item.children if child.name == name] != values:
-                _refuse(where, f"{name.meaning} of {item.name}", "other values", "the algorithm of the result")
+                refuse(where, f"{name.meaning} of {item.name}", "other values", "the algorithm of the result")
 
 
 def _check_references(
@@ -185,32 +189,25 @@ def _check_references(
     images = images_of(result)
     for item in read.root.walk():
         if isinstance(item.value, Reference):
-            _check_reference(read.sop_uid, item.value, sources)
+            check_reference(read.sop_uid, item.value, sources)
     listed = {entry.sop_uid: entry.frames for entry in read.library}
     wanted = {uid: tuple(sorted(frames)) for uid, (_, frames) in images.items()}
     if listed != wanted or len(read.library) != len(wanted):
-        _refuse(read.sop_uid, "Image Library", f"{len(listed)} images", f"the {len(wanted)} images of the result")
+        refuse(read.sop_uid, "Image Library", f"{len(listed)} images", f"the {len(wanted)} images of the result")
+    for item in read.root.walk():
+        if item.value_type == "IMAGE" and item.relationship == "CONTAINS":
+            where = f"{read.sop_uid}, library image {item.value.sop_uid}"
+            check_projection(where, item, result.views.get(item.value.sop_uid), LATERALITIES)
     evidence = {(e.study_uid, e.series_uid, e.sop_class_uid, e.sop_uid) for e in read.evidence}
     of_images = {(result.study_uid, ref.series_uid, ref.sop_class_uid, uid) for uid, (ref, _) in images.items()}
     of_masks = {(result.study_uid, s.series_uid, s.sop_class_uid, s.sop_uid) for s in segmentations}
     if evidence != of_images | of_masks:
-        _refuse(read.sop_uid, "evidence (0040,A375)", f"{len(evidence)} instances", "the images and segmentations")
-
-
-def _check_reference(where: str, reference: Reference, sources: Sources) -> None:
-    header = sources.get(reference.sop_uid)
-    if header is None:
-        _refuse(where, "ReferencedSOPInstanceUID (0008,1155)", reference.sop_uid, "an image of the result")
-    if str(header.get("SOPClassUID")) != reference.sop_class_uid:
-        _refuse(where, "ReferencedSOPClassUID (0008,1150)", reference.sop_class_uid, "the class of the image")
-    count = int(header.get("NumberOfFrames") or 1)
-    if any(not 1 <= frame <= count for frame in reference.frames):
-        _refuse(where, "ReferencedFrameNumber (0008,1160)", reference.frames, f"1 to {count}")
+        refuse(read.sop_uid, "evidence (0040,A375)", f"{len(evidence)} instances", "the images and segmentations")
 
 
 def _check_findings(read: ReadReport, result: ExamResult) -> None:
     if len(read.findings) != len(result.findings):
-        _refuse(read.sop_uid, "measurement groups", len(read.findings), len(result.findings))
+        refuse(read.sop_uid, "measurement groups", len(read.findings), len(result.findings))
     for number, (found, finding) in enumerate(zip(read.findings, result.findings, strict=True), start=1):
         where = f"{read.sop_uid}, finding {number}"
         label, key = result.algorithm.label(finding.key.label), finding.key
@@ -225,8 +222,8 @@ def _check_findings(read: ReadReport, result: ExamResult) -> None:
             ("graphic type", found.graphic_type, "POLYLINE"),
         ):
             if value != wanted:
-                _refuse(where, field, value, wanted)
-        _check_region(where, found, key)
+                refuse(where, field, value, wanted)
+        check_region(where, found, key)
         _check_measures(where, found, finding, result.algorithm.stated_rating)
 
 
@@ -239,42 +236,7 @@ def _check_measures(where: str, found: ReadFinding, finding: ExamFinding, rating
         wanted[rating.concept] = (round(finding.rating * 100.0, 2), codes.PERCENT)
     given = {m.concept: (m.value, m.unit) for m in found.measures}
     if given != wanted or len(found.measures) != len(wanted):
-        _refuse(where, "measurements", sorted(str(m) for m in found.measures), "those of the finding, with their units")
-
-
-def _check_region(where: str, found: ReadFinding, key: Finding) -> None:
-    """The stored outline, filled, is the finding's mask with its holes filled, pixel for pixel."""
-    points = found.points_px
-    if points is None or len(points) < 4 or not np.array_equal(points[0], points[-1]):
-        _refuse(where, "GraphicData (0070,0022)", "an open outline", "a closed one")
-    region = filled_outline(where, points[:-1], key.source_grid.shape)
-    if not np.array_equal(region, _without_holes(key)):
-        _refuse(where, "GraphicData (0070,0022)", "another region", "the mask of the finding")
-
-
-def _without_holes(key: Finding) -> Mask:
-    whole = np.zeros(key.source_grid.shape, dtype=np.bool_)
-    (row, column), (rows, columns) = key.mask_origin, key.mask.shape
-    whole[row : row + rows, column : column + columns] = ndimage.binary_fill_holes(key.mask)
-    return whole
-
-
-def filled_outline(where: str, points: Floats, shape: tuple[int, ...]) -> Mask:
-    """Pixels of a frame of `shape` inside an outline (n, 2) x, y that runs along pixel edges (even-odd rule).
-
-    Each vertical edge turns the pixels to its right over, from row to row. Raises ReadbackError for an outline that
-    leaves the pixel corners or the frame: half a pixel is already another place.
-    """
-    corners = np.rint(points).astype(int)
-    following = np.roll(corners, -1, axis=0)
-    on_corners = np.abs(points - corners).max() <= _OUTLINE_TOLERANCE_PX
-    inside = corners.min() >= 0 and corners[:, 0].max() <= shape[1] and corners[:, 1].max() <= shape[0]
-    if not (on_corners and inside and np.all((corners == following).any(axis=1))):
-        _refuse(where, "GraphicData (0070,0022)", "points off the pixel corners of the frame", "pixel corners")
-    turns = np.zeros((shape[0], shape[1] + 1), dtype=np.bool_)
-    for (x, y), (_, below) in zip(corners, following, strict=True):
-        turns[min(y, below) : max(y, below), x] ^= True
-    return np.logical_xor.accumulate(turns, axis=1)[:, :-1]
+        refuse(where, "measurements", sorted(str(m) for m in found.measures), "those of the finding, with their units")
 
 
 def _check_segmentations(segmentations: Sequence[ReadSegmentation], result: ExamResult, sources: Sources) -> None:
@@ -282,13 +244,13 @@ def _check_segmentations(segmentations: Sequence[ReadSegmentation], result: Exam
     segments: dict[str, tuple[str, ReadSegment]] = {}
     for read in segmentations:
         if read.storage != "BINARY":
-            _refuse(read.sop_uid, "SegmentationType (0062,0001)", read.storage, "BINARY")
+            refuse(read.sop_uid, "SegmentationType (0062,0001)", read.storage, "BINARY")
         for segment in read.segments:
             segments[segment.tracking_uid] = (read.sop_uid, segment)
     count = sum(len(read.segments) for read in segmentations)
     wanted = [n for n, f in enumerate(result.findings, start=1) if obstacle(sources[f.key.ref.sop_uid]) is None]
     if {tracking_uid(result, n) for n in wanted} != set(segments) or count != len(wanted):
-        _refuse(f"study {result.study_uid}", "segments", count, f"{len(wanted)}, one per finding on a still")
+        refuse(f"study {result.study_uid}", "segments", count, f"{len(wanted)}, one per finding on a still")
     for number in wanted:
         sop_uid, segment = segments[tracking_uid(result, number)]
         _check_segment(f"{sop_uid}, segment {segment.number}", segment, result, number, sources)
@@ -305,11 +267,11 @@ def _check_segment(where: str, segment: ReadSegment, result: ExamResult, number:
         ("frames", len(segment.frames), 1),
     ):
         if found != wanted:
-            _refuse(where, field, found, wanted)
+            refuse(where, field, found, wanted)
     frame = segment.frames[0]
     for reference in frame.sources:
-        _check_reference(where, reference, sources)
+        check_reference(where, reference, sources)
     if [reference.sop_uid for reference in frame.sources] != [key.ref.sop_uid]:
-        _refuse(where, "SourceImageSequence (0008,2112)", "another image", key.ref.sop_uid)
+        refuse(where, "SourceImageSequence (0008,2112)", "another image", key.ref.sop_uid)
     if not np.array_equal(frame.mask, key.full_mask()):
-        _refuse(where, "PixelData (7FE0,0010)", "another mask", "the mask of the finding")
+        refuse(where, "PixelData (7FE0,0010)", "another mask", "the mask of the finding")

@@ -20,7 +20,7 @@ from imaging.errors import ImagingError, Reason
 from imaging.exam.result import ExamResult
 from imaging.report import codes
 from imaging.report.document import ECHOED, Case, Document, derived_uid, new_object, seal, series_uid
-from imaging.report.tid1500 import finding_name, tracking_uid
+from imaging.report.statements import finding_name, tracking_uid
 
 NO_SEGMENTATION_CINE: Final = "it has several frames and no Frame of Reference"
 NO_SEGMENTATION_ORIENTATION: Final = "it has no Patient Orientation attribute"

@@ -6,44 +6,56 @@ carry the outcome in codes, so "nothing found" and "nothing read" are statements
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from pydicom import Dataset
 
-from imaging.exam.result import Algorithm, ExamFinding, ExamResult, Unread
+from imaging.exam.result import Algorithm, ExamFinding, ExamResult
 from imaging.findings import Code
-from imaging.image import SourceRef
 from imaging.report import codes, content
 from imaging.report.content import CONTAINS, HAS_ACQUISITION_CONTEXT, HAS_MODIFIER, HAS_OBSERVATION_CONTEXT
-from imaging.report.document import Case, Document, derived_uid, new_object, seal
+from imaging.report.document import Case, Document, Kind, derived_uid, new_object, seal
+from imaging.report.mammography_codes import IMAGE_LATERALITY, LATERALITIES
+from imaging.report.projections import size_rows, study_date, view_rows
+from imaging.report.statements import (
+    comments,
+    exam_statement,
+    extent,
+    finding_name,
+    images_of,
+    measures_of,
+    tracking_uid,
+)
 
 COMPREHENSIVE_3D_SR: Final = "1.2.840.10008.5.1.4.1.1.88.34"
-NOT_VALIDATED: Final = "Not for clinical use: the algorithm is not validated."
-RESEARCH_ONLY: Final = "Not for clinical use: research software."
-UNCALIBRATED: Final = "the image has no calibration, so no size in millimeters can be given."
-_TRACKING_STEP_PX: Final = 4
-_STUDY_DATE_TAG: Final = 0x00080020
 
 
 def write_report(case: Case, segmentations: Sequence[tuple[Document, Dataset]], remarks: Sequence[str]) -> Document:
     """The sealed SR of a result. `segmentations` go into the evidence; `remarks` are further comments."""
+    dataset = report_object(case, "sr", COMPREHENSIVE_3D_SR, segmentations)
+    dataset.update(_root(case, remarks))
+    return seal(dataset, case.identity, "sr")
+
+
+def report_object(
+    case: Case, kind: Kind, sop_class_uid: str, segmentations: Sequence[tuple[Document, Dataset]] = ()
+) -> Dataset:
+    """A structured report of a result without its content (PS3.3 C.17.1, C.17.2)."""
     result = case.result
-    dataset = new_object(case, "sr")
-    dataset.SOPClassUID = COMPREHENSIVE_3D_SR
+    dataset = new_object(case, kind)
+    dataset.SOPClassUID = sop_class_uid
     dataset.Modality = "SR"
     dataset.InstanceNumber = 1
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.PerformedProcedureCodeSequence = []
     # PS3.3 C.17.2: COMPLETE or PARTIAL content of this document; an unread image leaves it partial.
     dataset.CompletionFlag = "COMPLETE" if result.completeness == "all" else "PARTIAL"
-    dataset.CompletionFlagDescription = _extent(result)
+    dataset.CompletionFlagDescription = extent(result)
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.PreliminaryFlag = "PRELIMINARY"
     dataset.CurrentRequestedProcedureEvidenceSequence = [_evidence(result, segmentations)]
-    dataset.update(_root(case, remarks))
-    return seal(dataset, case.identity, "sr")
+    return dataset
 
 
 def _root(case: Case, remarks: Sequence[str]) -> Dataset:
@@ -102,63 +114,26 @@ def _algorithm(relationship: str, algorithm: Algorithm) -> list[Dataset]:
     return rows
 
 
-def images_of(result: ExamResult) -> dict[str, tuple[SourceRef, list[int]]]:
-    """Every image of the result, analysed or unread, in order: SOP UID → one reference and all its frame numbers."""
-    refs: dict[str, list[SourceRef]] = {}
-    for ref in (*result.analysed, *(unread.ref for unread in result.unread)):
-        refs.setdefault(ref.sop_uid, []).append(ref)
-    images: dict[str, tuple[SourceRef, list[int]]] = {}
-    for uid, of_image in refs.items():
-        frames = {ref.frame_number for ref in of_image}
-        # A reference without a frame means the whole image, and so does an IMAGE item without frame numbers.
-        images[uid] = (of_image[0], [] if None in frames else sorted(number for number in frames if number))
-    return images
-
-
 def _image_library(case: Case) -> Dataset:
-    """TID 1600 with one Image Library Group (TID 1601, descriptors TID 1602)."""
-    study_date = case.identity.get(_STUDY_DATE_TAG, b"").decode("ascii", "replace").strip()
+    """TID 1600 with one Image Library Group (TID 1601, descriptors TID 1602 and, of a projection, TID 1603)."""
     entries = [
-        content.image(CONTAINS, ref.sop_class_uid, uid, frames, *_descriptors(case, uid, study_date))
+        content.image(CONTAINS, ref.sop_class_uid, uid, frames, *_descriptors(case, uid))
         for uid, (ref, frames) in images_of(case.result).items()
     ]
     group = content.container(codes.IMAGE_LIBRARY_GROUP, entries)
     return content.container(codes.IMAGE_LIBRARY, [group], "1600")
 
 
-def _descriptors(case: Case, uid: str, study_date: str) -> list[Dataset]:
-    context, header = HAS_ACQUISITION_CONTEXT, case.sources[uid]
-    rows = [content.code(context, codes.MODALITY, codes.MODALITIES[case.result.modality])]
-    if re.fullmatch(r"\d{8}", study_date):
-        rows.append(content.date(context, codes.STUDY_DATE, study_date))
-    for name, value in ((codes.PIXEL_DATA_ROWS, header.get("Rows")), (codes.PIXEL_DATA_COLUMNS, header.get("Columns"))):
-        if isinstance(value, int):
-            rows.append(content.number(context, name, value, codes.PIXELS))
-    return rows
-
-
-def finding_name(result: ExamResult, number: int) -> str:
-    """The Tracking Identifier of finding `number` (from 1), the same in SR and SEG."""
-    label = result.algorithm.label(result.findings[number - 1].key.label)
-    return f"{label.finding.meaning} {number}"
-
-
-def tracking_uid(result: ExamResult, number: int) -> str:
-    """The Tracking Unique Identifier of finding `number` (from 1): a re-run with the same package repeats it.
-
-    It depends on study, package identity, image, label and geometry in steps of a few pixels, so that a border pixel
-    that falls the other way keeps it. Other weights give another one: whether two versions saw the same lesion is for
-    matching to say, not for a coincidence of coordinates.
-    """
-    keys = [_tracking_key(finding) for finding in result.findings[:number]]
-    again = keys[:-1].count(keys[-1])
-    return derived_uid("tracking", result.study_uid, result.algorithm.identity, keys[-1], str(again))
-
-
-def _tracking_key(finding: ExamFinding) -> str:
-    key = finding.key
-    place = [round(v / _TRACKING_STEP_PX) for v in key.box_px]
-    return f"{key.label} {key.ref.sop_uid} {key.ref.frame_number} {place}"
+def _descriptors(case: Case, uid: str) -> list[Dataset]:
+    context, view = HAS_ACQUISITION_CONTEXT, case.result.views.get(uid)
+    sides = [] if view is None else [content.code(context, IMAGE_LATERALITY, LATERALITIES[view.laterality])]
+    return [
+        content.code(context, codes.MODALITY, codes.MODALITIES[case.result.modality]),
+        *sides,
+        *study_date(case),
+        *size_rows(case.sources[uid]),
+        *view_rows(view),
+    ]
 
 
 def _planar_group(result: ExamResult, number: int) -> Dataset:
@@ -185,12 +160,6 @@ def _planar_group(result: ExamResult, number: int) -> Dataset:
     )
 
 
-def measures_of(finding: ExamFinding) -> dict[str, float]:
-    """The measures that can be given, by name: the finding's own sizes and the exam's; none where uncalibrated."""
-    own = {"longest_diameter_mm": finding.key.longest_diameter_mm, "area_mm2": finding.key.area_mm2}
-    return {name: value for name, value in (own | finding.measures).items() if value is not None}
-
-
 def _measurements(finding: ExamFinding, algorithm: Algorithm) -> Iterable[Dataset]:
     yield content.number(
         CONTAINS, codes.CERTAINTY, finding.key.score * 100.0, codes.PERCENT, _algorithm(HAS_MODIFIER, algorithm)
@@ -202,19 +171,6 @@ def _measurements(finding: ExamFinding, algorithm: Algorithm) -> Iterable[Datase
     if rating is not None and finding.rating is not None:
         percent = finding.rating * 100.0
         yield content.number(CONTAINS, rating.concept, percent, codes.PERCENT, _algorithm(HAS_MODIFIER, algorithm))
-
-
-def exam_statement(result: ExamResult) -> tuple[Code, str] | None:
-    """What the report says of the whole examination by the package's rating: concept and text; None where it may not.
-
-    Qualitative Evaluations take codes and text (TID 1500 rows 13 and 14). A measurement group would need a region:
-    viewers show nothing for a group without one, and an examination where nothing was outlined has none.
-    """
-    rating, told = result.algorithm.stated_rating, result.rating
-    if rating is None or told is None:
-        return None
-    frame = "" if told.ref.frame_number is None else f", frame {told.ref.frame_number}"
-    return rating.concept, f"{round(told.probability * 100.0, 2):g} %, on image {told.ref.sop_uid}{frame}"
 
 
 def _qualitative_evaluations(result: ExamResult, remarks: Sequence[str]) -> Dataset:
@@ -233,79 +189,6 @@ def _qualitative_evaluations(result: ExamResult, remarks: Sequence[str]) -> Data
             *(content.text(CONTAINS, codes.COMMENT, line) for line in (*comments(result), *remarks)),
         ],
     )
-
-
-def comments(result: ExamResult) -> list[str]:
-    """What the report says in words: validity, search, extent, unread images, cine frames, calibration, notes."""
-    lines = _validity(result.algorithm)
-    searched = sorted({label.finding.meaning for label in result.algorithm.labels})
-    lines.append(f"Searched for: {', '.join(searched)}. {_extent(result)}")
-    lines += [_unread_line(group) for group in unread_groups(result)]
-    for number, finding in enumerate(result.findings, start=1):
-        name, ref = finding_name(result, number), finding.key.ref
-        if finding.frames:
-            lines.append(
-                f"{name} was seen in frames {_ranges(finding.frames)} of image {ref.sop_uid}; "
-                f"its outline is on frame {ref.frame_number}."
-            )
-        if finding.key.source_grid.unit != "mm":
-            lines.append(f"{name}: {UNCALIBRATED}")
-    for measure, value in result.measures.items():
-        if value is not None:
-            name, _, unit = measure.rpartition("_")
-            lines.append(f"Examination, {name.replace('_', ' ')}: {round(value, 2)} {unit}")
-    # Notes quote header values, so their letters may be any; our own text is ASCII.
-    return [*lines, *("".join(c if " " <= c <= "~" else "?" for c in note) for note in result.notes)]
-
-
-def _validity(algorithm: Algorithm) -> list[str]:
-    """Never for clinical use; and what its probabilities mean, where it may state any."""
-    calibration, rating = algorithm.calibration, algorithm.stated_rating
-    if calibration is None:
-        return [NOT_VALIDATED]
-    lines = [
-        RESEARCH_ONLY,
-        f"Validated on: {calibration.population.rstrip('.')}. Prevalence there: {calibration.prevalence * 100:g} %. "
-        f"Operating point: {calibration.operating_point.rstrip('.')}.",
-    ]
-    if rating is not None:
-        lines.append(
-            f"{rating.concept.meaning}: of a finding, {rating.positive} against {rating.negative} on the image of its "
-            f"outline; of the examination, {rating.positive} among all classes of an image, highest of its images."
-        )
-    return lines
-
-
-def _extent(result: ExamResult) -> str:
-    unread = {item.ref.sop_uid for item in result.unread}
-    total = len(images_of(result))
-    return f"{total - len(unread)} of {total} images were analyzed completely."
-
-
-def unread_groups(result: ExamResult) -> list[list[Unread]]:
-    """Unread items with the same image and the same reason, in order."""
-    groups: dict[tuple[str, str], list[Unread]] = {}
-    for item in result.unread:
-        groups.setdefault((item.ref.sop_uid, item.reason), []).append(item)
-    return list(groups.values())
-
-
-def _unread_line(group: Sequence[Unread]) -> str:
-    ref, reason = group[0].ref, group[0].reason
-    frames = {item.ref.frame_number for item in group if item.ref.frame_number is not None}
-    where = f"frames {_ranges(frames)} of image {ref.sop_uid}" if frames else f"image {ref.sop_uid}"
-    return f"Not analyzed: {where}. Reason {reason.value}: {reason.meaning}."
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    """1, 2, 3, 7 as `1-3, 7`."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _evidence(result: ExamResult, segmentations: Sequence[tuple[Document, Dataset]]) -> Dataset:

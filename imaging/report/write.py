@@ -1,4 +1,4 @@
-"""ExamResult → sealed, read-back DICOM documents: the segmentations, then the report that refers to them."""
+"""ExamResult → sealed, read-back DICOM documents: segmentations, the report that refers to them, and a CAD report."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from pydicom import Dataset
 
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.exam.result import ExamResult
-from imaging.report.document import Case, Document, Identity, identity_of
+from imaging.report.document import Case, Document, Identity, Scheme, identity_of
+from imaging.report.mammography_cad import MODALITY, write_cad_report
 from imaging.report.readback import verify
 from imaging.report.seg import obstacle, write_segmentation
-from imaging.report.tid1500 import finding_name, images_of, write_report
+from imaging.report.statements import finding_name, images_of
+from imaging.report.tid1500 import write_report
 
 _PATIENT_ID, _STUDY_UID = 0x00100020, 0x0020000D
 
 
-def write_documents(result: ExamResult, sources: Mapping[str, Dataset], content_time: datetime) -> list[Document]:
+def write_documents(
+    result: ExamResult, sources: Mapping[str, Dataset], content_time: datetime, scheme: Scheme = "sct"
+) -> list[Document]:
     """SEG documents of the stills with findings, then the SR, each verified against result and sources.
 
+    Of mammography the Mammography CAD SR comes last, its SNOMED codes in `scheme`.
     `sources` holds, by SOP Instance UID, the header of every image of the result as it was read (pixel data not
     needed). Raises ImagingError when the result cannot be written and ReadbackError when what was written disagrees.
     """
@@ -37,6 +42,8 @@ def write_documents(result: ExamResult, sources: Mapping[str, Dataset], content_
         remarks.append(f"{names}: pixel mask in segmentation object {made[0].sop_instance_uid}.")
     report = write_report(case, segmentations, remarks)
     documents = [*(document for document, _ in segmentations), report]
+    if result.modality == MODALITY:
+        documents.append(write_cad_report(case, scheme))
     verify(documents, result, sources)
     return documents
 

@@ -1,0 +1,95 @@
+"""Agreement of what was read with the result and its sources: the checks that every kind of report shares.
+
+Messages name the object, the attribute or row, what was found and what is allowed; a value of the patient's identity is
+never among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NoReturn
+
+import numpy as np
+from pydicom import Dataset
+from scipy import ndimage
+
+from imaging.dicom.cad import snomed_ct
+from imaging.dicom.content_tree import ContentItem, Reference
+from imaging.dicom.records import ReadFinding
+from imaging.errors import ReadbackError, Reason
+from imaging.exam.result import Side
+from imaging.findings import Code, Finding, Mask
+from imaging.image import Floats, View
+from imaging.report import mammography_codes as mammo
+
+Sources = Mapping[str, Dataset]
+
+_OUTLINE_TOLERANCE_PX: Final = 1e-3
+
+
+def refuse(where: str, field: str, found: object, allowed: object) -> NoReturn:
+    raise ReadbackError(f"{where}, {field}: found {found}; allowed is {allowed}", Reason.READBACK_FAILED)
+
+
+def check_reference(where: str, reference: Reference, sources: Sources) -> None:
+    header = sources.get(reference.sop_uid)
+    if header is None:
+        refuse(where, "ReferencedSOPInstanceUID (0008,1155)", reference.sop_uid, "an image of the result")
+    if str(header.get("SOPClassUID")) != reference.sop_class_uid:
+        refuse(where, "ReferencedSOPClassUID (0008,1150)", reference.sop_class_uid, "the class of the image")
+    count = int(header.get("NumberOfFrames") or 1)
+    if any(not 1 <= frame <= count for frame in reference.frames):
+        refuse(where, "ReferencedFrameNumber (0008,1160)", reference.frames, f"1 to {count}")
+
+
+def check_region(where: str, found: ReadFinding, key: Finding) -> None:
+    """The stored outline, filled, is the finding's mask with its holes filled, pixel for pixel."""
+    points = found.points_px
+    if points is None or len(points) < 4 or not np.array_equal(points[0], points[-1]):
+        refuse(where, "GraphicData (0070,0022)", "an open outline", "a closed one")
+    region = filled_outline(where, points[:-1], key.source_grid.shape)
+    if not np.array_equal(region, _without_holes(key)):
+        refuse(where, "GraphicData (0070,0022)", "another region", "the mask of the finding")
+
+
+def _without_holes(key: Finding) -> Mask:
+    whole = np.zeros(key.source_grid.shape, dtype=np.bool_)
+    (row, column), (rows, columns) = key.mask_origin, key.mask.shape
+    whole[row : row + rows, column : column + columns] = ndimage.binary_fill_holes(key.mask)
+    return whole
+
+
+def filled_outline(where: str, points: Floats, shape: tuple[int, ...]) -> Mask:
+    """Pixels of a frame of `shape` inside an outline (n, 2) x, y that runs along pixel edges (even-odd rule).
+
+    Each vertical edge turns the pixels to its right over, from row to row. Raises ReadbackError for an outline that
+    leaves the pixel corners or the frame: half a pixel is already another place.
+    """
+    corners = np.rint(points).astype(int)
+    following = np.roll(corners, -1, axis=0)
+    on_corners = np.abs(points - corners).max() <= _OUTLINE_TOLERANCE_PX
+    inside = corners.min() >= 0 and corners[:, 0].max() <= shape[1] and corners[:, 1].max() <= shape[0]
+    if not (on_corners and inside and np.all((corners == following).any(axis=1))):
+        refuse(where, "GraphicData (0070,0022)", "points off the pixel corners of the frame", "pixel corners")
+    turns = np.zeros((shape[0], shape[1] + 1), dtype=np.bool_)
+    for (x, y), (_, below) in zip(corners, following, strict=True):
+        turns[min(y, below) : max(y, below), x] ^= True
+    return np.logical_xor.accumulate(turns, axis=1)[:, :-1]
+
+
+def check_projection(where: str, item: ContentItem, view: View | None, sides: Mapping[Side, Code]) -> None:
+    """The library entry of an image says its side, view and modifiers, and nothing where they are unknown."""
+    named, modifiers = (None, ()) if view is None else mammo.view_codes(view)
+    shown = [child for child in item.children if child.name == mammo.IMAGE_VIEW]
+    for field, found, wanted in (
+        ("laterality", codes_below(item, mammo.IMAGE_LATERALITY), [] if view is None else [sides[view.laterality]]),
+        ("view", codes_below(item, mammo.IMAGE_VIEW), [] if named is None else [named]),
+        ("view modifiers", [c for one in shown for c in codes_below(one, mammo.IMAGE_VIEW_MODIFIER)], [*modifiers]),
+    ):
+        if found != wanted:
+            refuse(where, field, found, wanted)
+
+
+def codes_below(item: ContentItem, name: Code) -> list[Code | None]:
+    """The values of an item's children of that name."""
+    return [snomed_ct(child.value) for child in item.children if child.name == name]

@@ -1,0 +1,413 @@
+"""How mammograms are shown and placed: PS3.3's formulas worked by hand, exact ways home, what real films look like."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import gdcm
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from pydicom import dcmread, dcmwrite
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from imaging.data.images import read_image
+from imaging.errors import ImagingError, Reason
+from imaging.harmonise.breast import anterior_point, breast_height, breast_mask, chest_side
+from imaging.harmonise.mammography import MammographyRecipe, _ranged
+from imaging.harmonise.spatial import Crop, Flip, Respace, Transpose, grid_of, to_tensor
+from imaging.image import Grid, Image, Origin, View
+from imaging.presentation import Presentation, Table, Window
+from tests.mammograms import breast, dataset, lut_item, read, written
+
+# Stored values 0 to 15. Centre 8 and width 8, or a table of eight entries for the inputs from 4 on.
+STORED = np.arange(16, dtype=np.uint16).reshape(4, 4)
+WINDOW = {"WindowCenter": 8, "WindowWidth": 8}
+VOI: dict[str, dict[str, Any]] = {
+    "LINEAR": {**WINDOW, "VOILUTFunction": "LINEAR"},
+    "LINEAR_EXACT": {**WINDOW, "VOILUTFunction": "LINEAR_EXACT"},
+    "SIGMOID": {**WINDOW, "VOILUTFunction": "SIGMOID"},
+    "table": {"VOILUTSequence": [lut_item(4, 8, [0, 10, 30, 60, 100, 150, 200, 255])], **WINDOW},
+    "none": {},
+}
+# By hand. LINEAR (C.11.2.1.2.1): 0 up to 8 - 0.5 - 7/2 = 4, (x - 7.5)/7 + 0.5 = (x - 4)/7 to 11, then 1.
+# LINEAR_EXACT: 0 up to 4, (x - 8)/8 + 0.5 = (x - 4)/8 to 12, then 1. SIGMOID: 1/(1 + exp(-4 (x - 8)/8)).
+# The table has the first entry up to 4, the last from 11 on, of 255. Without any, lowest and highest become 0 and 1.
+WHITE_IS_HIGH = {
+    "LINEAR": [[0, 0, 0, 0], [0, 1 / 7, 2 / 7, 3 / 7], [4 / 7, 5 / 7, 6 / 7, 1], [1, 1, 1, 1]],
+    "LINEAR_EXACT": [[0, 0, 0, 0], [0, 0.125, 0.25, 0.375], [0.5, 0.625, 0.75, 0.875], [1, 1, 1, 1]],
+    "SIGMOID": [
+        [0.017986, 0.029312, 0.047426, 0.075858],
+        [0.119203, 0.182426, 0.268941, 0.377541],
+        [0.5, 0.622459, 0.731059, 0.817574],
+        [0.880797, 0.924142, 0.952574, 0.970688],
+    ],
+    "table": [
+        [0, 0, 0, 0],
+        [0, 10 / 255, 30 / 255, 60 / 255],
+        [100 / 255, 150 / 255, 200 / 255, 1],
+        [1, 1, 1, 1],
+    ],
+    "none": [
+        [0, 1 / 15, 2 / 15, 3 / 15],
+        [4 / 15, 5 / 15, 6 / 15, 7 / 15],
+        [8 / 15, 9 / 15, 10 / 15, 11 / 15],
+        [12 / 15, 13 / 15, 14 / 15, 1],
+    ],
+}
+# MONOCHROME1 shows the lowest as white: what is above, subtracted from 1 after the VOI step.
+WHITE_IS_LOW = {
+    "LINEAR": [[1, 1, 1, 1], [1, 6 / 7, 5 / 7, 4 / 7], [3 / 7, 2 / 7, 1 / 7, 0], [0, 0, 0, 0]],
+    "LINEAR_EXACT": [[1, 1, 1, 1], [1, 0.875, 0.75, 0.625], [0.5, 0.375, 0.25, 0.125], [0, 0, 0, 0]],
+    "SIGMOID": [
+        [0.982014, 0.970688, 0.952574, 0.924142],
+        [0.880797, 0.817574, 0.731059, 0.622459],
+        [0.5, 0.377541, 0.268941, 0.182426],
+        [0.119203, 0.075858, 0.047426, 0.029312],
+    ],
+    "table": [
+        [1, 1, 1, 1],
+        [1, 245 / 255, 225 / 255, 195 / 255],
+        [155 / 255, 105 / 255, 55 / 255, 0],
+        [0, 0, 0, 0],
+    ],
+    "none": [
+        [1, 14 / 15, 13 / 15, 12 / 15],
+        [11 / 15, 10 / 15, 9 / 15, 8 / 15],
+        [7 / 15, 6 / 15, 5 / 15, 4 / 15],
+        [3 / 15, 2 / 15, 1 / 15, 0],
+    ],
+}
+
+
+def shown(image: Image) -> np.ndarray:
+    """The intensity chain with the whole picture as breast."""
+    assert image.presentation is not None
+    item = image.presentation.item()
+    light = image.presentation.display(image.array[0], item)
+    return light if item else _ranged(light, np.ones(light.shape, np.bool_), 0.0, 100.0)
+
+
+@pytest.mark.parametrize("shape", ["IDENTITY", "INVERSE", None])
+@pytest.mark.parametrize("voi", list(VOI))
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_every_combination_is_shown_as_worked_by_hand(
+    tmp_path: Path, photometric: str, voi: str, shape: str | None
+) -> None:
+    """PresentationLUTShape repeats what PhotometricInterpretation says and never inverts on top of it."""
+    tags = {"PhotometricInterpretation": photometric, "PresentationLUTShape": shape, **VOI[voi]}
+    image = written(tmp_path / "a.dcm", dataset(STORED, **tags))
+    assert image.array.dtype == np.uint16
+    assert image.array[0].tolist() == STORED.tolist()
+    expected = (WHITE_IS_LOW if photometric == "MONOCHROME1" else WHITE_IS_HIGH)[voi]
+    assert shown(image).dtype == np.float32
+    np.testing.assert_allclose(shown(image), expected, atol=1e-6)
+    contradicts = (photometric, shape) in {("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")}
+    assert any("PresentationLUTShape" in note for note in image.notes) is contradicts
+
+
+def test_the_voi_item_is_chosen_by_its_explanation_and_tables_stand_before_windows(tmp_path: Path) -> None:
+    tables = [lut_item(0, 8, [0, 255], "HARDER"), lut_item(0, 8, [255, 0], "Normal")]
+    ds = dataset(STORED, VOILUTSequence=tables, WindowCenter=[8, 4], WindowWidth=[8, 2])
+    ds.WindowCenterWidthExplanation = ["NORMAL", "SOFTER"]
+    presentation = written(tmp_path / "a.dcm", ds).presentation
+    assert presentation is not None
+    assert presentation.item("NORMAL") is presentation.tables[1]
+    assert presentation.item("SOFTER") is presentation.tables[0]
+    assert presentation.windows == (Window(8, 8, "LINEAR", "NORMAL"), Window(4, 2, "LINEAR", "SOFTER"))
+
+
+def test_rescale_or_a_modality_table_goes_first(tmp_path: Path) -> None:
+    """Stored 3 is 2 · 3 - 5 = 1. A Modality LUT takes its place: stored 3 is its fourth entry, 40."""
+    rescaled = written(tmp_path / "a.dcm", dataset(STORED, RescaleSlope=2, RescaleIntercept=-5)).presentation
+    tabled = dataset(STORED, ModalityLUTSequence=[lut_item(0, 8, [10, 20, 30, 40])], RescaleSlope=2)
+    table = written(tmp_path / "b.dcm", tabled).presentation
+    assert rescaled is not None
+    assert table is not None
+    assert rescaled.modality(np.array([3])).tolist() == [1]
+    assert table.modality(np.array([3, 9])).tolist() == [40, 40]
+
+
+@pytest.mark.parametrize(
+    ("tags", "note"),
+    [
+        ({"WindowCenter": [8, 9], "WindowWidth": [8]}, "2 WindowCenter for 1 WindowWidth"),
+        ({"WindowCenter": [8, 9], "WindowWidth": [8, 0]}, "Window 2 has no usable"),
+        ({"WindowCenter": 8, "WindowWidth": 8, "VOILUTFunction": "CUBIC"}, "VOILUTFunction is none of"),
+        ({"VOILUTSequence": [lut_item(0, 17, [1, 2])]}, "VOI LUT 1 is left out: LUTDescriptor says 17 bits"),
+    ],
+)
+def test_a_damaged_alternative_is_left_out_and_said(tmp_path: Path, tags: dict[str, Any], note: str) -> None:
+    assert any(note in said for said in written(tmp_path / "a.dcm", dataset(STORED, **tags)).notes)
+
+
+def test_a_window_and_the_table_of_its_values_agree_within_a_grey_level() -> None:
+    """The 12-bit window 2000/3000 and its values rounded to 16 bits: one grey level of the source is 1/2999."""
+    stored = np.arange(4096, dtype=np.uint16)[None]
+    window = Window(2000, 3000)
+    entries = np.rint(window.apply(np.arange(4096.0)) * 65535).astype(np.uint16)
+    one = Presentation(windows=(window,)).display(stored, window)
+    table = Table(0, entries, 16)
+    assert np.abs(one - Presentation(tables=(table,)).display(stored, table)).max() < 1 / 2999
+
+
+def test_padding_is_no_breast_and_no_percentile(tmp_path: Path) -> None:
+    """The white padding of a MONOCHROME1 image (stored 0) around the breast stays black and moves no percentile."""
+    pixels = 4095 - breast()
+    framed = np.pad(pixels, ((0, 0), (0, 60)))
+    tags = {"PhotometricInterpretation": "MONOCHROME1", "ImagerPixelSpacing": [0.5, 0.5]}
+    recipe = MammographyRecipe(rows=256, columns=192, spacing_mm=0.5)
+    bare = recipe.tissue(written(tmp_path / "a.dcm", dataset(pixels, **tags)))
+    padded = recipe.tissue(written(tmp_path / "b.dcm", dataset(framed, **tags, PixelPaddingValue=0)))
+    assert padded.shape == bare.shape
+    np.testing.assert_allclose(padded.numpy(), bare.numpy(), atol=1e-4)
+
+
+def by_gdcm(path: Path, syntax: str) -> None:
+    """The file at `other.dcm` beside it, with its pixels encoded anew."""
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    writer.SetFileName(str(path.parent / "other.dcm"))
+    assert writer.Write()
+
+
+def by_pydicom(path: Path, syntax: str) -> None:
+    ds = dcmread(path)
+    if syntax == RLELossless:
+        ds.compress(syntax, generate_instance_uid=False)
+    elif syntax == ExplicitVRBigEndian:
+        for item, keyword in ((ds, "PixelData"), (ds.VOILUTSequence[0], "LUTData")):
+            item[keyword].value = np.frombuffer(item[keyword].value, "<u2").astype(">u2").tobytes()
+    ds.file_meta.TransferSyntaxUID = syntax
+    encoding = {"implicit_vr": syntax == ImplicitVRLittleEndian, "little_endian": syntax != ExplicitVRBigEndian}
+    dcmwrite(path.parent / "other.dcm", ds, force_encoding=True, **encoding)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        (ImplicitVRLittleEndian, by_pydicom),
+        (ExplicitVRBigEndian, by_pydicom),
+        (DeflatedExplicitVRLittleEndian, by_pydicom),
+        (RLELossless, by_pydicom),
+        (JPEGLossless, by_gdcm),
+        (JPEGLosslessSV1, by_gdcm),
+        (JPEGLSLossless, by_gdcm),
+        (JPEG2000Lossless, by_gdcm),
+    ],
+    ids=lambda v: getattr(v, "name", ""),
+)
+def test_lossless_encodings_of_one_view_harmonise_to_equal_bits(tmp_path: Path, syntax: str, encode: Any) -> None:
+    table = lut_item(0, 12, [int(v) for v in np.arange(4096) ** 0.9 * 4095**0.1])
+    ds = dataset(breast(), ImagerPixelSpacing=[0.5, 0.5], BitsStored=12, HighBit=11, VOILUTSequence=[table])
+    recipe = MammographyRecipe(rows=128, columns=128, spacing_mm=1.0)
+    plain = recipe.harmonise(recipe.tissue(written(tmp_path / "plain.dcm", ds)))
+    encode(tmp_path / "plain.dcm", syntax)
+    assert dcmread(tmp_path / "other.dcm").file_meta.TransferSyntaxUID == syntax
+    again = recipe.harmonise(recipe.tissue(read(tmp_path / "other.dcm")))
+    assert float(plain.max()) > 0.5
+    assert np.array_equal(plain.numpy(), again.numpy())
+
+
+# PatientOrientation (towards higher columns, towards higher rows) → how the upright picture (A, F) is turned to it.
+TURNS = {
+    ("A", "F"): lambda a: a,
+    ("P", "F"): lambda a: a[:, ::-1],
+    ("A", "H"): lambda a: a[::-1],
+    ("P", "H"): lambda a: a[::-1, ::-1],
+    ("F", "A"): lambda a: a.T,
+    ("H", "A"): lambda a: a.T[:, ::-1],
+    ("F", "P"): lambda a: a.T[::-1],
+    ("H", "P"): lambda a: a.T[::-1, ::-1],
+}
+
+
+@pytest.mark.parametrize("directions", list(TURNS), ids="-".join)
+def test_all_eight_orientations_come_upright_and_home(tmp_path: Path, directions: tuple[str, str]) -> None:
+    """The same breast, however it was stored, gives the same model image; boxes go there and back."""
+    recipe = MammographyRecipe(rows=192, columns=128, spacing_mm=0.7)
+    tags = {"ImagerPixelSpacing": [0.5, 0.5]}
+    upright = recipe.harmonise(recipe.tissue(written(tmp_path / "a.dcm", dataset(breast(), **tags))))
+    pixels = np.ascontiguousarray(TURNS[directions](breast()))
+    image = written(tmp_path / "b.dcm", dataset(pixels, PatientOrientation=list(directions), **tags))
+    tissue = recipe.tissue(image)
+    harmonised = recipe.harmonise(tissue)
+    np.testing.assert_allclose(harmonised.numpy(), upright.numpy(), atol=1e-4)
+    assert not any("chest wall" in note for note in tissue.meta["notes"])
+    rng = np.random.default_rng(5)
+    low = rng.uniform(10, 90, (50, 2))
+    boxes = np.concatenate([low, low + rng.uniform(1, 50, (50, 2))], axis=1)
+    there = image.source_grid.carry_boxes(boxes, grid_of(harmonised))
+    assert np.abs(grid_of(harmonised).carry_boxes(there, image.source_grid) - boxes).max() < 0.01
+    # A blob in the picture is where the affine says: 60 pixels down and 30 in from the upright picture's corner.
+    spot = np.zeros((240, 160))
+    r, c = np.mgrid[:240, :160] + 0.5
+    spot += np.exp(-((r - 100) ** 2 + (c - 40) ** 2) / 18)
+    turned = np.ascontiguousarray(TURNS[directions](spot))
+    grid = image.source_grid
+    blob = Crop((10, 5), (grid.shape[0] - 20, grid.shape[1] - 10))(
+        to_tensor(Image(turned[None], grid, grid, (), Origin()))
+    )
+    steps = [Transpose()] if tissue.meta["chest"] in ("top", "bottom") else []
+    for step in [*steps, Flip(1), Respace((0.7, 0.7))]:
+        blob = step(blob)
+    values = blob.numpy()[0].astype(np.float64)
+    measured = (np.indices(values.shape).reshape(2, -1) + 0.5) @ values.ravel() / values.sum()
+    source = (np.indices(turned.shape).reshape(2, -1) + 0.5) @ turned.ravel() / turned.sum()
+    assert np.abs(grid_of(blob).carry_corners(measured[None], grid)[0] - source).max() < 0.5
+
+
+def test_cranio_caudal_views_show_lateral_up(tmp_path: Path) -> None:
+    """Left breast: rows towards R show lateral at the top; rows towards L stand on their head and are turned."""
+    recipe = MammographyRecipe(rows=128, columns=96, spacing_mm=1.0)
+    tags = {"ViewPosition": "CC", "ImagerPixelSpacing": [0.5, 0.5]}
+    right_way = dataset(breast(), PatientOrientation=["A", "R"], **tags)
+    headstand = dataset(breast()[::-1], PatientOrientation=["A", "L"], **tags)
+    one, other = (recipe.harmonise(recipe.tissue(written(tmp_path / "a.dcm", ds))) for ds in (right_way, headstand))
+    np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-4)
+
+
+def test_decided_pixels_place_the_chest_wall_and_the_header_names_the_breast(tmp_path: Path) -> None:
+    mirrored = written(tmp_path / "a.dcm", dataset(breast()[:, ::-1], ImagerPixelSpacing=[0.5, 0.5]))
+    recipe = MammographyRecipe(rows=128, columns=96, spacing_mm=1.0)
+    tissue = recipe.tissue(mirrored)
+    assert mirrored.view == View("L", "MLO")
+    assert tissue.meta["chest"] == "right"
+    assert tissue.meta["notes"] == (
+        "By laterality L the chest wall should lie at the left; the pixels show it at the right",
+    )
+    assert float(recipe.harmonise(tissue)[0, :, 0].max()) > 0.2
+    # A breast that overfills the film is cut off at both sides: the header decides.
+    full = np.ones((50, 40), np.bool_)
+    assert [chest_side(full, "left"), chest_side(full, "right")] == ["left", "right"]
+
+
+def test_the_model_grid_is_in_millimetres_and_a_large_breast_fits_it(tmp_path: Path) -> None:
+    image = written(tmp_path / "a.dcm", dataset(breast(), ImagerPixelSpacing=[0.5, 0.5]))
+    grid = grid_of((recipe := MammographyRecipe(rows=320, columns=256, spacing_mm=0.4)).harmonise(recipe.tissue(image)))
+    assert grid.unit == "mm"
+    assert grid.spacing == pytest.approx((0.4, 0.4))
+    small = MammographyRecipe(rows=64, columns=64, spacing_mm=0.4)
+    tissue = small.tissue(image)
+    height = tissue.shape[1] * 0.5
+    assert grid_of(small.harmonise(tissue)).spacing == pytest.approx((height / 64, height / 64))
+    assert "larger than the model grid" in tissue.meta["notes"][0]
+
+
+def test_an_uncalibrated_breast_is_given_a_height(tmp_path: Path) -> None:
+    """Its extent along the chest wall, of where it is a quarter as deep as at most, becomes 150 mm in a CC view."""
+    image = written(tmp_path / "a.dcm", dataset(breast(), ViewPosition="CC"))
+    recipe = MammographyRecipe(rows=256, columns=192, spacing_mm=1.0)
+    tissue = recipe.tissue(image)
+    height = breast_height(breast() > 100, "left")
+    assert grid_of(recipe.harmonise(tissue)).spacing[0] == pytest.approx(height / 150, rel=0.02)
+    assert tissue.meta["notes"] == ("Uncalibrated: read as if the breast were 150 mm high",)
+
+
+def test_the_foremost_point_by_hand() -> None:
+    """A triangle 30 deep whose tip is at row 40: corner coordinates (30, 40.5); mirrored, its tip is at 100 - 30."""
+    r, c = np.mgrid[:80, :100]
+    mask = np.abs(r - 40) * 30 < (30 - c) * 25
+    assert anterior_point(mask, "L") == (30.0, 40.5)
+    assert anterior_point(mask[:, ::-1], "R") == (70.0, 40.5)
+    assert anterior_point(mask[:, ::-1], "L") == (70.0, 40.5)
+
+
+def test_nothing_but_air_is_no_breast() -> None:
+    with pytest.raises(ImagingError, match="100 × 80") as raised:
+        breast_mask(np.full((100, 80), 7.0))
+    assert raised.value.reason is Reason.NO_TISSUE_REGION
+
+
+def test_a_label_touching_the_skin_stays_out() -> None:
+    picture = breast(480, 320).astype(np.float32)
+    picture[40:90, 230:290] = 4000
+    mask = breast_mask(picture)
+    assert not mask[45:85, 235:285].any()
+    assert mask[240, 100]
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("file", ["left_cc", "left_mlo", "right_cc", "right_mlo"])
+def test_real_views_and_their_published_boxes(shared_data: Path, file: str) -> None:
+    folder = shared_data / "mammography" / "cbis_p00173"
+    image = read(folder / f"{file}.dcm")
+    side, name = file.split("_")
+    assert image.view == View("L" if side == "left" else "R", name.upper())
+    recipe = MammographyRecipe()
+    tissue = recipe.tissue(image)
+    harmonised = recipe.harmonise(tissue)
+    assert tissue.meta["chest"] == side
+    assert tuple(harmonised.shape) == (1, 1280, 896)
+    with (folder / "boxes.csv").open() as table:
+        rows = [row for row in csv.DictReader(table) if row["file"] == f"{file}.dcm"]
+    boxes = np.array([[float(row[k]) for k in ("y0", "x0", "y1", "x1")] for row in rows])
+    there = image.source_grid.carry_boxes(boxes, grid_of(harmonised))
+    assert np.abs(grid_of(harmonised).carry_boxes(there, image.source_grid) - boxes).max() < 0.01
+    for box in there:
+        top, left, bottom, right = np.rint(box).astype(int)
+        assert (harmonised[0, top:bottom, max(left, 0) : right] > 0).float().mean() > 0.95
+    letters = {"left_cc": (650, 2200), "left_mlo": (830, 2370), "right_cc": (600, 250), "right_mlo": (480, 350)}
+    row, column = letters[file]
+    beside = image.source_grid.carry_corners(np.array([[row, column]]), grid_of(harmonised))[0].astype(int)
+    inside = 0 <= beside[0] < 1280 and 0 <= beside[1] < 896
+    assert not inside or float(harmonised[0, beside[0], beside[1]]) == 0
+
+
+# Middles (row, column) of labels and tape on films, found by looking at them.
+LABELS = {
+    "mdb005": (25, 149),
+    "mdb006": (28, 337),
+    "mdb035": (8, 170),
+    "mdb131": (33, 188),
+    "mdb164": (17, 358),
+    "mdb140": (256, 460),
+}
+
+
+@pytest.mark.shared_data
+def test_film_labels_and_tape_are_no_breast(shared_data: Path) -> None:
+    for film, (row, column) in LABELS.items():
+        image = read_image(shared_data / "mammography" / "mini_mias" / "images" / f"{film}.png")
+        mask = breast_mask(image.array[0].astype(np.float32))
+        assert image.array[0, row - 3 : row + 4, column - 3 : column + 4].max() > 200, film
+        assert not mask[row - 3 : row + 4, column - 3 : column + 4].any(), film
+
+
+@pytest.mark.shared_data
+def test_lesions_of_films_lie_in_the_breast(shared_data: Path) -> None:
+    """Every fourth film with a located lesion, mdb212 aside: its published point lies in the air."""
+    folder = shared_data / "mammography" / "mini_mias"
+    with (folder / "lesions.csv").open() as table:
+        rows = [row for row in csv.DictReader(table) if row["located"] == "1" and row["film"] != "mdb212"][::4]
+    assert len(rows) > 20
+    for row in rows:
+        mask = breast_mask(np.asarray(Picture.open(folder / row["image"]), np.float32))
+        assert mask[min(511, int(float(row["cy"]))), min(511, int(float(row["cx"])))], row["film"]
+
+
+def test_grids_of_a_transposed_picture_by_hand() -> None:
+    """2 × 3 pixels, only (0, 2) lit: transposed it is (2, 0), and its box comes home."""
+    pixels = np.zeros((2, 3))
+    pixels[0, 2] = 5
+    source = Grid.plane(2, 3)
+    turned = Transpose()(to_tensor(Image(pixels[None], source, source, (), Origin())))
+    assert turned.numpy()[0].tolist() == [[0, 0], [0, 0], [5, 0]]
+    assert grid_of(turned).carry_boxes(np.array([[2, 0, 3, 1]]), source).tolist() == [[0, 2, 1, 3]]
