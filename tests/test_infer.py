@@ -120,6 +120,13 @@ def test_every_study_of_the_sample_export_ends_as_expected(sample: tuple[Path, d
     assert told == expected | {(e.study_uid, "fetal_head_us"): astuple(e.head) for e in EXPECTED}
 
 
+def test_a_package_of_pictures_says_that_it_knows_no_scanner(sample: tuple[Path, dict[str, Any]]) -> None:
+    _, summary = sample
+    applied = [r for _, r in results(summary) if r["package"] == "breast_us" and r["applicability"] == "applicable"]
+    said = "The training images stated no scanner or protocol: whether the like of this was seen is unknown"
+    assert [said in result["notes"] for result in applied] == [True] * len(applied) != []
+
+
 def test_every_file_has_one_state_and_a_reason_unless_used(sample: tuple[Path, dict[str, Any]]) -> None:
     _, summary = sample
     names = sorted(p.relative_to(EXPORT).as_posix() for p in EXPORT.rglob("*") if p.is_file())

@@ -43,8 +43,11 @@ def read_origin(header: Dataset, site: str | None) -> Origin:
 def outside(passports: Iterable[Passport], support: Mapping[str, list[str]]) -> list[str]:
     """One sentence per fact whose value the training data of a package never showed; empty when all were seen.
 
-    `support` lists the values seen per fact; a fact that it does not list is not judged.
+    `support` lists the values seen per fact; a fact that it does not list is not judged. Pictures state no facts at
+    all: then that is what is said.
     """
+    if not support:
+        return ["The training images stated no scanner or protocol: whether the like of this was seen is unknown"]
     sentences: dict[str, None] = {}
     for passport in passports:
         for name, seen in support.items():
