@@ -18,6 +18,7 @@ from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, Reason
 from imaging.models.build import Outputs, build
 from imaging.models.networks import Network
+from imaging.tasks.memory import keep_freed_memory
 
 # One case's figures by name; a figure that does not apply to it is left out.
 Figures = dict[str, float]
@@ -66,7 +67,8 @@ class Task(pl.LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Compare the network with the data before the first step. Raises ConfigError naming what to change."""
-        del stage
+        if stage == "fit" and self.trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         data: ImagingDataModule | None = getattr(self.trainer, "datamodule", None)
         if data is None or not data.split("train"):
             return
