@@ -89,6 +89,9 @@ class Card:
         rating: What a finding is rated by, of two of the classes.
         mirror: Whether the network's answer is its mean over the image and its left-right mirror image.
         most_marked_empty: Share of validation images without a finding that the threshold may mark at most.
+        false_positives: Of a detector: false positives per validation image that the threshold may give at most.
+        recalled_empty: Share of validation exams without a finding that the operating point may recall at most; None
+            for a package without a recall decision.
     """
 
     name: str
@@ -106,6 +109,8 @@ class Card:
     rating: Rating | None = None
     mirror: bool = False
     most_marked_empty: float = 1.0
+    false_positives: float = 1.0
+    recalled_empty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,7 @@ class Description:
         golden_tolerance: Largest accepted difference of a probability on the golden phantom.
         temperature: Divides the class outputs before their softmax; fitted on training-site validation cases.
         boundary: Probability from which a pixel belongs to a finding.
+        operating_point: Exam score from which to recall, chosen on training-site validation exams; None without.
     """
 
     format_version: int
@@ -141,6 +147,7 @@ class Description:
     golden_tolerance: float
     temperature: float = 1.0
     boundary: float = 0.5
+    operating_point: float | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +181,7 @@ class Package:
                 f"recipe {told.recipe.name} sha256 {told.recipe.identity}",
                 f"threshold {told.threshold:g}, boundary {told.boundary:g}, least pixels {card.least_pixels}",
                 *([f"temperature {told.temperature:g}"] if card.classes else []),
+                *([] if told.operating_point is None else [f"operating point {told.operating_point:g}"]),
                 f"sitewise-imaging {__version__}",
             ),
             labels=tuple(card.labels),
@@ -219,6 +227,8 @@ def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
     """Each key that contradicts another or that no report could state, with what was found and what is allowed."""
     yield from _rating_faults([c.name for c in description.card.classes], description.card.rating)
     yield from _calibration_faults(description.card.calibration)
+    if description.operating_point is not None and not 0 <= description.operating_point <= 1:
+        yield "operating_point", description.operating_point, "a number from 0 to 1"
     if not 0 < description.temperature < math.inf:
         yield "temperature", description.temperature, "a positive finite number"
 
