@@ -162,8 +162,11 @@ def _read_config(run: Path) -> dict[str, Any]:
 
 
 def _network(config: dict[str, Any]) -> Network:
-    told = dict(config["model"]["init_args"]["network"])
-    return Network(**{**told, "features": tuple(told["features"])})
+    told: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config["model"]["init_args"]["network"].items()
+    }
+    return Network(**told)
 
 
 def _recipe(config: dict[str, Any]) -> RecipeChoice:

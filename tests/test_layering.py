@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"errors"},
     "harmonise": {"errors", "image", "presentation", "dicom"},
     "data": {"errors", "image", "dicom", "harmonise"},
-    "tasks": {"errors", "image", "data", "models", "findings", "harmonise"},
+    "tasks": {"errors", "image", "data", "models", "findings", "harmonise", "evaluation"},
     "package": {"errors", "image", "dicom", "findings", "exam", "models"},
     "predictor": {"errors", "image", "harmonise", "findings", "models", "package"},
     "packaging": {
