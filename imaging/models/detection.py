@@ -14,7 +14,7 @@ from monai.data.box_utils import batched_nms
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imaging.errors import ConfigError, Reason
+from imaging.errors import ConfigError, PackageError, Reason
 from imaging.models.networks import Network
 from imaging.models.retinanet import anchors, decode
 
@@ -99,6 +99,9 @@ def _window(image: Tensor, low: Sequence[int], sides: Sequence[int]) -> Tensor:
 def _candidates(model: nn.Module, image: Tensor, network: Network) -> Boxes:
     """The most confident boxes of every level and label of one tile, unmerged, in the tile's coordinates."""
     outputs = model(image[None])
+    if not all(bool(torch.isfinite(part).all()) for level in outputs.boxes for part in level):
+        # Comparisons with NaN are false: without this, a broken network would find nothing.
+        raise PackageError("the network gave a number that is not finite", Reason.PREDICTION_FAILED)
     anchored = anchors(network, image.shape[1:], image.device)
     found: list[Boxes] = []
     for (logits, codes), own in zip(outputs.boxes, anchored, strict=True):
