@@ -202,7 +202,7 @@ def _judge(predictor: Predictor, cases: Sequence[Case]) -> list[Judged]:
     marked: dict[float, dict[str, list[float]]] = {t: defaultdict(list) for t in THRESHOLDS}
     for case in cases:
         image = first_image(case, predictor.recipe)
-        truth = read_mask(case.truth, image.source_grid) > 0
+        truth = read_mask(case.known_truth, image.source_grid) > 0
         everything = extract(predictor.predict(image), labels, description.boundary, card.least_pixels)
         for threshold in THRESHOLDS:
             found = [finding for finding in everything if finding.score >= threshold]

@@ -24,18 +24,19 @@ from imaging.errors import ConfigError, ImagingError, InputError, Reason
 from imaging.harmonise.recipe import Recipe
 from imaging.harmonise.recipe import identity as recipe_identity
 from imaging.harmonise.spatial import grid_of
-from imaging.image import Array, Image, resample
+from imaging.image import Array, Grid, Image, resample
 
-_PICTURES = (".png", ".mha", ".mhd", ".nii", ".nii.gz")
+_PICTURES = (".png", ".pgm", ".mha", ".mhd", ".nii", ".nii.gz")
 UNKNOWN_CLASS = -1
+UNKNOWN_TRUTH = 255  # of a case whose class alone is known: no label, so that no loss can take it for background
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One case on the model's grid.
 
-    `image` (channel, *spatial) float32, `truth` (1, *spatial) uint8 labels, `class_index` the place of the case's
-    label among the classes or UNKNOWN_CLASS, `number` its place in the dataset.
+    `image` (channel, *spatial) float32, `truth` (1, *spatial) uint8 labels or UNKNOWN_TRUTH, `class_index` the place
+    of the case's label among the classes or UNKNOWN_CLASS, `number` its place in the dataset.
     """
 
     image: Array
@@ -103,7 +104,7 @@ class SampleDataset:
             return self._harmonised(case)
         if number not in self._keys:
             facts = (recipe_identity(self.recipe), str(case.spacing_mm))
-            self._keys[number] = key_of((case.image, case.truth), facts)
+            self._keys[number] = key_of([file for file in (case.image, case.truth) if file], facts)
         kept = self.cache.get(self._keys[number])
         if kept is not None:
             return kept[0], kept[1]
@@ -144,11 +145,18 @@ def harmonise_case(case: Case, recipe: Recipe) -> tuple[Array, Array]:
     try:
         image = first_image(case, recipe)
         harmonised = recipe.harmonise(recipe.tissue(image))
-        mask = read_mask(case.truth, image.source_grid)
+        mask = _mask(case, image.source_grid)
         truth = resample(mask, image.source_grid, grid_of(harmonised), order=0)
     except ImagingError as error:
         raise type(error)(f"case {case.case_id}: {error}", error.reason) from error
     return harmonised.as_tensor().float().numpy(), np.ascontiguousarray(truth[None], dtype=np.uint8)
+
+
+def _mask(case: Case, grid: Grid) -> Array:
+    """The case's mask on its image's grid; UNKNOWN_TRUTH everywhere where only its class is known."""
+    if case.truth is None:
+        return np.full(grid.shape, UNKNOWN_TRUTH, dtype=np.uint8)
+    return read_mask(case.truth, grid)
 
 
 def first_image(case: Case, recipe: Recipe) -> Image:

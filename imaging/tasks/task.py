@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from imaging.data.dataset import Batch
+from imaging.data.manifest import Split
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, Reason
 from imaging.models.build import Outputs, build
@@ -38,6 +39,8 @@ class Task(pl.LightningModule, ABC):
 
     # The validation figure that chooses the best checkpoint, and whether more of it is better.
     chooses: ClassVar[tuple[str, Literal["min", "max"]]]
+    # Whether something is learned of places; without it cases may have a class and no truth.
+    needs_truth: ClassVar[bool] = True
 
     def __init__(
         self, network: Network, learning_rate: float = 3e-3, weight_decay: float = 1e-2, warmup: float = 0.1
@@ -68,7 +71,11 @@ class Task(pl.LightningModule, ABC):
         """Compare the network with the data before the first step. Raises ConfigError naming what to change."""
         del stage
         data: ImagingDataModule | None = getattr(self.trainer, "datamodule", None)
-        if data is None or not data.split("train"):
+        if data is None:
+            return
+        if self.needs_truth:
+            _refuse_unknown_truth(data)
+        if not data.split("train"):
             return
         if self.network.classes != len(data.classes):
             self._refuse("network.classes", self.network.classes, f"{len(data.classes)}, as data.classes names")
@@ -174,3 +181,10 @@ class Task(pl.LightningModule, ABC):
 
     def _refuse(self, field: str, found: object, allowed: str) -> None:
         raise ConfigError(f"model, {field}: found {found}; allowed is {allowed}", Reason.CONFIG_INVALID)
+
+
+def _refuse_unknown_truth(data: ImagingDataModule) -> None:
+    """Raises ConfigError for a case of which only the class is known."""
+    for split in get_args(Split):
+        for case in data.split(split):
+            _ = case.known_truth
