@@ -145,18 +145,17 @@ def harmonise_case(case: Case, recipe: Recipe) -> tuple[Array, Array]:
     try:
         image = first_image(case, recipe)
         harmonised = recipe.harmonise(recipe.tissue(image))
-        mask = _mask(case, image.source_grid)
-        truth = resample(mask, image.source_grid, grid_of(harmonised), order=0)
+        truth = _truth(case, image.source_grid, grid_of(harmonised))
     except ImagingError as error:
         raise type(error)(f"case {case.case_id}: {error}", error.reason) from error
     return harmonised.as_tensor().float().numpy(), np.ascontiguousarray(truth[None], dtype=np.uint8)
 
 
-def _mask(case: Case, grid: Grid) -> Array:
-    """The case's mask on its image's grid; UNKNOWN_TRUTH everywhere where only its class is known."""
+def _truth(case: Case, source: Grid, grid: Grid) -> Array:
+    """The case's labels on `grid`; UNKNOWN_TRUTH everywhere where only its class is known."""
     if case.truth is None:
         return np.full(grid.shape, UNKNOWN_TRUTH, dtype=np.uint8)
-    return read_mask(case.truth, grid)
+    return resample(read_mask(case.truth, source), source, grid, order=0)
 
 
 def first_image(case: Case, recipe: Recipe) -> Image:
