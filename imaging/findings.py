@@ -1,4 +1,4 @@
-"""Prediction → findings on the source grid: masks, boxes, outlines and sizes, in the source image's own pixels.
+"""Prediction or detections → findings on the source grid: masks, boxes, outlines, sizes, in the source's own pixels.
 
 Nothing here knows networks or DICOM. Pixel coordinates are the source image's, x = column and y = row, in the corner
 convention (the first pixel spans 0 to 1), which is also that of a DICOM SCOORD (PS3.3 C.18.6).
@@ -86,6 +86,23 @@ class Prediction:
 
 
 @dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector says of one image: boxes on `grid`, the model's.
+
+    `boxes` (n, 4) float64, low then high corner in array axis order, corner convention; `scores` (n,) in 0-1; `labels`
+    (n,) count from 1, in the package's order. The rest is as of a `Prediction`.
+    """
+
+    boxes: Floats
+    scores: Floats
+    labels: Array
+    grid: Grid
+    source_grid: Grid
+    ref: SourceRef
+    region: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Finding:
     """One thing found on one source frame.
 
@@ -93,6 +110,10 @@ class Finding:
     `outline_px` is (n, 2) x, y in corner convention, not repeating its first point; it runs along the pixel edges of
     the mask, whose pixels are 4-connected; its area is exactly their number, holes filled. Sizes in millimetres are
     None where the image is uncalibrated.
+
+    A finding of a detector has a `box` (x0, y0, x1, y1), exact, not on pixel edges: that is all it knows. Its outline
+    is the box, its mask the pixels whose centres lie inside, and it has no area; its longest diameter is the box's
+    longer side.
     """
 
     label: str
@@ -102,17 +123,22 @@ class Finding:
     mask: Mask
     mask_origin: tuple[int, int]
     outline_px: Floats
+    box: tuple[float, float, float, float] | None = None
 
     @property
     def box_px(self) -> tuple[float, float, float, float]:
         """x0, y0, x1, y1 in corner convention: a mask of the single pixel (0, 0) has the box 0, 0, 1, 1."""
+        if self.box is not None:
+            return self.box
         row, column = self.mask_origin
         rows, columns = self.mask.shape
         return float(column), float(row), float(column + columns), float(row + rows)
 
     @property
     def center_px(self) -> tuple[float, float]:
-        """Centroid x, y of the mask."""
+        """Centroid x, y of the mask, or the middle of the box."""
+        if self.box is not None:
+            return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
         rows, columns = np.nonzero(self.mask)
         return (
             float(columns.mean() + self.mask_origin[1] + 0.5),
@@ -121,13 +147,16 @@ class Finding:
 
     @property
     def area_mm2(self) -> float | None:
-        if self.source_grid.unit != "mm":
+        if self.source_grid.unit != "mm" or self.box is not None:
             return None
         return float(self.mask.sum()) * self.source_grid.voxel_size
 
     @property
     def longest_diameter_mm(self) -> float | None:
-        """Greatest distance between two points of the mask's border, taken at the middle of the pixel edges."""
+        """Greatest distance between two points of the mask's border, taken at the middle of the pixel edges.
+
+        Of a box its longer side.
+        """
         return None if self.source_grid.unit != "mm" else float(np.linalg.norm(np.diff(self.longest_axis_mm, axis=0)))
 
     @property
@@ -141,6 +170,8 @@ class Finding:
         return self._longest_axis()[1]
 
     def _longest_axis(self) -> tuple[Floats, Floats]:
+        if self.box is not None:
+            return self._longer_side(*self.box)
         middles = _edge_middles(self.outline_px)
         world = self.source_grid.world(middles[:, ::-1])
         hull = ConvexHull(world).vertices if len(world) > 3 else np.arange(len(world))
@@ -148,6 +179,13 @@ class Finding:
         first, second = np.unravel_index(int(apart.argmax()), apart.shape)
         ends = [int(hull[first]), int(hull[second])]
         return middles[ends], world[ends]
+
+    def _longer_side(self, x0: float, y0: float, x1: float, y1: float) -> tuple[Floats, Floats]:
+        """The longer one in the world of the box's two middle lines."""
+        across, down = (x0 + x1) / 2, (y0 + y1) / 2
+        lines = (np.array([[x0, down], [x1, down]]), np.array([[across, y0], [across, y1]]))
+        placed = [(line, self.source_grid.world(line[:, ::-1])) for line in lines]
+        return max(placed, key=lambda one: float(np.linalg.norm(one[1][1] - one[1][0])))
 
     def full_mask(self) -> Mask:
         """The mask on the whole source frame."""
@@ -175,7 +213,8 @@ class Reading:
 
     `seconds` says how long harmonising and the network took; it reaches no result. `classes` holds the probability of
     each image class by name, with a sum of 1; empty for a package that has none. `notes` are sentences about how the
-    image was harmonised that a reader of the result must know.
+    image was harmonised that a reader of the result must know. `anterior_px` is the organ's most anterior point as x, y
+    in source pixels, None where the recipe knows none.
     """
 
     ref: SourceRef
@@ -184,6 +223,7 @@ class Reading:
     seconds: dict[str, float]
     classes: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    anterior_px: tuple[float, float] | None = None
 
 
 def extract(
@@ -216,6 +256,38 @@ def extract(
             outline = trace_outline(mask) + np.array([corner[1], corner[0]], dtype=np.float64)
             found.append(Finding(label, score, prediction.ref, prediction.source_grid, mask, corner, outline))
     return sorted(found, key=lambda f: (-f.score, f.mask_origin))
+
+
+def place(detections: Detections, labels: tuple[str, ...], least_score: float = 0.0) -> list[Finding]:
+    """Findings of a 2-D detector: its boxes on the source grid, best score first; none for none.
+
+    A box returns by the corner law alone, so it is as exact as the affine. What reaches beyond the analysed part of
+    the frame is cut off there; boxes below `least_score`, the operating point, are dropped.
+    """
+    top, left, bottom, right = detections.region or (0, 0, *detections.source_grid.shape)
+    within = np.array([top, left, bottom, right], dtype=np.float64)
+    found: list[Finding] = []
+    carried = detections.grid.carry_boxes(detections.boxes.reshape(-1, 4), detections.source_grid)
+    for box, score, label in zip(carried, detections.scores, detections.labels, strict=True):
+        low, high = np.clip(box[:2], within[:2], within[2:]), np.clip(box[2:], within[:2], within[2:])
+        if score < least_score or np.any(high <= low):
+            continue
+        first = np.minimum(np.ceil(low - 0.5), np.floor(high - 1e-9)).astype(int)
+        last = np.maximum(np.ceil(high - 0.5).astype(int), first + 1)
+        y0, x0, y1, x1 = (float(v) for v in (*low, *high))
+        found.append(
+            Finding(
+                labels[int(label) - 1],
+                float(score),
+                detections.ref,
+                detections.source_grid,
+                np.ones(tuple(last - first), dtype=np.bool_),
+                (int(first[0]), int(first[1])),
+                np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),
+                (x0, y0, x1, y1),
+            )
+        )
+    return sorted(found, key=lambda f: (-f.score, f.box_px))
 
 
 def _window(prediction: Prediction) -> tuple[tuple[int, int], Grid] | None:

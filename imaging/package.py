@@ -89,6 +89,9 @@ class Card:
         rating: What a finding is rated by, of two of the classes.
         mirror: Whether the network's answer is its mean over the image and its left-right mirror image.
         most_marked_empty: Share of validation images without a finding that the threshold may mark at most.
+        false_positives: Of a detector: false positives per validation image that the threshold may give at most.
+        recalled_empty: Share of validation exams without a finding that the operating point may recall at most; None
+            for a package without a recall decision.
     """
 
     name: str
@@ -106,6 +109,8 @@ class Card:
     rating: Rating | None = None
     mirror: bool = False
     most_marked_empty: float = 1.0
+    false_positives: float = 1.0
+    recalled_empty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,9 @@ class Description:
         golden_tolerance: Largest accepted difference of a probability on the golden phantom.
         temperature: Divides the class outputs before their softmax; fitted on training-site validation cases.
         boundary: Probability from which a pixel belongs to a finding.
+        operating_point: Exam score from which to recall, chosen on training-site validation exams; None without.
+        tile: Of a detector: sides of the tiles in which it reads an image; empty for whole images.
+        overlap: Pixels that neighbouring tiles share; None takes the side of the largest anchor.
     """
 
     format_version: int
@@ -141,6 +149,9 @@ class Description:
     golden_tolerance: float
     temperature: float = 1.0
     boundary: float = 0.5
+    operating_point: float | None = None
+    tile: list[int] = field(default_factory=list)
+    overlap: int | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +185,7 @@ class Package:
                 f"recipe {told.recipe.name} sha256 {told.recipe.identity}",
                 f"threshold {told.threshold:g}, boundary {told.boundary:g}, least pixels {card.least_pixels}",
                 *([f"temperature {told.temperature:g}"] if card.classes else []),
+                *([] if told.operating_point is None else [f"operating point {told.operating_point:g}"]),
                 f"sitewise-imaging {__version__}",
             ),
             labels=tuple(card.labels),
@@ -219,8 +231,27 @@ def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
     """Each key that contradicts another or that no report could state, with what was found and what is allowed."""
     yield from _rating_faults([c.name for c in description.card.classes], description.card.rating)
     yield from _calibration_faults(description.card.calibration)
+    yield from _detector_faults(description)
+    if description.operating_point is not None and not 0 <= description.operating_point <= 1:
+        yield "operating_point", description.operating_point, "a number from 0 to 1"
     if not 0 < description.temperature < math.inf:
         yield "temperature", description.temperature, "a positive finite number"
+
+
+def _detector_faults(description: Description) -> Iterator[tuple[str, object, str]]:
+    card, network = description.card, description.network
+    if network.kind != "retinanet":
+        if description.tile:
+            yield "tile", description.tile, "none but of a retinanet"
+        return
+    if card.mirror:
+        yield "card.mirror", card.mirror, "false: boxes of two mirror images have no mean"
+    if len(card.labels) != network.out_channels - 1:
+        yield "card.labels", [label.name for label in card.labels], f"{network.out_channels - 1}, as the network gives"
+    if description.tile and (
+        len(description.tile) != network.spatial_dims or any(n < 1 or n % network.multiple for n in description.tile)
+    ):
+        yield "tile", description.tile, f"{network.spatial_dims} sides that are multiples of {network.multiple}"
 
 
 def _rating_faults(classes: list[str], rating: Rating | None) -> Iterator[tuple[str, object, str]]:

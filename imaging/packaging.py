@@ -6,7 +6,7 @@ import gzip
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,13 @@ import torch
 import yaml
 from safetensors.torch import save
 from scipy.ndimage import gaussian_filter
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from torch import nn
 
 from imaging import __version__
-from imaging.data.dataset import first_image
 from imaging.data.manifest import Case, read_manifest
-from imaging.data.truth import read_mask
 from imaging.dicom.index import build_index
 from imaging.errors import ConfigError, Reason
-from imaging.findings import Finding, extract
-from imaging.harmonise.recipe import identity, settings
+from imaging.harmonise.recipe import Recipe, identity, settings
 from imaging.image import Array
 from imaging.models.build import build
 from imaging.models.networks import Network
@@ -43,86 +39,79 @@ from imaging.package import (
 )
 from imaging.predictor import RECIPES, Predictor, golden_image
 from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
+from imaging.validation import Decisions, decide_boxes, decide_masks, fitted_temperature
 
-THRESHOLDS = tuple(round(0.01 * n, 2) for n in range(1, 100))
 GOLDEN_TOLERANCE = 0.02
 WEIGHTS = "weights.safetensors.gz"
 _UNPINNED = File("", "")
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Validation cases at one threshold: mean Dice of cases with a lesion (a miss is 0), marked cases without one."""
-
-    threshold: float
-    dice: float
-    marked_empty: float
-    score: float
-
-
 def make_package(run: Path, card_file: Path, out: Path) -> Package:
     """A package from a LightningCLI run folder (config.yaml, checkpoints/best.ckpt) and a card.
 
-    The threshold is the one of highest macro mean over training sites on validation cases, where a case without a
-    lesion scores 1 when nothing is marked and 0 otherwise, among those that mark no larger share of these cases than
-    the card allows. Raises ConfigError when the run is not complete.
+    Threshold, temperature and operating point are those that `imaging.validation` chooses on validation cases of
+    training sites. Raises ConfigError when the run is not complete.
     """
     card: Card = read_typed(card_file, Card)
     config = _read_config(run)
-    network, recipe = _network(config), _recipe(config)
-    _refuse_other_classes(card, config["data"].get("classes") or [])
-    cases = read_manifest(Path(config["data"]["manifest"]))
     held_out = set(config["data"].get("test_sites") or [])
-    seen = [case for case in cases if case.site not in held_out]
-    validation = [case for case in seen if case.split == "val"]
-    model = build(network)
+    cases = [case for case in read_manifest(Path(config["data"]["manifest"])) if case.site not in held_out]
     weights = {name: value.half() for name, value in _best_weights(run).items()}
+    draft = _draft(card, config, cases)
+    model = build(draft.network)
     model.load_state_dict({name: value.float() for name, value in weights.items()})
-    draft = Description(
+    decided, draft = _decided(out, draft, model, [case for case in cases if case.split == "val"])
+    out.mkdir(parents=True, exist_ok=True)
+    # Without a time stamp: the same weights are the same bytes.
+    (out / WEIGHTS).write_bytes(gzip.compress(save(weights), mtime=0))
+    _save_golden(out / "golden.npz", _predictor(out, draft, model))
+    training = {
+        "manifest_sha256": _digest(Path(config["data"]["manifest"])),
+        "config_sha256": _digest(run / "config.yaml"),
+        "sites": sorted({case.site for case in cases}),
+        "held_out_sites": sorted(held_out),
+        "cases": {split: sum(case.split == split for case in cases) for split in ("train", "val")},
+        **{f"validation_{name}": value for name, value in decided.figures.items()},
+    }
+    made = replace(draft, training=training, weights=pin(out / WEIGHTS), golden=pin(out / "golden.npz"))
+    write_description(out, made)
+    return load_package(out)
+
+
+def _draft(card: Card, config: dict[str, Any], cases: Sequence[Case]) -> Description:
+    """The description before anything was decided on validation cases."""
+    _refuse_other_classes(card, config["data"].get("classes") or [])
+    task = config["model"]["init_args"]
+    return Description(
         format_version=FORMAT_VERSION,
         least_toolkit=__version__,
         card=card,
-        network=network,
-        recipe=recipe,
+        network=_network(config),
+        recipe=_recipe(config),
         threshold=0.5,
-        support=_support([case for case in seen if case.split == "train"]),
+        support=_support([case for case in cases if case.split == "train"]),
         training={},
         weights=_UNPINNED,
         golden=_UNPINNED,
         golden_tolerance=GOLDEN_TOLERANCE,
+        tile=list(task.get("tile") or []),
+        overlap=task.get("overlap"),
     )
-    frozen = RECIPES[recipe.name](**recipe.settings)
 
-    def predictor() -> Predictor:
-        return Predictor(Package(out, draft, "draft"), model, frozen)
 
-    if card.classes:
-        draft = replace(draft, temperature=_temperature(predictor(), validation))
-    judged = _judge(predictor(), validation)
-    best = _chosen(judged, card.most_marked_empty)
-    out.mkdir(parents=True, exist_ok=True)
-    # Without a time stamp: the same weights are the same bytes.
-    (out / WEIGHTS).write_bytes(gzip.compress(save(weights), mtime=0))
-    _save_golden(out / "golden.npz", predictor())
-    write_description(
-        out,
-        replace(
-            draft,
-            threshold=best.threshold,
-            weights=pin(out / WEIGHTS),
-            golden=pin(out / "golden.npz"),
-            training={
-                "manifest_sha256": _digest(Path(config["data"]["manifest"])),
-                "config_sha256": _digest(run / "config.yaml"),
-                "sites": sorted({case.site for case in seen}),
-                "held_out_sites": sorted(held_out),
-                "cases": {split: sum(case.split == split for case in seen) for split in ("train", "val")},
-                "validation_dice": round(best.dice, 4),
-                "validation_marked_empty": round(best.marked_empty, 4),
-            },
-        ),
-    )
-    return load_package(out)
+def _decided(
+    out: Path, draft: Description, model: nn.Module, validation: Sequence[Case]
+) -> tuple[Decisions, Description]:
+    if draft.card.classes:
+        draft = replace(draft, temperature=fitted_temperature(_predictor(out, draft, model), validation))
+    decide = decide_boxes if draft.network.kind == "retinanet" else decide_masks
+    decided = decide(_predictor(out, draft, model), validation)
+    return decided, replace(draft, threshold=decided.threshold, operating_point=decided.operating_point)
+
+
+def _predictor(out: Path, draft: Description, model: nn.Module) -> Predictor:
+    recipe: Recipe = RECIPES[draft.recipe.name](**draft.recipe.settings)
+    return Predictor(Package(out, draft, "draft"), model, recipe)
 
 
 def _refuse_other_classes(card: Card, trained: Sequence[str]) -> None:
@@ -132,22 +121,6 @@ def _refuse_other_classes(card: Card, trained: Sequence[str]) -> None:
             f"card {card.name}, classes: found {told}; the run was trained on {list(trained)}, in this order",
             Reason.CONFIG_INVALID,
         )
-
-
-def _temperature(predictor: Predictor, cases: Sequence[Case]) -> float:
-    """What divides the class outputs so that their probabilities fit the validation cases best (Guo, ICML 2017)."""
-    names = [one.name for one in predictor.package.description.card.classes]
-    known = [case for case in cases if case.label in names]
-    if not known:
-        return 1.0
-    chances = np.array([predictor.predict(first_image(case, predictor.recipe)).classes for case in known])
-    truth = np.array([names.index(case.label) for case in known])
-    logits = np.log(np.clip(chances, 1e-9, 1.0))
-
-    def mean_log_loss(temperature: float) -> float:
-        return float(-log_softmax(logits / temperature, axis=1)[np.arange(len(truth)), truth].mean())
-
-    return round(float(minimize_scalar(mean_log_loss, bounds=(0.2, 5.0), method="bounded").x), 3)
 
 
 def _read_config(run: Path) -> dict[str, Any]:
@@ -162,8 +135,11 @@ def _read_config(run: Path) -> dict[str, Any]:
 
 
 def _network(config: dict[str, Any]) -> Network:
-    told = dict(config["model"]["init_args"]["network"])
-    return Network(**{**told, "features": tuple(told["features"])})
+    told: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config["model"]["init_args"]["network"].items()
+    }
+    return Network(**told)
 
 
 def _recipe(config: dict[str, Any]) -> RecipeChoice:
@@ -193,59 +169,12 @@ def _support(cases: Sequence[Case]) -> dict[str, list[str]]:
     return {fact: sorted(values) for fact, values in sorted(seen.items())}
 
 
-def _judge(predictor: Predictor, cases: Sequence[Case]) -> list[Judged]:
-    """Every threshold on every validation case, through the same extraction as inference."""
-    description = predictor.package.description
-    card = description.card
-    labels = tuple(label.name for label in card.labels)
-    dices: dict[float, dict[str, list[float]]] = {t: defaultdict(list) for t in THRESHOLDS}
-    marked: dict[float, dict[str, list[float]]] = {t: defaultdict(list) for t in THRESHOLDS}
-    for case in cases:
-        image = first_image(case, predictor.recipe)
-        truth = read_mask(case.known_truth, image.source_grid) > 0
-        everything = extract(predictor.predict(image), labels, description.boundary, card.least_pixels)
-        for threshold in THRESHOLDS:
-            found = [finding for finding in everything if finding.score >= threshold]
-            if truth.any():
-                dices[threshold][case.site].append(_dice(found, truth))
-            else:
-                marked[threshold][case.site].append(float(bool(found)))
-    return [_judged(t, dices[t], marked[t]) for t in THRESHOLDS]
-
-
-def _chosen(judged: Sequence[Judged], most_marked_empty: float) -> Judged:
-    """The best threshold within what the card allows, or, where none is, among those that mark the fewest empty cases.
-
-    Of several that do equally well the middle one, which is the farthest from doing worse.
-    """
-    fewest = min(j.marked_empty for j in judged)
-    allowed = [j for j in judged if j.marked_empty <= max(most_marked_empty, fewest)]
-    best = max(j.score for j in allowed)
-    equal = sorted((j for j in allowed if j.score == best), key=lambda j: j.threshold)
-    return equal[len(equal) // 2]
-
-
-def _judged(threshold: float, dices: dict[str, list[float]], marked: dict[str, list[float]]) -> Judged:
-    by_site = {site: dices.get(site, []) + [1 - m for m in marked.get(site, [])] for site in {*dices, *marked}}
-    return Judged(
-        threshold,
-        dice=float(np.mean([np.mean(v) for v in dices.values()])),
-        marked_empty=float(np.mean([np.mean(v) for v in marked.values()])) if marked else 0.0,
-        score=float(np.mean([np.mean(v) for v in by_site.values()])),
-    )
-
-
-def _dice(found: Sequence[Finding], truth: Array) -> float:
-    own = np.zeros(truth.shape, dtype=bool)
-    for finding in found:
-        own |= finding.full_mask()
-    return float(2 * (own & truth).sum() / (own.sum() + truth.sum()))
-
-
 def _save_golden(path: Path, predictor: Predictor) -> None:
     """A drawn image and what the network says of it: no person's picture goes into a package."""
     pixels, spacing = _drawn_image(), (1.0, 1.0)
-    said = predictor.predict(golden_image(pixels, spacing)).probabilities[1:]
+    if predictor.package.description.card.applicability.modality == "MG":
+        pixels = _on_black(pixels)
+    said = predictor.signal(golden_image(pixels, spacing))
     np.savez_compressed(path, pixels=pixels, expected=np.rint(said * 255).astype(np.uint8), spacing_mm=spacing)
 
 
@@ -256,6 +185,13 @@ def _drawn_image(side: int = 256) -> Array:
     reach = np.sqrt(((columns + 0.06) / 0.24) ** 2 + ((rows - 0.02) / 0.17) ** 2)
     level = np.where(reach < 0.9, 25.0, np.where(reach < 1.0, 210.0, 110.0))
     return np.asarray(np.clip(np.rint(level * (1 + 1.6 * grain)), 0, 255), dtype=np.uint8)
+
+
+def _on_black(pixels: Array) -> Array:
+    """The part of the picture inside a half disc at its left edge, nothing beside it: as a breast stands on film."""
+    side = len(pixels)
+    rows, columns = np.mgrid[0:side, 0:side] / side
+    return np.where((rows - 0.5) ** 2 + (0.6 * columns) ** 2 < 0.42**2, np.maximum(pixels, 40), 0).astype(np.uint8)
 
 
 def _digest(path: Path) -> str:

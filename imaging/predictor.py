@@ -15,18 +15,20 @@ from safetensors.torch import load
 from torch import nn
 
 from imaging.errors import PackageError, Reason
-from imaging.findings import Prediction, Reading, Thumbnail, extract
+from imaging.findings import Detections, Finding, Prediction, Reading, Thumbnail, extract, place
 from imaging.harmonise.mammography import MammographyRecipe
 from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import Respace, grid_of
 from imaging.harmonise.ultrasound import UltrasoundRecipe
 from imaging.image import Array, Grid, Image, Origin, SourceRef
 from imaging.models.build import build
+from imaging.models.detection import detect
 from imaging.package import Package, RecipeChoice
 
 RECIPES: dict[str, type[Recipe]] = {"ultrasound": UltrasoundRecipe, "mammography": MammographyRecipe}
 
 _THUMBNAIL_SIDE = 384
+Box = tuple[int, int, int, int]  # top, left, bottom, right
 # Stands for an image that no DICOM object holds: a picture of a data set, a golden phantom.
 UNREFERENCED = SourceRef("unreferenced", "unreferenced", "", "unreferenced")
 
@@ -48,27 +50,61 @@ class Predictor:
         harmonised = self.recipe.harmonise(tissue)
         ready = perf_counter()
         told = self.package.description
-        labels = tuple(label.name for label in told.card.labels)
         prediction = self._prediction(image, tissue, harmonised)
-        found = extract(prediction, labels, told.boundary, told.card.least_pixels, told.threshold)
+        found = self.findings(prediction, told.threshold)
         seconds = {"harmonise": ready - begin, "network": perf_counter() - ready}
-        names = (one.name for one in told.card.classes)
-        classes = dict(zip(names, prediction.classes, strict=True))
-        notes = tuple(tissue.meta.get("notes", ()))
-        return Reading(prediction.ref, tuple(found), _thumbnail(image, tissue), seconds, classes, notes)
+        classes: dict[str, float] = {}
+        if isinstance(prediction, Prediction):
+            classes = dict(zip((one.name for one in told.card.classes), prediction.classes, strict=True))
+        return Reading(
+            prediction.ref,
+            tuple(found),
+            _thumbnail(image, tissue),
+            seconds,
+            classes,
+            tuple(tissue.meta.get("notes", ())),
+            tissue.meta.get("anterior"),
+        )
 
-    def predict(self, image: Image) -> Prediction:
-        """Probabilities of labels and classes of one image, on the model grid."""
+    def predict(self, image: Image) -> Prediction | Detections:
+        """What the network says of one image, on the model grid: probabilities of labels and classes, or boxes."""
         tissue = self.recipe.tissue(image)
         return self._prediction(image, tissue, self.recipe.harmonise(tissue))
 
-    def _prediction(self, image: Image, tissue: MetaTensor, harmonised: MetaTensor) -> Prediction:
+    def findings(self, prediction: Prediction | Detections, least_score: float) -> list[Finding]:
+        """What a prediction comes to on the source grid, best score first."""
+        told = self.package.description
+        labels = tuple(label.name for label in told.card.labels)
+        if isinstance(prediction, Detections):
+            return place(prediction, labels, least_score)
+        return extract(prediction, labels, told.boundary, told.card.least_pixels, least_score)
+
+    def signal(self, image: Image) -> Array:
+        """Every probability that the network gives of labels on one image, before any decision: (label, …)."""
+        if self.package.description.network.kind != "retinanet":
+            return self._probabilities(self.recipe.harmonise(self.recipe.tissue(image)).as_tensor())[0][1:]
+        harmonised = self.recipe.harmonise(self.recipe.tissue(image)).as_tensor().float()[None]
+        with torch.inference_mode():
+            levels = self.model(harmonised.to(self.device)).boxes
+        told: Array = torch.cat([logits[0].sigmoid() for logits, _ in levels]).T.cpu().numpy()
+        return told
+
+    def _prediction(self, image: Image, tissue: MetaTensor, harmonised: MetaTensor) -> Prediction | Detections:
         ref = image.refs[0] if image.refs else UNREFERENCED
+        grid, extent = grid_of(harmonised), _extent(tissue, image)
+        if self.package.description.network.kind == "retinanet":
+            return self._detections(harmonised.as_tensor(), grid, image.source_grid, ref, extent)
         chances, classes = self._probabilities(harmonised.as_tensor())
         kinds = self.package.description.card.classes
         nothing = sum(p for p, kind in zip(classes, kinds, strict=True) if kind.nothing)
-        extent = _extent(tissue, image)
-        return Prediction(chances, grid_of(harmonised), image.source_grid, ref, classes, extent, 1.0 - nothing)
+        return Prediction(chances, grid, image.source_grid, ref, classes, extent, 1.0 - nothing)
+
+    def _detections(
+        self, harmonised: torch.Tensor, grid: Grid, source: Grid, ref: SourceRef, extent: Box
+    ) -> Detections:
+        told = self.package.description
+        found = detect(self.model, harmonised.float().to(self.device), told.network, told.tile or None, told.overlap)
+        return Detections(found.boxes.numpy(), found.scores.numpy(), found.labels.numpy(), grid, source, ref, extent)
 
     def _probabilities(self, harmonised: torch.Tensor) -> tuple[Array, tuple[float, ...]]:
         """(label, *spatial) with the background first, and of each class; means over the mirrored image if so told."""
@@ -125,8 +161,15 @@ def _check_golden(predictor: Predictor) -> None:
     """The golden phantom must give what it gave when the package was made."""
     package = predictor.package
     pixels, expected, spacing = read_golden(package)
-    apart = float(np.abs(predictor.predict(golden_image(pixels, spacing)).probabilities[1:] - expected).max())
+    said = predictor.signal(golden_image(pixels, spacing))
     allowed = package.description.golden_tolerance
+    if said.shape != expected.shape:
+        raise PackageError(
+            f"package {package.folder.name}: of the golden phantom the network gives {said.shape} probabilities; "
+            f"expected are {expected.shape}",
+            Reason.PACKAGE_INVALID,
+        )
+    apart = float(np.abs(said - expected).max())
     if not apart <= allowed:
         raise PackageError(
             f"package {package.folder.name}: the golden phantom differs by {apart:.3g} from its expected output; "
@@ -136,7 +179,10 @@ def _check_golden(predictor: Predictor) -> None:
 
 
 def read_golden(package: Package) -> tuple[Array, Array, tuple[float, float]]:
-    """The golden phantom: pixels uint8 (row, column), expected probabilities (label, row, column), spacing in mm."""
+    """The golden phantom: pixels uint8 (row, column), spacing in mm, and the probabilities that the network must give.
+
+    These are (label, row, column) of pixels or (label, anchor) of a detector.
+    """
     try:
         with np.load(package.folder / package.description.golden.name, allow_pickle=False) as golden:
             expected = golden["expected"].astype(np.float32) / 255
@@ -171,7 +217,7 @@ def build_recipe(choice: RecipeChoice, where: str) -> Recipe:
     return recipe
 
 
-def _extent(tissue: MetaTensor, image: Image) -> tuple[int, int, int, int]:
+def _extent(tissue: MetaTensor, image: Image) -> Box:
     """The part of the source frame that the tissue covers: top, left, bottom, right."""
     grid = grid_of(tissue)
     top, left, bottom, right = np.rint(grid.carry_boxes(np.array([[0, 0, *grid.shape]]), image.source_grid)[0])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from imaging.exam.conclude import Seen, conclude
 from imaging.exam.result import ExamRating
-from imaging.exam.ultrasound import circumference_mm, exam_measures, exam_rating, summarise
+from imaging.exam.ultrasound import circumference_mm, exam_measures, summarise
 from imaging.findings import Code, Finding, Prediction, Rating, extract, trace_outline
 from imaging.image import Grid, SourceRef
 
@@ -156,10 +157,14 @@ def test_a_lesion_of_a_cine_is_rated_at_its_key_frame_and_the_exam_where_it_is_h
     }
     (told,) = summarise(seen, [], MALIGNANCY, classes)
     assert (told.key.ref.frame_number, told.rating) == (2, pytest.approx(0.25))
-    assert exam_rating(MALIGNANCY, classes) == ExamRating(0.95, other)
-    assert exam_rating(None, classes) is None
-    assert exam_rating(MALIGNANCY, {}) is None
-    assert exam_rating(MALIGNANCY, {REF: {}}) is None
+
+    def of_exam(rating: Rating | None, by_image: dict[SourceRef, dict[str, float]]) -> ExamRating | None:
+        return conclude("US", Seen(seen, list(by_image), by_image), [], rating, None).rating
+
+    assert of_exam(MALIGNANCY, classes) == ExamRating(0.95, other)
+    assert of_exam(None, classes) is None
+    assert of_exam(MALIGNANCY, {}) is None
+    assert of_exam(MALIGNANCY, {REF: {}}) is None
     assert summarise(seen, [])[0].rating is None
 
 

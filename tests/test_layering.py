@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"errors"},
     "harmonise": {"errors", "image", "presentation", "dicom"},
     "data": {"errors", "image", "dicom", "harmonise"},
-    "tasks": {"errors", "image", "data", "models", "findings", "harmonise"},
+    "tasks": {"errors", "image", "data", "models", "findings", "harmonise", "evaluation"},
     "package": {"errors", "image", "dicom", "findings", "exam", "models"},
     "predictor": {"errors", "image", "harmonise", "findings", "models", "package"},
     "packaging": {
@@ -39,14 +39,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models",
         "package",
         "predictor",
+        "validation",
     },
+    "validation": {"image", "data", "evaluation", "findings", "predictor"},
     "report": {"errors", "image", "page", "findings", "exam", "dicom"},
     "evaluation": {"errors", "findings", "page"},
     "inference": {"errors", "workers", "image", "dicom", "exam", "findings", "package", "predictor", "report"},
     "phantoms": {"errors"},
 }
 ONLY_IN: dict[str, set[str]] = {
-    "torch": {"harmonise", "data", "models", "tasks", "predictor", "packaging", "commands"},
+    "torch": {"harmonise", "data", "models", "tasks", "predictor", "validation", "packaging", "commands"},
     "monai": {"harmonise", "models", "tasks", "predictor"},
     "pytorch_lightning": {"data", "tasks", "commands"},
     "pydicom": {"dicom", "report", "phantoms"},

@@ -83,6 +83,9 @@ def result(finding: str, completeness: str, **changes: Any) -> dict[str, Any]:
         "findings": [],
         "measures": {},
         "rating": None,
+        "views": {},
+        "composites": [],
+        "scores": None,
         "analysed": {"all": 3, "some": 2, "none": 0}[completeness],
         "unread": [],
         "notes": [],
@@ -140,6 +143,26 @@ def found_in_some() -> dict[str, Any]:
     )
 
 
+def found_in_two_views() -> dict[str, Any]:
+    """A mammogram: one lesion in both views of the left breast, and a recall."""
+    views = {f"1.2.826.0.1.3680043.10.543.12.{n}": name for n, name in enumerate(("L CC", "L MLO", "R CC", "R MLO"))}
+    cc, mlo, *_ = views
+    return result(
+        "yes",
+        "all",
+        group="L CC, L MLO, R CC, R MLO",
+        findings=[
+            finding(mlo, (220, 130, 330, 210), region=None, area_mm2=None),
+            finding(cc, (420, 250, 470, 296), region=None, area_mm2=None, score=0.64),
+        ],
+        views=views,
+        objects=[dicom_object("studies/m/cad.dcm", "1.2.840.10008.5.1.4.1.1.88.50")],
+        composites=[{"members": [0, 1], "laterality": "L", "score": 0.964}],
+        scores={"exam": 0.964, "breasts": {"L": 0.964, "R": 0.0}, "operating_point": 0.7, "recall": True},
+        analysed=4,
+    )
+
+
 def a_run() -> dict[str, Any]:
     """Every outcome once, successes first, with hostile text where a DICOM header could put it."""
     lost = unread("1.2.826.0.1.3680043.10.543.9.1", Reason.UNSUPPORTED_TRANSFER_SYNTAX)
@@ -183,6 +206,10 @@ def a_run() -> dict[str, Any]:
             file(f"{HOSTILE}.txt", "refused", Reason.NOT_DICOM),
         ],
     }
+
+
+def a_mammogram() -> dict[str, Any]:
+    return a_run() | {"studies": [study(1, found_in_two_views(), modality="MG")]}
 
 
 def file(path: str, state: str, reason: Reason) -> dict[str, Any]:
@@ -269,6 +296,7 @@ def test_schema_is_strict_and_requires_every_field() -> None:
 def test_valid_summaries_pass() -> None:
     check(a_run())
     check(an_empty_run())
+    check(a_mammogram())
 
 
 def changed(path: list[str | int], value: Any) -> dict[str, Any]:
@@ -374,6 +402,25 @@ def test_every_study_and_every_outcome_is_there(page: str) -> None:
         assert words in text
     for reason in (Reason.OTHER_ANATOMY, Reason.DECODE_FAILED, Reason.READBACK_FAILED, Reason.NOT_AN_IMAGE):
         assert reason.meaning[1:] in text  # A sentence may start with it.
+
+
+def test_a_mammogram_says_recall_sides_views_and_which_findings_are_one_lesion(out: Path) -> None:
+    text = " ".join(" ".join(Outline(render(a_mammogram(), out)).text).split())
+    for words in ("Recall yes at an exam score of 0.70", "Exam score 0.96", "Left breast 0.96", "Right breast 0.00",
+                  "One lesion with finding 2, score 0.96 together", "One lesion with finding 1", "Image L MLO",
+                  "Mammography CAD SR"):  # fmt: skip
+        assert words in text, words
+
+
+@pytest.mark.parametrize(
+    ("recall", "words"), [(False, "Recall no at"), (None, "not reached, but not every image was analysed")]
+)
+def test_a_recall_that_is_not_reached_is_no_only_where_everything_was_read(
+    recall: bool | None, words: str, out: Path
+) -> None:
+    run = a_mammogram()
+    run["studies"][0]["results"][0]["scores"] |= {"recall": recall}
+    assert words in " ".join(" ".join(Outline(render(run, out)).text).split())
 
 
 def test_failures_stand_before_successes(page: str) -> None:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from imaging.data.cache import SampleCache, key_of
 from imaging.data.images import read_image
+from imaging.data.instances import carry_instances, number_instances
 from imaging.data.manifest import Case
-from imaging.data.truth import read_mask
+from imaging.data.truth import read_mask, read_values
 from imaging.dicom.index import build_index
 from imaging.dicom.read import read_frames
 from imaging.dicom.select import select
@@ -24,19 +25,21 @@ from imaging.errors import ConfigError, ImagingError, InputError, Reason
 from imaging.harmonise.recipe import Recipe
 from imaging.harmonise.recipe import identity as recipe_identity
 from imaging.harmonise.spatial import grid_of
-from imaging.image import Array, Grid, Image, resample
+from imaging.image import Array, Image, resample
 
 _PICTURES = (".png", ".pgm", ".mha", ".mhd", ".nii", ".nii.gz")
 UNKNOWN_CLASS = -1
 UNKNOWN_TRUTH = 255  # of a case whose class alone is known: no label, so that no loss can take it for background
+INSTANCES = "instances 1"  # of cache keys: the number changes with what `imaging.data.instances` makes
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One case on the model's grid.
 
-    `image` (channel, *spatial) float32, `truth` (1, *spatial) uint8 labels or UNKNOWN_TRUTH, `class_index` the place
-    of the case's label among the classes or UNKNOWN_CLASS, `number` its place in the dataset.
+    `image` (channel, *spatial) float32, `truth` (1, *spatial) uint8 labels (or UNKNOWN_TRUTH), or uint16 instances from
+    1 on where these were asked for, `class_index` the place of the case's label among the classes or UNKNOWN_CLASS,
+    `number` its place in the dataset.
     """
 
     image: Array
@@ -65,15 +68,22 @@ class SampleDataset:
         recipe: How images are harmonised.
         cache: Where harmonised samples stay; None harmonises on every access.
         classes: Names of the image classes, in the network's order. A case without a label has none of them.
+        instances: Whether truth numbers the lesions of a mask, or only says where they are.
     """
 
     def __init__(
-        self, cases: Sequence[Case], recipe: Recipe, cache: SampleCache | None = None, classes: Sequence[str] = ()
+        self,
+        cases: Sequence[Case],
+        recipe: Recipe,
+        cache: SampleCache | None = None,
+        classes: Sequence[str] = (),
+        instances: bool = False,
     ) -> None:
         self.cases = list(cases)
         self.recipe = recipe
         self.cache = cache
         self.classes = list(classes)
+        self.instances = instances
         self.decoded = 0
         self._keys: dict[int, str] = {}
         unknown = sorted({c.label for c in cases if classes and c.label and c.label not in classes})
@@ -90,6 +100,7 @@ class SampleDataset:
         """sha256 over the recipe and, in this order, every case's id and what is known of it; not over its files."""
         told: list[object] = [recipe_identity(self.recipe), self.classes]
         told += [(c.case_id, c.patient_id, c.site, c.label, c.spacing_mm) for c in self.cases]
+        told += [INSTANCES] * self.instances
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def __getitem__(self, number: int) -> Sample:
@@ -103,7 +114,7 @@ class SampleDataset:
         if self.cache is None:
             return self._harmonised(case)
         if number not in self._keys:
-            facts = (recipe_identity(self.recipe), str(case.spacing_mm))
+            facts = [recipe_identity(self.recipe), str(case.spacing_mm), *([INSTANCES] * self.instances)]
             self._keys[number] = key_of([file for file in (case.image, case.truth) if file], facts)
         kept = self.cache.get(self._keys[number])
         if kept is not None:
@@ -114,7 +125,7 @@ class SampleDataset:
 
     def _harmonised(self, case: Case) -> tuple[Array, Array]:
         self.decoded += 1
-        return harmonise_case(case, self.recipe)
+        return harmonise_case(case, self.recipe, self.instances)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -137,25 +148,28 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def harmonise_case(case: Case, recipe: Recipe) -> tuple[Array, Array]:
+def harmonise_case(case: Case, recipe: Recipe, instances: bool = False) -> tuple[Array, Array]:
     """One case through the same reading and harmonising as inference; truth by nearest neighbour onto that grid.
 
-    Image (channel, *spatial) float32 and truth (1, *spatial) uint8. Raises ImagingError naming the case.
+    Image (channel, *spatial) float32 and truth (1, *spatial): uint8, 1 inside lesions (UNKNOWN_TRUTH everywhere where
+    only the class is known), or uint16 with the lesions numbered from 1. Raises ImagingError naming the case, also
+    where `instances` are wanted of a case without a truth.
     """
+    path = case.known_truth if instances else case.truth
     try:
         image = first_image(case, recipe)
         harmonised = recipe.harmonise(recipe.tissue(image))
-        truth = _truth(case, image.source_grid, grid_of(harmonised))
+        source, target = image.source_grid, grid_of(harmonised)
+        if path is None:
+            truth = np.full(target.shape, UNKNOWN_TRUTH, dtype=np.uint8)
+        elif instances:
+            truth = carry_instances(number_instances(read_values(path, source)), source, target)
+        else:
+            truth = resample(read_mask(path, source), source, target, order=0)
     except ImagingError as error:
         raise type(error)(f"case {case.case_id}: {error}", error.reason) from error
-    return harmonised.as_tensor().float().numpy(), np.ascontiguousarray(truth[None], dtype=np.uint8)
-
-
-def _truth(case: Case, source: Grid, grid: Grid) -> Array:
-    """The case's labels on `grid`; UNKNOWN_TRUTH everywhere where only its class is known."""
-    if case.truth is None:
-        return np.full(grid.shape, UNKNOWN_TRUTH, dtype=np.uint8)
-    return resample(read_mask(case.truth, source), source, grid, order=0)
+    kind = np.uint16 if instances else np.uint8
+    return harmonised.as_tensor().float().numpy(), np.ascontiguousarray(truth[None], dtype=kind)
 
 
 def first_image(case: Case, recipe: Recipe) -> Image:

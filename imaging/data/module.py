@@ -12,6 +12,7 @@ from imaging.data.cache import SampleCache, default_folder
 from imaging.data.dataset import Batch, Sample, SampleDataset
 from imaging.data.loader import BatchLoader, Place, Share
 from imaging.data.manifest import Case, Split, read_manifest
+from imaging.data.patches import Patches, cut, dice
 from imaging.errors import ConfigError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.recipe import Recipe
@@ -31,6 +32,8 @@ class ImagingDataModule(pl.LightningDataModule):
         seed: Of the order of cases and of their variation.
         cache: Folder of harmonised samples, shared by all runs; None is the user's cache folder.
         cache_limit_gb: What the folder may hold in all; the longest unused entries go first.
+        instances: Whether truth numbers the lesions of a mask, as detection needs it: its connected parts of one value.
+        patches: What is cut from each varied image for training; None trains on whole images. Needs instances.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class ImagingDataModule(pl.LightningDataModule):
         seed: int = 1,
         cache: Path | None = None,
         cache_limit_gb: float = 50.0,
+        instances: bool = False,
+        patches: Patches | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["recipe"])
@@ -58,6 +63,8 @@ class ImagingDataModule(pl.LightningDataModule):
         self.seed = seed
         self.cache = cache
         self.cache_limit_gb = cache_limit_gb
+        self.instances = instances
+        self.patches = patches
         self._cases: list[Case] = []
         self._kept: SampleCache | None = None
         self._datasets: dict[str, SampleDataset] = {}
@@ -68,6 +75,7 @@ class ImagingDataModule(pl.LightningDataModule):
             self._cases = read_manifest(self.manifest)
             self._refuse_unknown_sites()
             self._refuse_counts()
+            self._refuse_patches()
         if stage in ("fit", "validate"):
             for split in ("train", "val"):
                 self._refuse_empty(split)
@@ -93,7 +101,7 @@ class ImagingDataModule(pl.LightningDataModule):
         if self._kept is None:
             self._kept = SampleCache(self.cache or default_folder(), int(self.cache_limit_gb * (1 << 30)))
         if name not in self._datasets:
-            self._datasets[name] = SampleDataset(cases, self.recipe, self._kept, self.classes)
+            self._datasets[name] = SampleDataset(cases, self.recipe, self._kept, self.classes, self.instances)
         return self._datasets[name]
 
     def train_dataloader(self) -> BatchLoader:
@@ -124,13 +132,25 @@ class ImagingDataModule(pl.LightningDataModule):
             self.train_dataloader().load_state_dict(state_dict)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Vary a training batch, on the device where it now is."""
+        """Vary a training batch, on the device where it now is, and cut its patches."""
         del dataloader_idx
         if not self.trainer or not self.trainer.training:
             return batch
-        drawn = [draw(self.augmentation, self.seed, self.trainer.current_epoch, number) for number in batch["number"]]
+        epoch, numbers = self.trainer.current_epoch, batch["number"]
+        drawn = [draw(self.augmentation, self.seed, epoch, number) for number in numbers]
         image, truth = augment(batch["image"], batch["truth"], drawn)
-        return Batch(**{**batch, "image": image, "truth": truth})
+        if self.patches is None:
+            return Batch(**{**batch, "image": image, "truth": truth})
+        image, truth = cut(image, truth, self.patches, [dice(self.seed, epoch, number) for number in numbers])
+        times = self.patches.per_image
+        return Batch(
+            image=image,
+            truth=truth,
+            class_index=batch["class_index"].repeat_interleave(times),
+            number=[number for number in numbers for _ in range(times)],
+            case_id=[case for case in batch["case_id"] for _ in range(times)],
+            site=[site for site in batch["site"] for _ in range(times)],
+        )
 
     def _loader(self, cases: list[Case], name: str, seed: int | None = None) -> BatchLoader:
         share = Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share()
@@ -165,6 +185,22 @@ class ImagingDataModule(pl.LightningDataModule):
                 raise ConfigError(
                     f"data.repeats: found {times} of '{label}'; allowed is 1 or more", Reason.CONFIG_INVALID
                 )
+
+    def _refuse_patches(self) -> None:
+        if self.patches is None:
+            return
+        told, dims = self.patches, self.recipe.spatial_dims
+        checks = (
+            ("shape", list(told.shape), len(told.shape) == dims and min(told.shape) >= 1, f"{dims} sides of 1 or more"),
+            ("per_image", told.per_image, told.per_image >= 1, "1 or more"),
+            ("near_lesion", told.near_lesion, 0 <= told.near_lesion <= 1, "0 to 1"),
+            ("least_part", told.least_part, 0 <= told.least_part <= 1, "0 to 1"),
+        )
+        for field, found, is_right, allowed in checks:
+            if not is_right:
+                raise ConfigError(f"data.patches.{field}: found {found}; allowed is {allowed}", Reason.CONFIG_INVALID)
+        if not self.instances:
+            raise ConfigError("data.patches: found without data.instances; allowed is with", Reason.CONFIG_INVALID)
 
     def _refuse_empty(self, split: Split) -> None:
         if not self.split(split):

@@ -127,6 +127,11 @@ def read_mask(path: Path, grid: Grid) -> Array:
 
     Raises InputError when the file is not a grey picture, GeometryError when its size is not the image's.
     """
+    return (read_values(path, grid) > 0).astype(np.uint8)
+
+
+def read_values(path: Path, grid: Grid) -> Array:
+    """The values (row, column) of a PNG mask, as stored. Raises as `read_mask` does."""
     try:
         with Picture.open(path) as picture:
             values = np.asarray(picture)
@@ -142,7 +147,7 @@ def read_mask(path: Path, grid: Grid) -> Array:
             f"{grid.shape[0]} × {grid.shape[1]} (rows × columns)",
             Reason.GEOMETRY,
         )
-    return (values > 0).astype(np.uint8)
+    return values
 
 
 def _assembled(path: Path, grid: Grid, marks: Sequence[Mark], rules: Rules) -> Truth:

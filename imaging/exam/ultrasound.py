@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from imaging.exam.result import ExamFinding, ExamRating
+from imaging.exam.result import ExamFinding
 from imaging.findings import Finding, Rating
 from imaging.image import SourceRef
 
@@ -50,14 +50,6 @@ def exam_measures(findings: Sequence[ExamFinding]) -> dict[str, float | None]:
     if not findings:
         return {}
     return dict(max(findings, key=lambda f: (f.key.area_mm2 or 0.0, int(f.key.mask.sum()))).measures)
-
-
-def exam_rating(rating: Rating | None, classes: Classes) -> ExamRating | None:
-    """The rating of the image where it is highest, the first of equals; None without a rating or an image with one."""
-    if rating is None:
-        return None
-    rated = [(chance, ref) for ref, of_image in classes.items() if (chance := rating.of_image(of_image)) is not None]
-    return ExamRating(*max(rated, key=lambda one: one[0])) if rated else None
 
 
 def circumference_mm(finding: Finding) -> float | None:

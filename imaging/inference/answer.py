@@ -9,15 +9,16 @@ from time import perf_counter
 
 from imaging.dicom.passport import outside
 from imaging.errors import ImagingError, Reason
+from imaging.exam.conclude import Seen, conclude
 from imaging.exam.result import ExamResult, Unread
-from imaging.exam.ultrasound import exam_measures, exam_rating, summarise
 from imaging.findings import Finding, Reading, Thumbnail
 from imaging.image import Origin, SourceRef
 from imaging.inference.processes import Frame, Processes
 from imaging.inference.router import Task
 
-# Images of a result without findings that are shown all the same, so that a reader sees what was read.
-_SHOWN_WITHOUT_FINDING = 3
+# Images of a result without findings that are shown all the same, so that a reader sees what was read: the four views
+# of a screening exam.
+_SHOWN_WITHOUT_FINDING = 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class _Readings:
     analysed: list[SourceRef] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
     classes: dict[SourceRef, dict[str, float]] = field(default_factory=dict)
+    anterior_px: dict[str, tuple[float, float]] = field(default_factory=dict)
     thumbnails: dict[SourceRef, Thumbnail] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -46,6 +48,8 @@ class _Readings:
         self.analysed.append(reading.ref)
         self.findings.extend(reading.findings)
         self.classes[reading.ref] = reading.classes
+        if reading.anterior_px is not None:
+            self.anterior_px[reading.ref.sop_uid] = reading.anterior_px
         for part, spent in reading.seconds.items():
             self.seconds[part] += spent
         if reading.findings or item not in self.shown:
@@ -79,7 +83,12 @@ def _sum_up(task: Task, gathered: _Readings) -> Answer:
     gathered.notes.update(
         dict.fromkeys(outside([ref.instance.passport for ref in images], package.description.support))
     )
-    findings = summarise(gathered.findings, card.measures, card.rating, gathered.classes)
+    projections = {ref.instance.sop_uid: ref.instance.projection for ref in images}
+    views = {uid: told.view for uid, told in projections.items() if told is not None and told.view is not None}
+    seen = Seen(gathered.findings, gathered.analysed, gathered.classes, views, gathered.anterior_px)
+    concluded = conclude(
+        card.applicability.modality, seen, card.measures, card.rating, package.description.operating_point
+    )
     result = ExamResult(
         study_uid=task.study_uid,
         modality=card.applicability.modality,
@@ -87,14 +96,17 @@ def _sum_up(task: Task, gathered: _Readings) -> Answer:
         group=task.group.name,
         origin=Origin.common([ref.instance.origin for ref in images]),
         algorithm=package.algorithm(),
-        findings=findings,
+        findings=concluded.findings,
         analysed=tuple(gathered.analysed),
         unread=tuple(_whole_images(gathered.unread)),
-        measures=exam_measures(findings),
+        measures=dict(concluded.measures),
         notes=tuple(gathered.notes),
-        rating=exam_rating(card.rating, gathered.classes),
+        rating=concluded.rating,
+        views=views,
+        composites=concluded.composites,
+        scores=concluded.scores,
     )
-    keys = [f.key.ref for f in findings] or list(gathered.thumbnails)[:_SHOWN_WITHOUT_FINDING]
+    keys = [f.key.ref for f in concluded.findings] or list(gathered.thumbnails)[:_SHOWN_WITHOUT_FINDING]
     return Answer(result, tuple(gathered.thumbnails[ref] for ref in dict.fromkeys(keys)), dict(gathered.seconds))
 
 

@@ -11,7 +11,7 @@ from imaging.dicom.index import FileState
 from imaging.errors import Reason
 from imaging.exam.result import ExamFinding, ExamResult
 from imaging.findings import Rating, Thumbnail
-from imaging.image import Origin
+from imaging.image import Origin, View
 from imaging.package import Package
 from imaging.report.document import Document
 
@@ -79,6 +79,12 @@ def released(
         "findings": [_finding(finding, result.algorithm.stated_rating) for finding in result.findings],
         "measures": {name: _rounded(value) for name, value in result.measures.items()},
         "rating": _exam_rating(result),
+        "views": {uid: _view_words(view) for uid, view in sorted(result.views.items())},
+        "composites": [
+            {"members": list(one.members), "laterality": one.laterality, "score": _rounded(one.score)}
+            for one in result.composites
+        ],
+        "scores": _scores(result),
         "analysed": len(result.analysed),
         "unread": [
             {"source_sop_uid": u.ref.sop_uid, "frame": u.ref.frame_number, **reason_of(u.reason)} for u in result.unread
@@ -124,6 +130,9 @@ def _blank(package: str, group: str, applicability: str) -> Json:
         "findings": [],
         "measures": {},
         "rating": None,
+        "views": {},
+        "composites": [],
+        "scores": None,
         "analysed": 0,
         "unread": [],
         "notes": [],
@@ -143,6 +152,24 @@ def _exam_rating(result: ExamResult) -> Json | None:
     }
 
 
+def _scores(result: ExamResult) -> Json | None:
+    scores = result.scores
+    if scores is None:
+        return None
+    return {
+        "exam": _rounded(scores.exam),
+        "breasts": {side: _rounded(value) for side, value in scores.breasts.items()},
+        "operating_point": _rounded(scores.operating_point),
+        "recall": result.recall,
+    }
+
+
+def _view_words(view: View) -> str:
+    """L MLO, and what modifies it: R CC (magnification)."""
+    more = f" ({', '.join(view.modifiers)})" if view.modifiers else ""
+    return f"{view.laterality} {view.view}{more}"
+
+
 def _rated(rating: Rating, probability: float) -> Json:
     return {"name": rating.name, "probability": _rounded(probability)}
 
@@ -158,7 +185,7 @@ def _finding(finding: ExamFinding, rating: Rating | None) -> Json:
         "region": key.ref.region,
         "box_px": [_rounded(v) for v in key.box_px],
         "center_px": [_rounded(v) for v in key.center_px],
-        "center_lps_mm": None,  # an ultrasound image has no patient coordinates
+        "center_lps_mm": None,  # neither an ultrasound image nor a radiograph has patient coordinates
         "area_mm2": _rounded(key.area_mm2),
         "volume_ml": None,
         "longest_diameter_mm": _rounded(key.longest_diameter_mm),

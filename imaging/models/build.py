@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imaging.models.networks import Network
+from imaging.models.retinanet import RetinaNet
 
 # Softens the mean over a nearly empty lesion, so that it tends to 0 and not to noise.
 _LEAST_PIXELS = 0.1
@@ -20,11 +21,14 @@ class Outputs(NamedTuple):
 
     `pixels` are logits (batch, out_channels, *spatial) as fine as the image, `classes` logits (batch, classes), each
     None where the network has none. `deep` are logits of coarser levels, finest first; empty outside training.
+    `boxes` has, for each level that gives boxes, finest first, the label logits (batch, anchors, labels) and the codes
+    (batch, anchors, 2 · dims) that say how its anchors are to be moved and sized; empty where the network has no boxes.
     """
 
     pixels: Tensor | None
     classes: Tensor | None
     deep: tuple[Tensor, ...] = ()
+    boxes: tuple[tuple[Tensor, Tensor], ...] = ()
 
 
 def build(network: Network) -> nn.Module:
@@ -32,7 +36,12 @@ def build(network: Network) -> nn.Module:
 
     Spatial sizes must be multiples of `network.multiple`.
     """
-    kinds: dict[str, type[nn.Module]] = {"basic_unet": _BasicUNet, "dyn_unet": _DynUNet, "resnet": _ResNet}
+    kinds: dict[str, type[nn.Module]] = {
+        "basic_unet": _BasicUNet,
+        "dyn_unet": _DynUNet,
+        "resnet": _ResNet,
+        "retinanet": _RetinaNet,
+    }
     return kinds[network.kind](network)
 
 
@@ -133,6 +142,13 @@ class _ResNet(ResNet):
 
     def forward(self, x: Tensor) -> Outputs:
         return Outputs(None, super().forward(x))
+
+
+class _RetinaNet(RetinaNet):
+    """Boxes at every level of a pyramid."""
+
+    def forward(self, x: Tensor) -> Outputs:
+        return Outputs(None, None, boxes=self.told(x))
 
 
 def _as_fine(logits: Tensor, size: list[int]) -> Tensor:

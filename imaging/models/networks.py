@@ -7,25 +7,37 @@ from typing import Literal, get_args
 
 from imaging.errors import ConfigError, Reason
 
-Kind = Literal["basic_unet", "dyn_unet", "resnet"]
-_LEAST_LEVELS = {"basic_unet": 6, "dyn_unet": 3, "resnet": 4}
-_CLASSES = {"basic_unet": "0; dyn_unet can share its trunk", "dyn_unet": "0, or 2 or more", "resnet": "2 or more"}
+Kind = Literal["basic_unet", "dyn_unet", "resnet", "retinanet"]
+_LEAST_LEVELS = {"basic_unet": 6, "dyn_unet": 3, "resnet": 4, "retinanet": 2}
+_LEVELLED = ("dyn_unet", "retinanet")  # kinds of as many levels as they are given widths
+_CLASSES = {
+    "basic_unet": "0; dyn_unet can share its trunk",
+    "dyn_unet": "0, or 2 or more",
+    "resnet": "2 or more",
+    "retinanet": "0; boxes have labels of their own",
+}
+_GROUPS = 8  # MONAI's heads normalise their channels in so many groups
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that maps (batch, in_channels, *spatial) to logits of labels, of image classes, or of both.
+    """A network that maps (batch, in_channels, *spatial) to logits of labels, of image classes or of both, or to boxes.
 
     Args:
-        kind: `basic_unet` and `dyn_unet` (residual) give labels per pixel, `resnet` gives classes of the whole image.
+        kind: `basic_unet` and `dyn_unet` (residual) give labels per pixel, `resnet` gives classes of the whole image,
+            `retinanet` gives boxes with a label each.
         spatial_dims: 2 for images, 3 for volumes.
         in_channels: Channels of the harmonised image.
         out_channels: Background and one channel per label; of no meaning to `resnet`.
-        features: Widths. `basic_unet`: five levels and the last decoder level; `dyn_unet`: one per level, each half as
-            fine as the one before; `resnet`: four stages.
-        stem: `dyn_unet` only: how much coarser than the image its finest level is, 1 or 2.
+        features: Widths. `basic_unet`: five levels and the last decoder level; `dyn_unet` and `retinanet`: one per
+            level, each half as fine as the one before; `resnet`: four stages.
+        stem: `dyn_unet` and `retinanet`: how much coarser than the image the finest level is, 1 or 2.
         deep_supervision: `dyn_unet` only: how many coarser decoder levels are penalised too.
         classes: Image classes. On `dyn_unet` they share the trunk with the labels.
+        pyramid: `retinanet` only: how many levels give boxes, the coarsest of them all.
+        pyramid_width: `retinanet` only: channels of these levels.
+        anchors: `retinanet` only: sides, in pixels of the image, of the squares or cubes that stand at every place of
+            the finest level that gives boxes. On each coarser level they are twice as large.
 
     Raises:
         ConfigError: For a combination that no network of the enumeration has.
@@ -39,12 +51,15 @@ class Network:
     stem: Literal[1, 2] = 1
     deep_supervision: int = 0
     classes: int = 0
+    pyramid: int = 3
+    pyramid_width: int = 64
+    anchors: tuple[float, ...] = (24.0, 30.0, 38.0)
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             self._refuse("kind", self.kind, ", ".join(get_args(Kind)))
-        levels, least, is_dyn = len(self.features), _LEAST_LEVELS[self.kind], self.kind == "dyn_unet"
-        deepest = max(0, levels - 2) if is_dyn else 0
+        levels, least, is_levelled = len(self.features), _LEAST_LEVELS[self.kind], self.kind in _LEVELLED
+        deepest = max(0, levels - 2) if self.kind == "dyn_unet" else 0
         checks = (
             ("spatial_dims", self.spatial_dims, self.spatial_dims in (2, 3), "2 or 3"),
             ("in_channels", self.in_channels, self.in_channels >= 1, "1 or more"),
@@ -52,13 +67,14 @@ class Network:
             (
                 "features",
                 f"{levels} widths",
-                levels == least or (is_dyn and levels > least),
-                f"{least} or more" if is_dyn else str(least),
+                levels == least or (is_levelled and levels > least),
+                f"{least} or more" if is_levelled else str(least),
             ),
             ("features", list(self.features), min(self.features, default=1) >= 1, "widths of 1 or more"),
-            ("stem", self.stem, self.stem in ((1, 2) if is_dyn else (1,)), "1 or 2" if is_dyn else "1"),
+            ("stem", self.stem, self.stem in ((1, 2) if is_levelled else (1,)), "1 or 2" if is_levelled else "1"),
             ("deep_supervision", self.deep_supervision, 0 <= self.deep_supervision <= deepest, f"0 to {deepest}"),
             ("classes", self.classes, self._has_right_classes(), _CLASSES[self.kind]),
+            *(self._box_checks() if self.kind == "retinanet" else ()),
         )
         for field, found, is_right, allowed in checks:
             if not is_right:
@@ -67,12 +83,29 @@ class Network:
     @property
     def multiple(self) -> int:
         """What every side of an image must be a multiple of."""
-        return {"basic_unet": 16, "dyn_unet": self.stem << (len(self.features) - 1), "resnet": 1}[self.kind]
+        if self.kind in _LEVELLED:
+            return self.stem << (len(self.features) - 1)
+        return 16 if self.kind == "basic_unet" else 1
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """How much coarser than the image each level that gives boxes is, finest first."""
+        levels = len(self.features)
+        return tuple(self.stem << level for level in range(levels - self.pyramid, levels))
 
     def _has_right_classes(self) -> bool:
         if self.classes == 0:
             return self.kind != "resnet"
-        return self.classes >= 2 and self.kind != "basic_unet"
+        return self.classes >= 2 and self.kind in ("dyn_unet", "resnet")
+
+    def _box_checks(self) -> tuple[tuple[str, object, bool, str], ...]:
+        """Field, what was found, whether that is right, and what is allowed: of what only boxes need."""
+        levels, width = len(self.features), self.pyramid_width
+        return (
+            ("pyramid", self.pyramid, 1 <= self.pyramid <= levels, f"1 to {levels}"),
+            ("pyramid_width", width, width >= 1 and width % _GROUPS == 0, f"multiples of {_GROUPS}"),
+            ("anchors", list(self.anchors), bool(self.anchors) and min(self.anchors) >= 1, "sides of 1 pixel or more"),
+        )
 
     def _refuse(self, field: str, found: object, allowed: str) -> None:
         raise ConfigError(

@@ -43,10 +43,14 @@ def check_reference(where: str, reference: Reference, sources: Sources) -> None:
 
 
 def check_region(where: str, found: ReadFinding, key: Finding) -> None:
-    """The stored outline, filled, is the finding's mask with its holes filled, pixel for pixel."""
+    """The stored outline, filled, is the finding's mask without holes, pixel for pixel; of a box its corners."""
     points = found.points_px
     if points is None or len(points) < 4 or not np.array_equal(points[0], points[-1]):
         refuse(where, "GraphicData (0070,0022)", "an open outline", "a closed one")
+    if key.box is not None:
+        if points[:-1].shape != (4, 2) or np.abs(points[:-1] - key.outline_px).max() > _OUTLINE_TOLERANCE_PX:
+            refuse(where, "GraphicData (0070,0022)", "other corners", "the box of the finding")
+        return
     region = filled_outline(where, points[:-1], key.source_grid.shape)
     if not np.array_equal(region, _without_holes(key)):
         refuse(where, "GraphicData (0070,0022)", "another region", "the mask of the finding")

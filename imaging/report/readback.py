@@ -155,7 +155,7 @@ def _check_remarks(
     """Every segmentation is named, and where an image with findings has none the report says why."""
     needed = [one.sop_uid for one in segmentations]
     for finding in result.findings:
-        reason = obstacle(sources[finding.key.ref.sop_uid])
+        reason = obstacle(sources[finding.key.ref.sop_uid], finding.key)
         needed += [] if reason is None else [f"image {finding.key.ref.sop_uid}, because {reason}"]
     for phrase in needed:
         if not any(phrase in comment for comment in read.comments):
@@ -248,7 +248,8 @@ def _check_segmentations(segmentations: Sequence[ReadSegmentation], result: Exam
         for segment in read.segments:
             segments[segment.tracking_uid] = (read.sop_uid, segment)
     count = sum(len(read.segments) for read in segmentations)
-    wanted = [n for n, f in enumerate(result.findings, start=1) if obstacle(sources[f.key.ref.sop_uid]) is None]
+    keys = [finding.key for finding in result.findings]
+    wanted = [n for n, key in enumerate(keys, start=1) if obstacle(sources[key.ref.sop_uid], key) is None]
     if {tracking_uid(result, n) for n in wanted} != set(segments) or count != len(wanted):
         refuse(f"study {result.study_uid}", "segments", count, f"{len(wanted)}, one per finding on a still")
     for number in wanted:

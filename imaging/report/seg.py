@@ -18,18 +18,22 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from imaging.errors import ImagingError, Reason
 from imaging.exam.result import ExamResult
+from imaging.findings import Finding
 from imaging.report import codes
 from imaging.report.document import ECHOED, Case, Document, derived_uid, new_object, seal, series_uid
 from imaging.report.statements import finding_name, tracking_uid
 
+NO_SEGMENTATION_BOX: Final = "the algorithm gives boxes and no borders"
 NO_SEGMENTATION_CINE: Final = "it has several frames and no Frame of Reference"
 NO_SEGMENTATION_ORIENTATION: Final = "it has no Patient Orientation attribute"
 NO_SEGMENTATION_FRAME: Final = "its Frame of Reference has no image position and orientation"
 _PLACEHOLDER_UID: Final = "2.25.1"
 
 
-def obstacle(header: Dataset) -> str | None:
-    """Why no valid segmentation can be made of this source, or None."""
+def obstacle(header: Dataset, key: Finding) -> str | None:
+    """Why no valid segmentation can be made of this finding on its source, or None."""
+    if key.box is not None:
+        return NO_SEGMENTATION_BOX
     if int(header.get("NumberOfFrames") or 1) > 1:
         return NO_SEGMENTATION_CINE
     if "FrameOfReferenceUID" in header:

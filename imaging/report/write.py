@@ -33,7 +33,8 @@ def write_documents(
     remarks: list[str] = []
     for sop_uid, numbers in _findings_by_image(result).items():
         names = ", ".join(finding_name(result, number) for number in numbers)
-        reason = obstacle(sources[sop_uid])
+        # Findings of one result come from one network: either all are boxes or none is.
+        reason = obstacle(sources[sop_uid], result.findings[numbers[0] - 1].key)
         if reason is not None:
             remarks.append(f"{names}: no segmentation object of image {sop_uid}, because {reason}.")
             continue

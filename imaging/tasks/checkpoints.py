@@ -16,7 +16,9 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
+from imaging.data.patches import Patches
 from imaging.errors import ConfigError, Reason
+from imaging.evaluation.matching import HitRule
 from imaging.harmonise.augmentation import Augmentation
 from imaging.models.networks import Network
 from imaging.tasks.task import Task
@@ -65,7 +67,7 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """The content of a checkpoint. Raises ConfigError when the file is missing or not whole."""
     if not is_whole(path):
         raise ConfigError(f"checkpoint {path}: is missing, cut short or changed", Reason.CONFIG_INVALID)
-    with torch.serialization.safe_globals([Network, Augmentation, Path, PosixPath]):
+    with torch.serialization.safe_globals([Network, Augmentation, Patches, HitRule, Path, PosixPath]):
         content: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     return content
 

@@ -38,7 +38,8 @@ class ClassificationTask(Task):
         assert outputs.classes is not None
         return {"classes": class_loss(self.everyone(outputs.classes), self.everyone(batch["class_index"]))}
 
-    def figures(self, outputs: Outputs, batch: Batch) -> list[Figures]:
+    def watch(self, batch: Batch) -> list[Figures]:
+        outputs: Outputs = self(batch["image"])
         assert outputs.classes is not None
         return class_figures(outputs.classes, batch["class_index"])
 

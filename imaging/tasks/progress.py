@@ -14,6 +14,7 @@ from pytorch_lightning import Callback
 
 from imaging.data.dataset import Batch
 from imaging.image import Array
+from imaging.tasks.task import Task
 
 _SHOWN = 8
 
@@ -92,11 +93,12 @@ class Previews(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero or len(self._tiles) >= _SHOWN:
             return
         room = _SHOWN - len(self._tiles)
-        logits = pl_module(batch["image"][:room]).pixels
-        if logits is not None:
-            marked = (logits.argmax(dim=1) > 0).cpu().numpy()
-            grey, truth = batch["image"][:room, 0].float().cpu().numpy(), batch["truth"][:room, 0].cpu().numpy() > 0
-            self._tiles += [_tile(*three) for three in zip(grey, marked, truth, strict=True)]
+        assert isinstance(pl_module, Task)
+        shown = Batch(**{**batch, "image": batch["image"][:room], "truth": batch["truth"][:room]})
+        marked = pl_module.marks(shown)
+        if marked is not None:
+            grey, truth = shown["image"][:, 0].float().cpu().numpy(), shown["truth"][:, 0].cpu().numpy() > 0
+            self._tiles += [_tile(*three) for three in zip(grey, marked.cpu().numpy(), truth, strict=True)]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         del pl_module

@@ -55,8 +55,9 @@ class SegmentationTask(Task):
             )
         return terms
 
-    def figures(self, outputs: Outputs, batch: Batch) -> list[Figures]:
+    def watch(self, batch: Batch) -> list[Figures]:
         """Dice of a case with a label (a miss is 0); of one without, whether anything was marked."""
+        outputs: Outputs = self(batch["image"])
         assert outputs.pixels is not None
         marked = outputs.pixels.argmax(dim=1, keepdim=True) > 0
         told: list[Figures] = []

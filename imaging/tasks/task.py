@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from typing import ClassVar, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -18,7 +19,9 @@ from imaging.data.manifest import Split
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, Reason
 from imaging.models.build import Outputs, build
+from imaging.models.detection import Boxes
 from imaging.models.networks import Network
+from imaging.tasks.memory import keep_freed_memory
 
 # One case's figures by name; a figure that does not apply to it is left out.
 Figures = dict[str, float]
@@ -27,8 +30,8 @@ Figures = dict[str, float]
 class Task(pl.LightningModule, ABC):
     """A network under AdamW with a linear warm-up and a cosine to zero. It knows no modality.
 
-    A subclass says what is penalised (`losses`) and what is watched of a case (`figures`). Validation and test
-    figures are means over the cases of a site, and `macro` means over sites; all processes see the same ones.
+    A subclass says what is penalised (`losses`) and what is kept of a watched case (`watch`). Validation and test
+    figures sum up the cases of a site, and `macro` means over sites; all processes see the same ones.
 
     Args:
         network: The network, by description.
@@ -41,6 +44,8 @@ class Task(pl.LightningModule, ABC):
     chooses: ClassVar[tuple[str, Literal["min", "max"]]]
     # Whether something is learned of places; without it cases may have a class and no truth.
     needs_truth: ClassVar[bool] = True
+    # Whether lesions are told apart in the truth, or only where they are.
+    wants_instances: ClassVar[bool] = False
 
     def __init__(
         self, network: Network, learning_rate: float = 3e-3, weight_decay: float = 1e-2, warmup: float = 0.1
@@ -52,15 +57,28 @@ class Task(pl.LightningModule, ABC):
         self.weight_decay = weight_decay
         self.warmup = warmup
         self.model = build(network)
-        self._figures: dict[str, tuple[str, Figures]] = {}
+        self._kept: dict[str, tuple[str, Any]] = {}
 
     @abstractmethod
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Terms of the loss by name, each already weighted."""
 
     @abstractmethod
-    def figures(self, outputs: Outputs, batch: Batch) -> list[Figures]:
-        """What is watched of each case of the batch."""
+    def watch(self, batch: Batch) -> Sequence[Any]:
+        """What is kept of each case of the batch until its site is summed up, in a form that can be pickled."""
+
+    def sum_up(self, kept: Sequence[Any]) -> Figures:
+        """The figures of one site. Here figures were kept of each case: each one's mean over the cases that have it."""
+        values: dict[str, list[float]] = defaultdict(list)
+        for figures in kept:
+            for name, value in figures.items():
+                values[name].append(value)
+        return {name: math.fsum(of) / len(of) for name, of in values.items()}
+
+    def marks(self, batch: Batch) -> Tensor | None:
+        """What a picture of each case shows as found, bool (batch, *spatial); None where nothing has a place."""
+        pixels = self(batch["image"]).pixels
+        return None if pixels is None else pixels.argmax(dim=1) > 0
 
     def forward(self, image: Tensor) -> Outputs:
         """Outputs for harmonised images (batch, channel, *spatial)."""
@@ -69,12 +87,12 @@ class Task(pl.LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Compare the network with the data before the first step. Raises ConfigError naming what to change."""
-        del stage
+        if stage == "fit" and self.trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         data: ImagingDataModule | None = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
-        if self.needs_truth:
-            _refuse_unknown_truth(data)
+        self._refuse_unknown_truth(data)
         if not data.split("train"):
             return
         if self.network.classes != len(data.classes):
@@ -83,13 +101,16 @@ class Task(pl.LightningModule, ABC):
             self._refuse(
                 "network.spatial_dims", self.network.spatial_dims, f"{data.recipe.spatial_dims}, as the recipe has"
             )
+        if data.instances != self.wants_instances:
+            self._refuse("data.instances", data.instances, f"{self.wants_instances} for {type(self).__name__}")
         image = data.first_sample().image
         if image.shape[0] != self.network.in_channels:
             self._refuse("network.in_channels", self.network.in_channels, f"{image.shape[0]}, as the recipe gives")
-        multiple = self.network.multiple
-        if any(side % multiple for side in image.shape[1:]):
-            sides = " × ".join(map(str, image.shape[1:]))
-            self._refuse("network", f"images of {sides} from the recipe", f"sides that are multiples of {multiple}")
+        self._refuse_sides("images of {} from the recipe", image.shape[1:])
+        if data.patches is not None:
+            self._refuse_sides("data.patches of {}", data.patches.shape)
+            if any(side > room for side, room in zip(data.patches.shape, image.shape[1:], strict=True)):
+                self._refuse("data.patches.shape", list(data.patches.shape), f"at most {list(image.shape[1:])}")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         del batch_idx
@@ -113,7 +134,7 @@ class Task(pl.LightningModule, ABC):
         del batch_idx, dataloader_idx
         self._watch(batch)
 
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Outputs]:
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Mapping[str, Outputs | Boxes]:
         """Probabilities of each case by its id; the class axis comes first."""
         del batch_idx, dataloader_idx
         outputs = self(batch["image"])
@@ -152,39 +173,40 @@ class Task(pl.LightningModule, ABC):
         return gathered.transpose(0, 1).flatten(0, 1)
 
     def _watch(self, batch: Batch) -> None:
-        for case, site, figures in zip(
-            batch["case_id"], batch["site"], self.figures(self(batch["image"]), batch), strict=True
-        ):
-            self._figures[case] = (site, figures)
+        for case, site, kept in zip(batch["case_id"], batch["site"], self.watch(batch), strict=True):
+            self._kept[case] = (site, kept)
 
     def _log_sites(self, stage: str) -> None:
         """Every site's figures, then their macro means: of these, one chooses the checkpoint."""
-        by_site: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for _, (site, figures) in sorted(self._all_cases().items()):
-            for name, value in figures.items():
-                by_site[name, site].append(value)
+        by_site: dict[str, list[Any]] = defaultdict(list)
+        for _, (site, kept) in sorted(self._all_cases().items()):
+            by_site[site].append(kept)
         macro: dict[str, list[float]] = defaultdict(list)
-        for (name, site), values in sorted(by_site.items()):
-            mean = math.fsum(values) / len(values)
-            self.log(f"{stage}/{name}/{site}", mean)
-            macro[name].append(mean)
-        for name, values in macro.items():
+        for site, cases in sorted(by_site.items()):
+            for name, value in sorted(self.sum_up(cases).items()):
+                self.log(f"{stage}/{name}/{site}", value)
+                macro[name].append(value)
+        for name, values in sorted(macro.items()):
             self.log(f"{stage}/{name}", math.fsum(values) / len(values), prog_bar=True)
-        self._figures.clear()
+        self._kept.clear()
 
-    def _all_cases(self) -> dict[str, tuple[str, Figures]]:
+    def _all_cases(self) -> dict[str, tuple[str, Any]]:
         if self.trainer.world_size == 1:
-            return dict(self._figures)
-        parts: list[dict[str, tuple[str, Figures]]] = [{}] * self.trainer.world_size
-        dist.all_gather_object(parts, self._figures)
+            return dict(self._kept)
+        parts: list[dict[str, tuple[str, Any]]] = [{}] * self.trainer.world_size
+        dist.all_gather_object(parts, self._kept)
         return {case: of for part in parts for case, of in part.items()}
+
+    def _refuse_unknown_truth(self, data: ImagingDataModule) -> None:
+        """Where places are learned, a case of which only the class is known stops the run, by its name."""
+        for split in get_args(Split) if self.needs_truth else ():
+            for case in data.split(split):
+                _ = case.known_truth
+
+    def _refuse_sides(self, what: str, shape: Sequence[int]) -> None:
+        multiple = self.network.multiple
+        if any(side % multiple for side in shape):
+            self._refuse("network", what.format(" × ".join(map(str, shape))), f"sides that are multiples of {multiple}")
 
     def _refuse(self, field: str, found: object, allowed: str) -> None:
         raise ConfigError(f"model, {field}: found {found}; allowed is {allowed}", Reason.CONFIG_INVALID)
-
-
-def _refuse_unknown_truth(data: ImagingDataModule) -> None:
-    """Raises ConfigError for a case of which only the class is known."""
-    for split in get_args(Split):
-        for case in data.split(split):
-            _ = case.known_truth

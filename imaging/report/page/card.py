@@ -40,9 +40,12 @@ _NO_PACKAGE: Json = {
     "reason_meaning": "no package was run on this study",
     "findings": [],
     "rating": None,
+    "scores": None,
     "unread": [],
     "notes": [],
 }
+_RECALL_WORDS = {True: "yes", False: "no", None: "not reached, but not every image was analysed"}
+_SIDES = {"L": "Left breast", "R": "Right breast"}
 _RANKS = {("unknown", "some"): 1, ("yes", "some"): 2, ("yes", "all"): 3, ("no", "all"): 4}
 
 
@@ -123,7 +126,15 @@ def card(answer: Answer, previews: Previews) -> Markup:
         element(
             "div",
             element("div", *pictures, class_="pictures") if pictures else None,
-            element("div", _findings(result), _measures(result), _notes(result), _objects(result), class_="details"),
+            element(
+                "div",
+                _scores(result),
+                _findings(result),
+                _measures(result),
+                _notes(result),
+                _objects(result),
+                class_="details",
+            ),
             class_=f"evidence{'' if pictures else ' no-pictures'}",
         ),
         class_=f"card {kind}",
@@ -183,7 +194,7 @@ def _unread(result: Json) -> Markup | None:
         return None
     lines = []
     for images in by_reason.values():
-        names = [element("li", _image_name(image)) for image in images]
+        names = [element("li", _image_name(image, result["views"])) for image in images]
         listing = element("ul", *names, class_="images")
         if len(images) > UNREAD_SHOWN_AT_ONCE:
             listing = element("details", element("summary", f"Show all {len(images)} images"), listing)
@@ -191,19 +202,35 @@ def _unread(result: Json) -> Markup | None:
     return element("div", element("h4", icon("failed"), "Images not analysed"), element("ul", *lines), class_="unread")
 
 
-def _image_name(image: Json) -> Markup:
+def _image_name(image: Json, views: Json) -> Markup:
     frame = None if image["frame"] is None else element("span", f"frame {image['frame']}", class_="nowrap")
-    return joined([quoted(image["source_sop_uid"], "uid"), " ", frame])
+    view = views.get(image["source_sop_uid"])
+    told = None if view is None else joined([element("b", quoted(view)), " "])
+    return joined([told, quoted(image["source_sop_uid"], "uid"), " ", frame])
+
+
+def _scores(result: Json) -> Markup | None:
+    """What the exam comes to: recall or not, and how suspicious each breast is."""
+    scores = result["scores"]
+    if scores is None:
+        return None
+    pairs: list[tuple[str, object]] = []
+    if scores["operating_point"] is not None:
+        at = element("span", f" at an exam score of {scores['operating_point']:.2f}", class_="quiet")
+        pairs.append(("Recall", joined([element("b", _RECALL_WORDS[scores["recall"]]), at])))
+    pairs += [("Exam score", f"{scores['exam']:.2f}")]
+    pairs += [(_SIDES[side], f"{value:.2f}") for side, value in sorted(scores["breasts"].items())]
+    return joined([element("h4", "Exam"), terms(pairs, "values")])
 
 
 def _findings(result: Json) -> Markup | None:
     if not result["findings"]:
         return None
-    rows = [_finding(number, finding) for number, finding in enumerate(result["findings"], start=1)]
+    rows = [_finding(number, finding, result) for number, finding in enumerate(result["findings"], start=1)]
     return joined([element("h4", count(len(rows), "finding")), element("ol", *rows, class_="findings")])
 
 
-def _finding(number: int, finding: Json) -> Markup:
+def _finding(number: int, finding: Json, result: Json) -> Markup:
     x, y = finding["center_px"]
     x0, y0, x1, y1 = finding["box_px"]
     sizes = [("Longest diameter", "longest_diameter_mm", "mm"), ("Area", "area_mm2", "mm²")]
@@ -232,8 +259,18 @@ def _finding(number: int, finding: Json) -> Markup:
             class_="finding-title",
         ),
         terms(pairs, "values"),
-        element("p", "Image ", _image_name(finding), class_="quiet small"),
+        _same_lesion(number, result),
+        element("p", "Image ", _image_name(finding, result["views"]), class_="quiet small"),
     )
+
+
+def _same_lesion(number: int, result: Json) -> Markup | None:
+    """The finding of another view that is taken as the same lesion."""
+    for one in result["composites"]:
+        if number - 1 in one["members"]:
+            others = ", ".join(str(member + 1) for member in one["members"] if member != number - 1)
+            return element("p", f"One lesion with finding {others}, score {one['score']:.2f} together")
+    return None
 
 
 def _rating(rating: Json) -> tuple[str, object]:

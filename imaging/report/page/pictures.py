@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from imaging.page.markup import Json, Markup, count, element, inner_link
+from imaging.page.markup import Json, Markup, count, element, inner_link, quoted
 
 # Previews beyond this are linked, not embedded: a browser must still open the page of a large export.
 EMBEDDED_BYTES_LIMIT = 96 * 2**20
@@ -57,7 +57,7 @@ def figures(result: Json, previews: Previews) -> list[Markup]:
     seen = [(preview, [(n, f) for n, f in numbered if _shows(preview, f)]) for preview in result["previews"]]
     seen.sort(key=lambda pair: not pair[1])
     drawn = [
-        _figure(preview, found, previews, frames.count((preview["source_sop_uid"], preview["frame"])) > 1)
+        _figure(preview, result, found, previews, frames.count((preview["source_sop_uid"], preview["frame"])) > 1)
         for preview, found in seen
     ]
     shown, folded = drawn[:PREVIEWS_SHOWN_AT_ONCE], drawn[PREVIEWS_SHOWN_AT_ONCE:]
@@ -72,12 +72,15 @@ def _shows(preview: Json, finding: Json) -> bool:
     return all(preview[key] == finding[key] for key in ("source_sop_uid", "frame", "region"))
 
 
-def _figure(preview: Json, found: list[tuple[int, Json]], previews: Previews, one_of_several: bool) -> Markup:
-    """One picture; its region is named only where the same frame is shown in several."""
+def _figure(
+    preview: Json, result: Json, found: list[tuple[int, Json]], previews: Previews, one_of_several: bool
+) -> Markup:
+    """One picture with its view, if known; its region is named only where the same frame is shown in several."""
     picture = previews.embed(preview["path"])
     where = "" if preview["frame"] is None else f" frame {preview['frame']}"
     if one_of_several and preview["region"] is not None:
         where += f" region {preview['region']}"
+    view = result["views"].get(preview["source_sop_uid"])
     if picture is None:
         link = previews.link(preview["path"])
         words = element("a", "Picture not embedded", href=link) if link else "Picture missing"
@@ -87,7 +90,8 @@ def _figure(preview: Json, found: list[tuple[int, Json]], previews: Previews, on
     numbers = ", ".join(str(number) for number, _ in found)
     caption = f"{'Finding' if len(found) == 1 else 'Findings'} {numbers}" if numbers else "Nothing outlined"
     source = element("span", element("bdi", preview["source_sop_uid"], class_="uid"), where, class_="quiet")
-    return element("figure", frame, element("figcaption", caption, source))
+    side = None if view is None else element("b", quoted(view), " ")
+    return element("figure", frame, element("figcaption", side, caption, source))
 
 
 def _frame(picture: tuple[Markup, int, int], box: list[float], found: list[tuple[int, Json]], where: str) -> Markup:

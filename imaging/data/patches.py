@@ -1,0 +1,80 @@
+"""Varied samples → patches: places drawn on the CPU, most of them near a lesion.
+
+What is cut from a sample depends on (seed, epoch, its number) and its truth alone, as its variation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imaging.data.instances import enclosing_boxes
+
+# Of a patch's side: a lesion's centre is at least so far inside.
+_MARGIN = 0.25
+# The stream of random numbers that begins here is another one than that of the variation, under the same key.
+_STREAM = (0, 0, 0, 1)
+
+
+@dataclass(frozen=True)
+class Patches:
+    """How samples are cut.
+
+    Args:
+        shape: Sides of a patch in pixels of the model grid.
+        per_image: How many patches are cut from each image.
+        near_lesion: Share of the patches that lie near a lesion, where the image has one; the others lie anywhere.
+        least_part: Part of a lesion's pixels that a patch must show. A lesion of which it shows less is neither to be
+            found nor wrong there.
+    """
+
+    shape: tuple[int, ...]
+    per_image: int = 1
+    near_lesion: float = 0.7
+    least_part: float = 0.3
+
+
+def dice(seed: int, epoch: int, number: int) -> np.random.Generator:
+    """The random numbers of sample `number` in `epoch`; the same for the same three numbers."""
+    return np.random.Generator(np.random.Philox(key=[seed, (epoch << 32) + number], counter=_STREAM))
+
+
+def cut(image: Tensor, truth: Tensor, patches: Patches, drawn: Sequence[np.random.Generator]) -> tuple[Tensor, Tensor]:
+    """The patches of images (batch, channel, *spatial) and instances (batch, 1, *spatial), those of an image together.
+
+    `drawn` are each image's random numbers. In the truth of a patch, an instance of which it shows less than
+    `least_part` is negative. The images must be at least as large as a patch.
+    """
+    images, truths = [], []
+    for one, instances, rng in zip(image, truth, drawn, strict=True):
+        boxes = enclosing_boxes(instances[0])[1].cpu().numpy()
+        sizes = torch.bincount(instances.flatten())
+        for _ in range(patches.per_image):
+            low = _place(rng, boxes, instances.shape[1:], patches)
+            window = (slice(None), *(slice(a, a + side) for a, side in zip(low, patches.shape, strict=True)))
+            images.append(one[window])
+            truths.append(_judged(instances[window], sizes, patches.least_part))
+    return torch.stack(images), torch.stack(truths)
+
+
+def _place(rng: np.random.Generator, boxes: np.ndarray, shape: Sequence[int], patches: Patches) -> tuple[int, ...]:
+    """The first corner of a patch. Every lesion is equally likely, so that small ones are seen as often as large."""
+    sides = np.asarray(patches.shape, dtype=np.int64)
+    room = np.asarray(shape, dtype=np.int64) - sides
+    anywhere = rng.integers(0, room + 1)
+    is_near, chosen, part = rng.random(), rng.random(), rng.uniform(_MARGIN, 1 - _MARGIN, len(sides))
+    if not len(boxes) or is_near >= patches.near_lesion:
+        return tuple(anywhere.tolist())
+    box = boxes[int(chosen * len(boxes))]
+    centre = (box[: len(sides)] + box[len(sides) :]) / 2
+    return tuple(np.clip(np.rint(centre - part * sides), 0, room).astype(int).tolist())
+
+
+def _judged(instances: Tensor, sizes: Tensor, least_part: float) -> Tensor:
+    """A patch's instances, negative where too little of them is shown; `sizes` are their pixels in the whole image."""
+    shown = torch.bincount(instances.flatten(), minlength=len(sizes))
+    return torch.where((shown < least_part * sizes)[instances], -instances, instances)
