@@ -21,8 +21,8 @@ from imaging.data.duplicates import (
     refuse_leaks,
 )
 from imaging.data.images import read_image
-from imaging.data.manifest import Case, Split, read_manifest
-from imaging.errors import ConfigError
+from imaging.data.manifest import Case, Split, read_manifest, write_manifest
+from imaging.errors import ConfigError, OutputError
 from imaging.harmonise.ultrasound import UltrasoundRecipe
 from imaging.image import Array
 from imaging.phantoms.ultrasound_dicom import LATIN, Acquisition, dataset, file_bytes
@@ -198,6 +198,48 @@ def test_a_case_may_have_a_label_and_a_spacing(text: str, steps: tuple[float, fl
 def test_a_table_without_the_optional_columns(tmp_path: Path) -> None:
     [found] = read_manifest(write_table(tmp_path, "", columns=""))
     assert (found.label, found.spacing_mm) == ("", None)
+
+
+def test_a_written_table_is_read_as_the_same_cases(tmp_path: Path) -> None:
+    """Files in the table's folder are named relative to it, others as they are; a file half written is none."""
+    inside, outside = save(tmp_path / "a.png", scene(1)), save(tmp_path.parent / "written.png", scene(2))
+    cases = [
+        Case("c1", "p1", "Zürich", "train", inside, outside, "benign", (0.1, 0.25)),
+        Case("c2", "p2", "s", "test", outside, inside),
+        Case("c3", "p3", "s", "val", inside, None, "malignant"),
+    ]
+    write_manifest(tmp_path / "manifest.csv", cases)
+    assert read_manifest(tmp_path / "manifest.csv") == cases
+    assert (tmp_path / "manifest.csv").read_text("utf-8").splitlines()[1:] == [
+        f"c1,p1,Zürich,train,a.png,{outside},benign,0.1x0.25",
+        f"c2,p2,s,test,{outside},a.png,,",
+        "c3,p3,s,val,a.png,,malignant,",
+    ]
+    assert not list(tmp_path.glob("*.part"))
+    before = (tmp_path / "manifest.csv").read_bytes()
+    broken = (cases[0] if n == 0 else int("x") for n in range(2))
+    with pytest.raises(ValueError, match="invalid literal"):
+        write_manifest(tmp_path / "manifest.csv", broken)  # type: ignore[arg-type]
+    assert (tmp_path / "manifest.csv").read_bytes() == before
+    with pytest.raises(OutputError, match="allowed is a writable folder"):
+        write_manifest(tmp_path / "gone" / "manifest.csv", cases)
+
+
+def test_a_case_may_have_a_label_and_no_truth(tmp_path: Path) -> None:
+    """Without a label nothing would be known of it; what needs a place is told which case has none."""
+    save(tmp_path / "a.png", scene(1))
+    path, head = tmp_path / "manifest.csv", "case_id,patient_id,site,split,image,truth,label"
+    path.write_text(f"{head}\nc1,p1,s,train,a.png,a.png,\nc2,p2,s,train,a.png,,malignant\n", encoding="utf-8")
+    first, second = read_manifest(path)
+    assert (first.known_truth, second.truth) == (tmp_path / "a.png", None)
+    with pytest.raises(ConfigError, match=r"case c2: truth is empty, .*name a mask .* or train a classification"):
+        _ = second.known_truth
+    path.write_text(f"{head}\nc1,p1,s,train,a.png, ,\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"line 2: no value for \['truth'\]; truth may be empty only where label"):
+        read_manifest(path)
+    path.write_text(f"{head}\nc1,p1,s,train,,a.png,benign\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"line 2: no value for \['image'\]$"):
+        read_manifest(path)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1x2x3", "0.1 x", "x", "0.1mm", "0.1x-0.2"])

@@ -16,7 +16,7 @@ from PIL import ImageDraw
 from scipy import ndimage
 
 from imaging.data.manifest import Case, read_manifest
-from imaging.data.public import ADAPTERS, prepare
+from imaging.data.public import prepare
 from imaging.data.public.frames import Frame, assign_splits
 from imaging.data.public.truths import enclosed, overlap
 from imaging.errors import ConfigError, InputError
@@ -209,7 +209,7 @@ def test_the_same_folder_gives_the_same_manifest_and_stays_as_it_was(name: str, 
         prepare(name, folder, folder / "out")
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_another_layout_is_refused_with_what_was_looked_for_and_found(name: str, tmp_path: Path) -> None:
     put(tmp_path / "set" / "picture.png", scene(1))
     with pytest.raises(ConfigError, match=rf"set {name}, .*: looked for .*, or a curated manifest\.csv; found picture"):
@@ -217,7 +217,9 @@ def test_another_layout_is_refused_with_what_was_looked_for_and_found(name: str,
 
 
 def test_an_unknown_set_and_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="public set: found 'bus'; allowed are brest, bus_bra, busi, hc18"):
+    with pytest.raises(
+        ConfigError, match="public set: found 'bus'; allowed are brest, bus_bra, busi, cbis_ddsm, cmmd, hc18"
+    ):
         prepare("bus", tmp_path, tmp_path / "out")
     with pytest.raises(ConfigError, match=r"set busi, .*: there is no such folder"):
         prepare("busi", tmp_path / "gone", tmp_path / "out")

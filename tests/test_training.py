@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pytorch_lightning.cli import LightningCLI
 
 from imaging.commands.train import main
 from imaging.data.dataset import Sample, SampleDataset, harmonise_case
-from imaging.data.manifest import read_manifest
+from imaging.data.manifest import read_manifest, write_manifest
 from imaging.models.build import build
 from imaging.models.networks import Network
 from imaging.tasks.checkpoints import is_whole, load_checkpoint, newest_whole
@@ -369,6 +369,22 @@ def test_a_mask_on_another_grid_is_refused_by_case(
     said = refused(capsys, *words(table, tmp_path / "run"))
     assert f"case {case.case_id}" in said
     assert "found 10 × 64 pixels; its image has 48 × 64" in said
+
+
+def test_a_case_without_a_truth_is_refused_where_places_are_learned_and_serves_a_classification(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = read_manifest(table)
+    write_manifest(table, [replace(case, truth=None) if case.split == "val" else case for case in cases])
+    first = next(case.case_id for case in cases if case.split == "val")
+    said = refused(capsys, *words(table, tmp_path / "run"))
+    assert f"case {first}: truth is empty" in said
+    assert "train a classification" in said
+    write_manifest(table, [replace(case, truth=None) for case in cases])
+    network = {"kind": "resnet", "features": [4, 4, 8, 8], "classes": 3}
+    model = {"class_path": "imaging.tasks.classification.ClassificationTask", "init_args": {"network": network}}
+    main(words(table, tmp_path / "classes", "--trainer.max_epochs=1", model=model))
+    assert 0 < logged(tmp_path / "classes")["val/log_loss"][STEPS - 1] < 10
 
 
 def test_testing_without_a_finished_run_is_refused(

@@ -21,7 +21,7 @@ from PIL import Image as Picture
 
 from imaging.data.augment import Parameters, augment, draw
 from imaging.data.cache import SampleCache
-from imaging.data.dataset import UNKNOWN_CLASS, SampleDataset, harmonise_case
+from imaging.data.dataset import UNKNOWN_CLASS, UNKNOWN_TRUTH, SampleDataset, harmonise_case
 from imaging.data.loader import BatchLoader, Place, Share
 from imaging.data.manifest import COLUMNS, Case, read_manifest
 from imaging.errors import ConfigError, ImagingError
@@ -99,6 +99,19 @@ def test_what_is_kept_is_what_harmonising_gives(cases: list[Case], tmp_path: Pat
     np.testing.assert_array_equal(kept.truth, truth)
     assert kept.image.shape == (1, SIDE, SIDE)
     assert set(np.unique(kept.truth)) == {0, 1}
+
+
+def test_a_case_of_which_only_the_class_is_known_has_no_label_in_its_truth(cases: list[Case], tmp_path: Path) -> None:
+    """Not 0 either: that would say that nothing is there. It is another entry than with its truth."""
+    cache = SampleCache(tmp_path / "cache")
+    known = SampleDataset(cases[:1], RECIPE, cache, LABELS)[0]
+    unknown = SampleDataset([replace(cases[0], truth=None)], RECIPE, cache, LABELS)
+    for _ in range(2):
+        assert np.unique(unknown[0].truth).tolist() == [UNKNOWN_TRUTH]
+    assert (unknown.decoded, unknown[0].class_index) == (1, known.class_index)
+    np.testing.assert_array_equal(unknown[0].image, known.image)
+    with pytest.raises(ConfigError, match=f"case {cases[0].case_id}: truth is empty"):
+        harmonise_case(replace(cases[0], truth=None), RECIPE, instances=True)
 
 
 @pytest.mark.parametrize("change", ["recipe", "image", "truth", "spacing", "nothing"])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -94,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _manifest(plan: Plan, data: Path, work: Path) -> Path:
     """The table of real cases and phantoms; made once, so that a second start trains on the same cases."""
-    from imaging.data.manifest import COLUMNS, OPTIONAL, read_manifest
+    from imaging.data.manifest import read_manifest, write_manifest
     from imaging.data.public import prepare
     from imaging.phantoms.export import write_training_set
 
@@ -109,22 +108,9 @@ def _manifest(plan: Plan, data: Path, work: Path) -> Path:
 
         real = read_manifest(prepare(plan.public_set, data, work / "data", show))
     simulated = write_training_set(work / "phantoms", plan.phantom_cases, _PHANTOM_SEED, kind=plan.phantoms)
-    rows = [(c.case_id, c.patient_id, c.site, c.split, c.image, c.truth, c.label, _spacing(c.spacing_mm)) for c in real]
-    rows += [
-        (f"phantom-{c.case_id}", c.patient_id, c.site, "train", c.image, c.truth, c.label, "")
-        for c in read_manifest(simulated)
-    ]
-    beside = joined.with_suffix(".part")
-    with beside.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow((*COLUMNS, *OPTIONAL))
-        writer.writerows(rows)
-    beside.rename(joined)
+    phantoms = [replace(c, case_id=f"phantom-{c.case_id}", split="train") for c in read_manifest(simulated)]
+    write_manifest(joined, [*real, *phantoms])
     return joined
-
-
-def _spacing(spacing_mm: tuple[float, float] | None) -> str:
-    return "" if spacing_mm is None else "x".join(f"{step:.12g}" for step in spacing_mm)
 
 
 def _fit(

@@ -27,8 +27,9 @@ from imaging.harmonise.recipe import identity as recipe_identity
 from imaging.harmonise.spatial import grid_of
 from imaging.image import Array, Image, resample
 
-_PICTURES = (".png", ".mha", ".mhd", ".nii", ".nii.gz")
+_PICTURES = (".png", ".pgm", ".mha", ".mhd", ".nii", ".nii.gz")
 UNKNOWN_CLASS = -1
+UNKNOWN_TRUTH = 255  # of a case whose class alone is known: no label, so that no loss can take it for background
 INSTANCES = "instances 1"  # of cache keys: the number changes with what `imaging.data.instances` makes
 
 
@@ -36,9 +37,9 @@ INSTANCES = "instances 1"  # of cache keys: the number changes with what `imagin
 class Sample:
     """One case on the model's grid.
 
-    `image` (channel, *spatial) float32, `truth` (1, *spatial) uint8 labels, or uint16 instances from 1 on where these
-    were asked for, `class_index` the place of the case's label among the classes or UNKNOWN_CLASS, `number` its place
-    in the dataset.
+    `image` (channel, *spatial) float32, `truth` (1, *spatial) uint8 labels (or UNKNOWN_TRUTH), or uint16 instances from
+    1 on where these were asked for, `class_index` the place of the case's label among the classes or UNKNOWN_CLASS,
+    `number` its place in the dataset.
     """
 
     image: Array
@@ -114,7 +115,7 @@ class SampleDataset:
             return self._harmonised(case)
         if number not in self._keys:
             facts = [recipe_identity(self.recipe), str(case.spacing_mm), *([INSTANCES] * self.instances)]
-            self._keys[number] = key_of((case.image, case.truth), facts)
+            self._keys[number] = key_of([file for file in (case.image, case.truth) if file], facts)
         kept = self.cache.get(self._keys[number])
         if kept is not None:
             return kept[0], kept[1]
@@ -150,17 +151,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
 def harmonise_case(case: Case, recipe: Recipe, instances: bool = False) -> tuple[Array, Array]:
     """One case through the same reading and harmonising as inference; truth by nearest neighbour onto that grid.
 
-    Image (channel, *spatial) float32 and truth (1, *spatial): uint8, 1 inside lesions, or uint16 with the lesions
-    numbered from 1. Raises ImagingError naming the case.
+    Image (channel, *spatial) float32 and truth (1, *spatial): uint8, 1 inside lesions (UNKNOWN_TRUTH everywhere where
+    only the class is known), or uint16 with the lesions numbered from 1. Raises ImagingError naming the case, also
+    where `instances` are wanted of a case without a truth.
     """
+    path = case.known_truth if instances else case.truth
     try:
         image = first_image(case, recipe)
         harmonised = recipe.harmonise(recipe.tissue(image))
         source, target = image.source_grid, grid_of(harmonised)
-        if instances:
-            truth = carry_instances(number_instances(read_values(case.truth, source)), source, target)
+        if path is None:
+            truth = np.full(target.shape, UNKNOWN_TRUTH, dtype=np.uint8)
+        elif instances:
+            truth = carry_instances(number_instances(read_values(path, source)), source, target)
         else:
-            truth = resample(read_mask(case.truth, source), source, target, order=0)
+            truth = resample(read_mask(path, source), source, target, order=0)
     except ImagingError as error:
         raise type(error)(f"case {case.case_id}: {error}", error.reason) from error
     kind = np.uint16 if instances else np.uint8

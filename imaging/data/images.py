@@ -1,4 +1,4 @@
-"""DICOM, NIfTI, MHA and PNG → the same Image: array (channel, [slice,] row, column), affine in that axis order.
+"""DICOM, NIfTI, MHA, PNG and PGM → the same Image: array (channel, [slice,] row, column), affine in that axis order.
 
 Conversions happen here and nowhere else. NIfTI arrays are (i, j, k) with an affine to RAS millimetres; MetaImage
 indices are (x, y, z) with a direction to LPS millimetres, and SimpleITK hands the array over as (z, y, x). Both become
@@ -32,8 +32,8 @@ def read_image(
 ) -> Image:
     """The image of a file, or the volume of a folder that holds one DICOM series.
 
-    `spacing_mm` (row step, column step) calibrates a PNG, or a 2-D file that states no unit; any other file has its
-    own. `frame` (from 1) picks a frame of a multi-frame DICOM file; without it the file must be one image or one
+    `spacing_mm` (row step, column step) calibrates a PNG or PGM, or a 2-D file that states no unit; any other file has
+    its own. `frame` (from 1) picks a frame of a multi-frame DICOM file; without it the file must be one image or one
     volume. `refs` is empty where the format has no UIDs. Raises InputError for what is missing, unreadable or more
     than one image.
     """
@@ -188,11 +188,11 @@ def _metaimage(path: Path, origin: Origin, spacing_mm: tuple[float, float] | Non
     return _volume(values, LPS_TO_RAS @ lps, origin)
 
 
-def _png(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -> Image:
+def _picture(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -> Image:
     from PIL import Image as Picture
 
     try:
-        with Picture.open(path, formats=["PNG"]) as picture:
+        with Picture.open(path, formats=["PNG", "PPM"]) as picture:
             grey = picture.mode in ("1", "L", "I", "I;16", "I;16B")
             alpha = "A" in picture.getbands() or "transparency" in picture.info
             if alpha and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
@@ -263,5 +263,6 @@ _READERS: Final[dict[str, _Reader]] = {
     ".nii.gz": _nifti,
     ".mha": _metaimage,
     ".mhd": _metaimage,
-    ".png": _png,
+    ".png": _picture,
+    ".pgm": _picture,
 }

@@ -1,15 +1,16 @@
-"""A table of cases → [Case]: which image belongs to which patient, site and split, and where its truth is."""
+"""A table of cases ⇄ [Case]: which image belongs to which patient, site and split, and where its truth is."""
 
 from __future__ import annotations
 
 import csv
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from imaging.errors import ConfigError, Reason
+from imaging.errors import ConfigError, OutputError, Reason
 
 Split = Literal["train", "val", "test"]
 COLUMNS = ("case_id", "patient_id", "site", "split", "image", "truth")
@@ -20,8 +21,9 @@ OPTIONAL = ("label", "spacing_mm")
 class Case:
     """One image with its truth. The split belongs to the patient.
 
-    `label` names the image's class (benign, malignant, normal), empty where none is known. `spacing_mm`, (row step,
-    column step), calibrates an image whose format states no size; None leaves it in pixels.
+    `truth` is None where only the class of the image is known: that is not an empty truth, which says that nothing is
+    there. `label` names the image's class (benign, malignant, normal), empty where none is known. `spacing_mm`, (row
+    step, column step), calibrates an image whose format states no size; None leaves it in pixels.
     """
 
     case_id: str
@@ -29,18 +31,29 @@ class Case:
     site: str
     split: Split
     image: Path
-    truth: Path
+    truth: Path | None
     label: str = ""
     spacing_mm: tuple[float, float] | None = None
+
+    @property
+    def known_truth(self) -> Path:
+        """The truth file. Raises ConfigError where the place of what there is to find is unknown."""
+        if self.truth is None:
+            raise ConfigError(
+                f"case {self.case_id}: truth is empty, so where a lesion is, if there is one, is unknown; name a mask "
+                "(a black one says that nothing is there), leave the case out, or train a classification",
+                Reason.CONFIG_INVALID,
+            )
+        return self.truth
 
 
 def read_manifest(path: Path) -> list[Case]:
     """The cases of a CSV with case_id, patient_id, site, split, image and truth, and if wanted label and spacing_mm.
 
-    `image` and `truth` are absolute, or relative to the table's folder. `spacing_mm` is one number for square pixels,
-    or row step and column step as in `0.1x0.2`. Raises ConfigError with the line's number for a missing column or
-    value, an unknown split, a spacing that is none, a repeated case_id, a file that is not there, and a patient in two
-    splits. What the table cannot say, `duplicates` finds in the pictures.
+    `image` and `truth` are absolute, or relative to the table's folder; `truth` may be empty where a label stands.
+    `spacing_mm` is one number for square pixels, or row step and column step as in `0.1x0.2`. Raises ConfigError with
+    the line's number for a missing column or value, an unknown split, a spacing that is none, a repeated case_id, a
+    file that is not there, and a patient in two splits. What the table cannot say, `duplicates` finds in the pictures.
     """
     if not path.is_file():
         raise ConfigError(f"manifest {path}: there is no such file", Reason.CONFIG_INVALID)
@@ -57,24 +70,48 @@ def read_manifest(path: Path) -> list[Case]:
     return cases
 
 
+def write_manifest(path: Path, cases: Iterable[Case]) -> None:
+    """The table that `read_manifest` reads as these cases; it appears whole or not at all.
+
+    Files in the table's folder are named relative to it. Raises OutputError when it cannot be written.
+    """
+    beside = path.with_name(f"{path.name}.part")
+    try:
+        with beside.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow((*COLUMNS, *OPTIONAL))
+            writer.writerows(_row(path.parent, case) for case in cases)
+        beside.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED) from error
+
+
+def _row(folder: Path, case: Case) -> tuple[str, ...]:
+    files = (
+        "" if file is None else str(file.relative_to(folder) if file.is_relative_to(folder) else file)
+        for file in (case.image, case.truth)
+    )
+    spacing = "" if case.spacing_mm is None else "x".join(f"{step:.12g}" for step in case.spacing_mm)
+    return (case.case_id, case.patient_id, case.site, case.split, *files, case.label, spacing)
+
+
 def _case(path: Path, number: int, row: dict[str, str]) -> Case:
-    where = f"manifest {path.name}, line {number}"
-    empty = [name for name in COLUMNS if not (row[name] or "").strip()]
+    where, label = f"manifest {path.name}, line {number}", (row.get("label") or "").strip()
+    empty = [name for name in COLUMNS if not (row[name] or "").strip() and not (name == "truth" and label)]
     if empty:
-        raise ConfigError(f"{where}: no value for {empty}", Reason.CONFIG_INVALID)
+        unless = "; truth may be empty only where label names the image's class" * ("truth" in empty)
+        raise ConfigError(f"{where}: no value for {empty}{unless}", Reason.CONFIG_INVALID)
     if row["split"] not in get_args(Split):
         raise ConfigError(
             f"{where}: split is '{row['split']}'; allowed are {', '.join(get_args(Split))}", Reason.CONFIG_INVALID
         )
-    files = {name: path.parent / row[name] for name in ("image", "truth")}
+    files = {name: path.parent / row[name] for name in ("image", "truth") if (row[name] or "").strip()}
     for name, file in files.items():
         if not file.is_file():
             raise ConfigError(f"{where}: {name} '{row[name]}' is not a file", Reason.CONFIG_INVALID)
     split: Split = row["split"]  # type: ignore[assignment]  # checked just above
-    label, spacing_mm = (row.get("label") or "").strip(), _spacing(where, (row.get("spacing_mm") or "").strip())
-    return Case(
-        row["case_id"], row["patient_id"], row["site"], split, files["image"], files["truth"], label, spacing_mm
-    )
+    spacing_mm, truth = _spacing(where, (row.get("spacing_mm") or "").strip()), files.get("truth")
+    return Case(row["case_id"], row["patient_id"], row["site"], split, files["image"], truth, label, spacing_mm)
 
 
 def _spacing(where: str, text: str) -> tuple[float, float] | None:

@@ -25,6 +25,7 @@ class ClassificationTask(Task):
     """
 
     chooses = ("val/log_loss", "min")
+    needs_truth = False
 
     def __init__(
         self, network: Network, learning_rate: float = 1e-3, weight_decay: float = 1e-2, warmup: float = 0.1

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from imaging.data.dataset import Batch
+from imaging.data.manifest import Split
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, Reason
 from imaging.models.build import Outputs, build
@@ -41,6 +42,8 @@ class Task(pl.LightningModule, ABC):
 
     # The validation figure that chooses the best checkpoint, and whether more of it is better.
     chooses: ClassVar[tuple[str, Literal["min", "max"]]]
+    # Whether something is learned of places; without it cases may have a class and no truth.
+    needs_truth: ClassVar[bool] = True
     # Whether lesions are told apart in the truth, or only where they are.
     wants_instances: ClassVar[bool] = False
 
@@ -87,7 +90,10 @@ class Task(pl.LightningModule, ABC):
         if stage == "fit" and self.trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         data: ImagingDataModule | None = getattr(self.trainer, "datamodule", None)
-        if data is None or not data.split("train"):
+        if data is None:
+            return
+        self._refuse_unknown_truth(data)
+        if not data.split("train"):
             return
         if self.network.classes != len(data.classes):
             self._refuse("network.classes", self.network.classes, f"{len(data.classes)}, as data.classes names")
@@ -190,6 +196,12 @@ class Task(pl.LightningModule, ABC):
         parts: list[dict[str, tuple[str, Any]]] = [{}] * self.trainer.world_size
         dist.all_gather_object(parts, self._kept)
         return {case: of for part in parts for case, of in part.items()}
+
+    def _refuse_unknown_truth(self, data: ImagingDataModule) -> None:
+        """Where places are learned, a case of which only the class is known stops the run, by its name."""
+        for split in get_args(Split) if self.needs_truth else ():
+            for case in data.split(split):
+                _ = case.known_truth
 
     def _refuse_sides(self, what: str, shape: Sequence[int]) -> None:
         multiple = self.network.multiple

@@ -2,8 +2,8 @@
 
     prepare("busi", Path("downloads/busi"), Path("work/busi"))     # work/busi/manifest.csv
 
-Each set has a module; all of them take the curated layout too (a manifest.csv with group_id or subject). Nothing is
-downloaded, and nothing is written into the set's folder.
+Each set has a module, which says what layout it reads, curated ones included. Nothing is downloaded, and nothing is
+written into the set's folder.
 """
 
 from __future__ import annotations
@@ -16,25 +16,29 @@ from typing import Final
 import numpy as np
 from PIL import Image as Picture
 
-from imaging.data.manifest import COLUMNS, OPTIONAL, read_manifest
-from imaging.data.public import brest, bus_bra, busi, hc18
+from imaging.data.manifest import Case, Split, read_manifest, write_manifest
+from imaging.data.public import brest, bus_bra, busi, cbis_ddsm, cmmd, hc18, inbreast, mini_mias, rsna, vindr_mammo
 from imaging.data.public.frames import Collection, Dropped, Frame, assign_splits
 from imaging.data.public.truths import is_plain, read_union
-from imaging.errors import ConfigError, OutputError, Reason
+from imaging.errors import ConfigError, GeometryError, InputError, OutputError, Reason
 
-ADAPTERS: Final[dict[str, Callable[[Path], Collection]]] = {one.NAME: one.read for one in (brest, bus_bra, busi, hc18)}
+_SETS = (brest, bus_bra, busi, cbis_ddsm, cmmd, hc18, inbreast, mini_mias, rsna, vindr_mammo)
+ADAPTERS: Final[dict[str, Callable[[Path], Collection]]] = {one.NAME: one.read for one in _SETS}
 """How the folder of each set is read, by the set's name."""
 
 
 def prepare(name: str, folder: Path, out: Path, progress: Callable[[int, int], None] | None = None) -> Path:
     """Write `out`/manifest.csv of the set in `folder` and return its path.
 
-    Truths that are no plain mask file (unions, filled outlines, nothing there) are written to `out`/truth as PNG of 0
-    and 255; all other files are named by their absolute paths. `out`/dropped.csv lists each frame that was left out,
-    and why. The same folder gives the same files. `progress` is called with (done, of) after each case.
+    Truths that are no plain mask file are written to `out`/truth as PNG of the picture's size: of 0 and 255 (unions,
+    filled outlines, nothing there), or of 0 and the numbers of lesions (boxes, circles, outlines and masks of each).
+    A set that says of an image only its class has no truth. All other files are named by their absolute paths.
+    `out`/dropped.csv lists each frame that was left out, and why. The same folder gives the same files. `progress` is
+    called with (done, of) after each case.
 
-    Raises ConfigError for an unknown set, another layout than the published or the curated one, and an `out` inside
-    `folder`; InputError for a picture that cannot be read; OutputError when `out` cannot be written.
+    Raises ConfigError for an unknown set, another layout than the published or the curated one, a set of which nothing
+    is left, and an `out` inside `folder`; InputError for a picture that cannot be read; OutputError when `out` cannot
+    be written.
     """
     if name not in ADAPTERS:
         raise ConfigError(f"public set: found '{name}'; allowed are {', '.join(ADAPTERS)}", Reason.CONFIG_INVALID)
@@ -49,46 +53,67 @@ def prepare(name: str, folder: Path, out: Path, progress: Callable[[int, int], N
     found = ADAPTERS[name](folder)
     try:
         (out / "truth").mkdir(parents=True, exist_ok=True)
-        manifest = _write_manifest(out, found.frames, progress)
-        _write_dropped(out / "dropped.csv", found.dropped, folder)
+        truths, undrawn = _write_truths(out, found.frames, progress)
+        kept = [frame for frame in found.frames if frame.case_id in truths]
+        splits = assign_splits(kept)
+        manifest = out / "manifest.csv"
+        write_manifest(manifest, [_case(frame, splits[frame.group_id], truths[frame.case_id]) for frame in kept])
+        _write_dropped(out / "dropped.csv", (*found.dropped, *undrawn), folder)
     except OSError as error:
         raise OutputError(f"{out}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED) from error
+    if not kept:
+        raise ConfigError(
+            f"set {name}, {folder}: every frame was left out, {out / 'dropped.csv'} says why", Reason.CONFIG_INVALID
+        )
     read_manifest(manifest)  # what was written must pass the check that training makes
     return manifest
 
 
-def _write_manifest(out: Path, frames: Sequence[Frame], progress: Callable[[int, int], None] | None) -> Path:
-    splits = assign_splits(frames)
-    rows = []
+def _write_truths(
+    out: Path, frames: Sequence[Frame], progress: Callable[[int, int], None] | None
+) -> tuple[dict[str, Path | None], list[Dropped]]:
+    """The truth of each frame by its case, and the frames whose lesions cannot be drawn."""
+    truths: dict[str, Path | None] = {}
+    undrawn = []
     for number, frame in enumerate(frames, start=1):
-        truth = _truth(out, frame)
-        spacing = "" if frame.spacing_mm is None else "x".join(f"{step:.12g}" for step in frame.spacing_mm)
-        place = (frame.case_id, frame.group_id, frame.site, splits[frame.group_id])
-        rows.append((*place, str(frame.image), truth, frame.label, spacing))
+        try:
+            truths[frame.case_id] = _truth(out, frame)
+        except (InputError, GeometryError) as error:
+            if frame.lesions is None:
+                raise
+            undrawn.append(Dropped(frame.image, frame.label, str(error)))
         if progress is not None:
             progress(number, len(frames))
-    manifest = out / "manifest.csv"
-    _write_table(manifest, (*COLUMNS, *OPTIONAL), rows)
-    return manifest
+    return truths, undrawn
 
 
-def _truth(out: Path, frame: Frame) -> str:
-    """The frame's mask as the manifest names it."""
-    if is_plain(frame):
-        return str(frame.masks[0])
-    name = f"truth/{frame.case_id}.png"
-    Picture.fromarray(read_union(frame).astype(np.uint8) * np.uint8(255)).save(out / name)
-    return name
+def _truth(out: Path, frame: Frame) -> Path | None:
+    """The frame's truth file: the set's own mask, or one in `out`; films of one size share that of nothing."""
+    if not frame.has_truth:
+        return None
+    if frame.lesions is None and is_plain(frame):
+        return frame.masks[0]
+    path = out / "truth" / f"{frame.case_id}.png"
+    if frame.lesions is None:
+        Picture.fromarray(read_union(frame).astype(np.uint8) * np.uint8(255)).save(path)
+        return path
+    if not frame.lesions.shapes:
+        path = out / "truth" / "nothing_{}x{}.png".format(*frame.lesions.size)
+        if path.is_file():
+            return path
+    beside = path.with_suffix(".part")
+    Picture.fromarray(frame.lesions.draw()).save(beside, format="PNG")
+    beside.replace(path)
+    return path
+
+
+def _case(frame: Frame, split: Split, truth: Path | None) -> Case:
+    place = (frame.case_id, frame.group_id, frame.site, split)
+    return Case(*place, frame.image, truth, frame.label, frame.spacing_mm)
 
 
 def _write_dropped(path: Path, dropped: Sequence[Dropped], folder: Path) -> None:
-    _write_table(
-        path, ("image", "label", "reason"), [(str(d.image.relative_to(folder)), d.label, d.reason) for d in dropped]
-    )
-
-
-def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerow(("image", "label", "reason"))
+        writer.writerows((str(one.image.relative_to(folder)), one.label, one.reason) for one in dropped)

@@ -32,10 +32,12 @@ def read(folder: Path) -> Collection:
                 "one CSV in UTF-8 in a folder of its own beside the pictures",
                 Reason.CONFIG_INVALID,
             )
-        raise no_layout(NAME, folder, "the clinical table as one CSV, case001.png and case001_tumor.png")
+        raise no_layout(
+            NAME, folder, f"the clinical table as one CSV, case001.png and case001_tumor.png, or a curated {CURATED}"
+        )
     pictures = folder / PICTURES if (folder / PICTURES).is_dir() else folder
     lines = read_lines(tables[0], _COLUMNS)
-    return Collection(tuple(_frame(pictures, f"{tables[0].name}, line {n}", x) for n, x in enumerate(lines, start=2)))
+    return Collection(tuple(_frame(pictures, f"{tables[0].name}, line {n}", x) for n, x in lines))
 
 
 def _frame(pictures: Path, where: str, line: dict[str, str]) -> Frame:

@@ -23,9 +23,11 @@ def read(folder: Path) -> Collection:
     if (folder / CURATED).is_file():
         return read_curated(folder, NAME)
     if not (folder / TABLE).is_file():
-        raise no_layout(NAME, folder, f"{TABLE}, Images/bus_0001-l.png and Masks/mask_0001-l.png")
+        raise no_layout(
+            NAME, folder, f"{TABLE}, Images/bus_0001-l.png and Masks/mask_0001-l.png, or a curated {CURATED}"
+        )
     lines = read_lines(folder / TABLE, _COLUMNS)
-    return Collection(tuple(_frame(folder, number, line) for number, line in enumerate(lines, start=2)))
+    return Collection(tuple(_frame(folder, number, line) for number, line in lines))
 
 
 def _frame(folder: Path, number: int, line: dict[str, str]) -> Frame:

@@ -32,7 +32,9 @@ def read(folder: Path) -> Collection:
     top = folder / TOP if (folder / TOP).is_dir() else folder
     found = [frame for label in CLASSES for frame in _class(top / label, label)]
     if not found:
-        raise no_layout(NAME, folder, f"{TOP}/{{{','.join(CLASSES)}}}/CLASS (N).png and CLASS (N)_mask.png")
+        raise no_layout(
+            NAME, folder, f"{TOP}/{{{','.join(CLASSES)}}}/CLASS (N).png and CLASS (N)_mask.png, or a curated {CURATED}"
+        )
     return _without_copies(found)
 
 

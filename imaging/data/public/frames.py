@@ -1,4 +1,4 @@
-"""What every public set comes down to: frames with a group, a class and mask files. Reading tables and splitting."""
+"""What every public set comes down to: frames with a group, a class and a truth. Reading tables and splitting."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import csv
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from PIL import Image as Picture
 
 from imaging.data.manifest import Split
+from imaging.data.public.lesions import Corner, Lesions
 from imaging.errors import ConfigError, InputError, Reason
 
 Line = dict[str, str]
 CURATED: Final = "manifest.csv"
+SEVERITY: Final = ("normal", "benign", "malignant")
 _TEST, _VAL = 0.2, 0.12
 _NAMED: Final = 8  # entries of a folder that an error names
 
@@ -27,18 +29,22 @@ class Frame:
     """One picture of a set. `group_id` joins the pictures of one patient or lesion and decides the split.
 
     `masks` are files of which the truth is the union, none where nothing is there; with `is_outlined` they hold closed
-    curves, and the truth is what these enclose. `label` is empty where the set has no classes; `spacing_mm` is
-    (row step, column step).
+    curves, and the truth is what these enclose. With `lesions` these are the truth instead, each with its number, and
+    without `has_truth` only the class is known. `label` is empty where the set has no classes; `spacing_mm` is (row
+    step, column step). `published` is the side that the set itself gives the frame, empty where it publishes none.
     """
 
     case_id: str
     group_id: str
     site: str
     image: Path
-    masks: tuple[Path, ...]
+    masks: tuple[Path, ...] = ()
     label: str = ""
     spacing_mm: tuple[float, float] | None = None
     is_outlined: bool = False
+    lesions: Lesions | None = None
+    has_truth: bool = True
+    published: Literal["", "train", "test"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,12 @@ class Collection:
     frames: tuple[Frame, ...]
     dropped: tuple[Dropped, ...] = ()
 
+    @classmethod
+    def of(cls, found: Sequence[Frame | Dropped]) -> Collection:
+        """What was found, in its order."""
+        frames = tuple(one for one in found if isinstance(one, Frame))
+        return cls(frames, tuple(one for one in found if isinstance(one, Dropped)))
+
 
 def read_curated(folder: Path, site: str) -> Collection:
     """The frames of a folder with a manifest.csv: case_id, image, mask, and group_id or subject.
@@ -66,12 +78,12 @@ def read_curated(folder: Path, site: str) -> Collection:
     """
     table = folder / CURATED
     lines = read_lines(table, ("case_id", "image", "mask"))
-    columns = list(lines[0])
+    columns = list(lines[0][1])
     group = next((name for name in ("group_id", "subject") if name in columns), None)
     if group is None:
         raise ConfigError(f"{table}: found columns {columns}; allowed is group_id or subject", Reason.CONFIG_INVALID)
     frames = []
-    for number, line in enumerate(lines, start=2):
+    for number, line in lines:
         where = f"{table}, line {number}"
         image, spacing = folder / line["image"], None
         if line.get("pixel_size_mm"):
@@ -95,10 +107,11 @@ def _refuse_resized(where: str, image: Path, line: Line) -> None:
         )
 
 
-def read_lines(path: Path, columns: Sequence[str]) -> list[Line]:
-    """The lines of a CSV, separated by commas or semicolons, values without blanks around them.
+def read_lines(path: Path, columns: Sequence[str]) -> list[tuple[int, Line]]:
+    """The lines of a CSV, separated by commas or semicolons, values without blanks around them, by their numbers.
 
-    Raises ConfigError when it cannot be read, lacks one of the `columns`, or has no line.
+    A value may hold line breaks; its line's number is that of the first. Raises ConfigError when the file cannot be
+    read, lacks one of the `columns`, or has no line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -108,12 +121,45 @@ def read_lines(path: Path, columns: Sequence[str]) -> list[Line]:
     table = csv.DictReader(text.splitlines(), delimiter=";" if head.count(";") > head.count(",") else ",")
     names = [(name or "").strip() for name in table.fieldnames or []]
     table.fieldnames = names
-    lines = [{key: (value or "").strip() for key, value in line.items() if key} for line in table]
+    lines, number = [], table.line_num + 1
+    for line in table:
+        lines.append((number, {key: (value or "").strip() for key, value in line.items() if key}))
+        number = table.line_num + 1
     if missing := [name for name in columns if name not in names]:
         raise ConfigError(f"{path}: found columns {names}; missing {missing}", Reason.CONFIG_INVALID)
     if not lines:
         raise ConfigError(f"{path}: found 0 lines; allowed are one or more", Reason.CONFIG_INVALID)
     return lines
+
+
+def read_number(where: str, column: str, text: str) -> float:
+    """A finite number. Raises ConfigError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{where}: {column} is '{text}'; allowed is a number", Reason.CONFIG_INVALID)
+    return number
+
+
+def read_choice(where: str, column: str, text: str, allowed: Mapping[str, str]) -> str:
+    """What a value stands for, whatever its case. Raises ConfigError for another than the `allowed` ones."""
+    if (found := allowed.get(text.lower())) is None:
+        raise ConfigError(f"{where}: {column} is '{text}'; allowed are {', '.join(allowed)}", Reason.CONFIG_INVALID)
+    return found
+
+
+def read_box(where: str, line: Line, columns: Sequence[str]) -> tuple[Corner, Corner]:
+    """The low and the high corner (row, column) of the columns of left, top, right and bottom. Raises ConfigError."""
+    left, top, right, bottom = (read_number(where, column, line[column]) for column in columns)
+    if not (left < right and top < bottom):
+        raise ConfigError(
+            f"{where}: {', '.join(columns)} are {left:g}, {top:g}, {right:g}, {bottom:g}; allowed are boxes whose "
+            "third and fourth number are above the first and second",
+            Reason.CONFIG_INVALID,
+        )
+    return (top, left), (bottom, right)
 
 
 def read_step(where: str, column: str, text: str) -> float:
@@ -142,26 +188,33 @@ def no_layout(name: str, folder: Path, looked_for: str) -> ConfigError:
     told = (
         ", ".join(found[:_NAMED]) + f" and {len(found) - _NAMED} more" * (len(found) > _NAMED) if found else "nothing"
     )
-    return ConfigError(
-        f"set {name}, {folder}: looked for {looked_for}, or a curated {CURATED}; found {told}", Reason.CONFIG_INVALID
-    )
+    return ConfigError(f"set {name}, {folder}: looked for {looked_for}; found {told}", Reason.CONFIG_INVALID)
+
+
+def worst(labels: Iterable[str]) -> str:
+    """The gravest of normal, benign and malignant."""
+    return max(labels, key=SEVERITY.index)
 
 
 def assign_splits(frames: Sequence[Frame]) -> dict[str, Split]:
     """Group → split: of each class the groups in order of the SHA-256 of their names, first 20 % test, then 12 % val.
 
-    A group whose frames have several classes counts with its first. No random number and no order of files enters.
+    A group whose frames have several classes counts with its first. Where a set publishes its sides, a group with one
+    test frame is test with all of them, no other is, and val is taken from the rest. No random number and no order of
+    files enters.
     """
     label_of: dict[str, str] = {}
     for frame in frames:
         label_of.setdefault(frame.group_id, frame.label)
+    tested = {frame.group_id for frame in frames if frame.published == "test"}
+    part = 0.0 if any(frame.published for frame in frames) else _TEST
     members: dict[str, list[str]] = defaultdict(list)
     for group, label in label_of.items():
-        members[label].append(group)
-    splits: dict[str, Split] = {}
+        members[label] += [] if group in tested else [group]
+    splits: dict[str, Split] = dict.fromkeys(tested, "test")
     for groups in members.values():
         groups.sort(key=lambda group: hashlib.sha256(group.encode()).hexdigest())
-        test = round(_TEST * len(groups))
+        test = round(part * len(groups))
         val = test + round(_VAL * len(groups))
         for place, group in enumerate(groups):
             splits[group] = "test" if place < test else "val" if place < val else "train"

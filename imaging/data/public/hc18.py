@@ -25,12 +25,14 @@ def read(folder: Path) -> Collection:
     if (folder / CURATED).is_file():
         return read_curated(folder, NAME)
     if not (folder / TABLE).is_file() or not (folder / PICTURES).is_dir():
-        raise no_layout(NAME, folder, f"{TABLE}, {PICTURES}/000_HC.png and {PICTURES}/000_HC_Annotation.png")
+        raise no_layout(
+            NAME, folder, f"{TABLE}, {PICTURES}/000_HC.png and {PICTURES}/000_HC_Annotation.png, or a curated {CURATED}"
+        )
     # Some releases unpack to training_set/training_set.
     inner = folder / PICTURES / PICTURES
     pictures = inner if inner.is_dir() else folder / PICTURES
     lines = read_lines(folder / TABLE, _COLUMNS)
-    return Collection(tuple(_frame(pictures, number, line) for number, line in enumerate(lines, start=2)))
+    return Collection(tuple(_frame(pictures, number, line) for number, line in lines))
 
 
 def _frame(pictures: Path, number: int, line: dict[str, str]) -> Frame:
