@@ -29,7 +29,7 @@ _SMOOTHING = 1e-8
 _MOST_PIECES = 64  # beyond, cutting an image up costs more than labelling it whole
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HitRule:
     """When a candidate answers a lesion, as it stands in every result.
 
