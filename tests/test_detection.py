@@ -220,8 +220,8 @@ def test_a_tile_of_the_image_or_more_changes_nothing(dims: int) -> None:
     whole = detect(model, image, network)
     assert len(whole.boxes) > 10
     assert whole.boxes.shape[1] == 2 * dims
-    for tile in (shape, [side + 8 for side in shape]):
-        for a, b in zip(whole, detect(model, image, network, tile), strict=True):
+    for tile, overlap in ((shape, None), ([side + 8 for side in shape], None), ([side * 2 for side in shape], 20)):
+        for a, b in zip(whole, detect(model, image, network, tile, overlap), strict=True):
             assert torch.equal(a, b)
     low, high = whole.boxes[:, :dims], whole.boxes[:, dims:]
     assert bool((low >= 0).all() & (high <= torch.tensor(shape)).all() & (high > low).all())
@@ -266,6 +266,8 @@ def test_nothing_found_is_an_answer(dims: int) -> None:
 def test_a_tile_that_does_not_fit_is_refused(tile: tuple[int, ...], overlap: int | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         detect(build(PLANE), torch.zeros(1, 64, 48), PLANE, tile, overlap)
+    with pytest.raises(ConfigError, match=message):
+        DetectionTask(PLANE, tile=tile, overlap=overlap)
 
 
 # ------------------------------------------------------------------------------------------------------------ instances
@@ -514,6 +516,12 @@ def test_images_without_lesions_have_a_finite_loss(dims: int) -> None:
     assert [name for name, weight in task.named_parameters() if weight.grad is None] == []
 
 
+def test_answers_that_are_no_numbers_reach_the_step_that_names_the_cases() -> None:
+    batch = batch_of(torch.zeros(1, 1, 64, 48, dtype=torch.long), torch.full((1, 1, 64, 48), torch.nan))
+    task = task_of(PLANE)
+    assert not any(torch.isfinite(term) for term in task.losses(task(batch["image"]), batch).values())
+
+
 def test_the_loss_asks_for_the_lesions_and_nothing_else() -> None:
     """A network that answers exactly has almost none; one that misses, adds or displaces a box has more."""
     image = torch.zeros(1, 1, 64, 48, dtype=torch.long)
@@ -678,7 +686,10 @@ def test_the_shipped_configurations_train_together(table: Path, tmp_path: Path) 
             "data.instances: found False; allowed is True for DetectionTask",
         ),
         (["--data.recipe.init_args.side=36"], "images of 36 × 36 from the recipe; allowed is sides that are multiples"),
-        (["--model.init_args.network.spatial_dims=3"], "network.spatial_dims: found 3; allowed is 2"),
+        (
+            ["--model.init_args.network.spatial_dims=3", "--model.init_args.tile=null"],
+            "network.spatial_dims: found 3; allowed is 2",
+        ),
         (["--model.init_args.network.out_channels=3"], "network.out_channels: found 3; allowed is 2"),
         (["--model.init_args.network.anchors=[]"], "anchors: found []; allowed is sides of 1 pixel or more"),
         (["--model.init_args.hit_rule.least=0"], "HitRule.least: found 0.0 for overlap"),
