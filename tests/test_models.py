@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from imaging.models.networks import Network
 BASIC = Network("basic_unet", features=(4, 4, 8, 8, 8, 4))
 DYN = Network("dyn_unet", features=(4, 8, 12), stem=2, deep_supervision=1, classes=3)
 RESNET = Network("resnet", features=(4, 8, 8, 8), classes=3)
+RETINANET: dict[str, Any] = {"kind": "retinanet", "features": (4, 8, 8)}
 KINDS = {"basic_unet": BASIC, "dyn_unet": DYN, "resnet": RESNET}
 
 
@@ -39,6 +41,20 @@ def test_every_kind_gives_what_it_says(kind: str, channels: int, dims: Any) -> N
     else:
         assert outputs.classes.shape == (len(x), 3)
     assert outputs.deep == ()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("stem", [1, 2])
+def test_boxes_come_from_every_level_of_the_pyramid(stem: Any, dims: Any) -> None:
+    """Two anchors at each place; images of 32 × 48 have 16 × 24 and 8 × 12 places, a stem of 2 halves their sides."""
+    network = Network(**RETINANET, spatial_dims=dims, out_channels=4, stem=stem, pyramid=2, anchors=(4.0, 6.0))
+    assert (network.multiple, network.strides) == (4 * stem, (2 * stem, 4 * stem))
+    x = image(network)
+    outputs = build(network).eval()(x)
+    assert (outputs.pixels, outputs.classes, outputs.deep) == (None, None, ())
+    for stride, (logits, codes) in zip(network.strides, outputs.boxes, strict=True):
+        count = 2 * int(np.prod([side // stride for side in x.shape[2:]]))
+        assert (logits.shape, codes.shape) == ((2, count, 3), (2, count, 2 * dims))
 
 
 @pytest.mark.parametrize("stem", [1, 2])
@@ -115,8 +131,18 @@ def test_a_sample_does_not_see_its_batch(network: Network) -> None:
         ({"kind": "resnet", "features": (4,) * 4, "classes": 1}, "classes: found 1; allowed is 2 or more"),
         ({"kind": "basic_unet", "out_channels": 1}, "out_channels: found 1; allowed is 2 or more"),
         ({"kind": "dyn_unet", "features": (4, 0, 8)}, r"features: found \[4, 0, 8\]; allowed is widths of 1 or more"),
+        ({"kind": "retinanet", "features": (4,)}, "retinanet, features: found 1 widths; allowed is 2 or more"),
+        ({**RETINANET, "stem": 4}, "retinanet, stem: found 4; allowed is 1 or 2"),
+        ({**RETINANET, "deep_supervision": 1}, "deep_supervision: found 1; allowed is 0 to 0"),
+        ({**RETINANET, "classes": 3}, "classes: found 3; allowed is 0"),
+        ({**RETINANET, "out_channels": 1}, "out_channels: found 1; allowed is 2 or more"),
+        ({**RETINANET, "pyramid": 4}, "pyramid: found 4; allowed is 1 to 3"),
+        ({**RETINANET, "pyramid": 0}, "pyramid: found 0; allowed is 1 to 3"),
+        ({**RETINANET, "pyramid_width": 12}, "pyramid_width: found 12; allowed is multiples of 8"),
+        ({**RETINANET, "anchors": ()}, r"anchors: found \[\]; allowed is sides of 1 pixel or more"),
+        ({**RETINANET, "anchors": (8.0, 0.5)}, r"anchors: found \[8.0, 0.5\]; allowed is sides of 1 pixel"),
         ({"spatial_dims": 4}, "spatial_dims: found 4; allowed is 2 or 3"),
-        ({"kind": "vgg"}, "kind: found vgg; allowed is basic_unet, dyn_unet, resnet"),
+        ({"kind": "vgg"}, "kind: found vgg; allowed is basic_unet, dyn_unet, resnet, retinanet"),
     ],
     ids=str,
 )

@@ -25,8 +25,8 @@ _MOST_BOXES = 100
 _MOST_CANDIDATES = 300
 # Intersection over union beyond which two boxes of one label are one lesion. Lesions hardly ever overlap.
 _SAME = 0.2
-# Pixels from a tile's border within which a box counts as cut by it.
-_RIM = 1.0
+# A box counts as cut where it ends this near to a tile's border: a part of its side, and a pixel at least.
+_RIM, _LEAST_RIM = 0.1, 1.0
 
 
 class Boxes(NamedTuple):
@@ -45,19 +45,20 @@ def detect(
     """The boxes of one harmonised image (channel, *spatial), on the CPU.
 
     Tiles of `tile` (*spatial) cover the image evenly, two neighbours sharing at least `overlap` pixels; without one it
-    goes through the network whole. `overlap` should be at least the side of the largest lesion: then some tile sees
-    each whole. By default it is the side of the largest anchor, or half a tile where that is less.
+    goes through the network whole. `overlap` should be a little more than the side of the largest lesion: then some
+    tile sees each whole. By default it is the side of the largest anchor, or half a tile where that is less.
 
     A box that a border inside the image cuts gives way to the tile that sees its place whole. Of boxes of one label
     that overlap, the most confident stays (non-maximum suppression). Averaging boxes, as weighted fusion does, was not
-    taken: it mixes a box that saw half a lesion into one that saw all of it, and tiled would differ from whole.
+    taken: it mixes a box that saw half a lesion into one that saw all of it.
 
     Raises ConfigError for a tile or an overlap that does not fit.
     """
     shape = list(image.shape[1:])
     padded = [-(-side // network.multiple) * network.multiple for side in shape]
-    sides = padded if tile is None else _tile_sides(tile, padded, network)
-    shared = _overlap(overlap, sides, network)
+    check_tiles(network, tile, overlap)
+    sides = [min(pair) for pair in zip(padded if tile is None else tile, padded, strict=True)]
+    shared = [min(_overlap(network, overlap, side), side - 1) for side in sides]
     whole = functional.pad(
         image, [n for side, to in zip(shape[::-1], padded[::-1], strict=True) for n in (0, to - side)]
     )
@@ -67,23 +68,24 @@ def detect(
     return _fused(Boxes(*(torch.cat(part) for part in zip(*kept, strict=True))), shape)
 
 
-def _tile_sides(tile: Sequence[int], padded: Sequence[int], network: Network) -> list[int]:
-    multiple = network.multiple
-    if len(tile) != len(padded) or any(side < multiple or side % multiple for side in tile):
+def check_tiles(network: Network, tile: Sequence[int] | None, overlap: int | None) -> None:
+    """Raises ConfigError for tiles that the network cannot take, and for an overlap that leaves no way on."""
+    if tile is None:
+        return
+    dims, multiple = network.spatial_dims, network.multiple
+    if len(tile) != dims or any(side < multiple or side % multiple for side in tile):
         raise ConfigError(
-            f"tile: found {list(tile)}; allowed are {len(padded)} sides that are multiples of {multiple}",
+            f"tile: found {list(tile)}; allowed are {dims} sides that are multiples of {multiple}",
             Reason.CONFIG_INVALID,
         )
-    return [min(side, most) for side, most in zip(tile, padded, strict=True)]
+    if overlap is not None and not 0 <= overlap < min(tile):
+        raise ConfigError(f"overlap: found {overlap}; allowed is 0 to {min(tile) - 1} pixels", Reason.CONFIG_INVALID)
 
 
-def _overlap(overlap: int | None, sides: Sequence[int], network: Network) -> list[int]:
-    if overlap is None:
-        largest = round(max(network.anchors) * 2 ** (network.pyramid - 1))
-        return [min(largest, side // 2) for side in sides]
-    if not 0 <= overlap < min(sides):
-        raise ConfigError(f"overlap: found {overlap}; allowed is 0 to {min(sides) - 1} pixels", Reason.CONFIG_INVALID)
-    return [overlap] * len(sides)
+def _overlap(network: Network, overlap: int | None, side: int) -> int:
+    if overlap is not None:
+        return overlap
+    return min(round(max(network.anchors) * network.strides[-1] / network.strides[0]), side // 2)
 
 
 def _starts(whole: int, side: int, shared: int) -> list[int]:
@@ -136,10 +138,9 @@ def _corner(values: Sequence[int]) -> Tensor:
 
 def _inside(boxes: Tensor, begin: Tensor, side: Tensor, whole: Tensor) -> Tensor:
     """Which boxes (n, 2 · dims) a tile holds clear of its borders; a border of the image cuts nothing."""
-    dims, end = len(begin), begin + side
-    after = boxes[:, :dims] >= begin + _RIM * (begin > 0)
-    before = boxes[:, dims:] <= end - _RIM * (end < whole)
-    return (after & before).all(dim=1)
+    low, high, end = boxes[:, : len(begin)], boxes[:, len(begin) :], begin + side
+    rim = ((high - low) * _RIM).clamp_min(_LEAST_RIM)
+    return ((low >= begin + rim * (begin > 0)) & (high <= end - rim * (end < whole))).all(dim=1)
 
 
 def _fused(found: Boxes, shape: Sequence[int]) -> Boxes:

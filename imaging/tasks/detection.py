@@ -18,7 +18,7 @@ from imaging.evaluation.detection import OCTAVES, Account
 from imaging.evaluation.matching import PICAI, HitRule, match_boxes
 from imaging.evaluation.result import DetectionCase
 from imaging.models.build import Outputs
-from imaging.models.detection import Boxes, detect
+from imaging.models.detection import Boxes, check_tiles, detect
 from imaging.models.networks import Network
 from imaging.models.retinanet import anchors, decode, places
 from imaging.tasks.task import Figures, Task
@@ -67,6 +67,7 @@ class DetectionTask(Task):
         if network.out_channels != 2:
             # Instances have no kind: a mask says which lesion a pixel belongs to, and not what it is.
             self._refuse("network.out_channels", network.out_channels, "2: background and one label")
+        check_tiles(network, tile, overlap)
         self.box_weight = box_weight
         self.hit_rule = hit_rule
         self.tile = tile
@@ -77,6 +78,8 @@ class DetectionTask(Task):
         """Both terms per anchor that has a lesion, over the batches of all processes; at least one is counted."""
         logits = torch.cat([level[0] for level in outputs.boxes], dim=1)[..., 0]
         codes = torch.cat([level[1] for level in outputs.boxes], dim=1)
+        if not bool(logits.isfinite().all() & codes.isfinite().all()):
+            return {"labels": logits.sum(), "boxes": codes.sum()}  # the step stops and tells the cases
         shape = batch["image"].shape[2:]
         anchored = torch.cat(anchors(self.network, shape, logits.device))
         label, box, matched = logits.sum() * 0.0, codes.sum() * 0.0, logits.new_zeros(())
