@@ -11,7 +11,6 @@ stopped. OUT/result.json is the whole record, for `imaging evaluate --from`.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import yaml
 
 from imaging.data.manifest import Case, read_manifest, write_manifest
 from imaging.data.public import prepare

@@ -15,7 +15,7 @@ from imaging.data.dataset import first_image
 from imaging.data.instances import enclosing_boxes, number_instances
 from imaging.data.manifest import Case
 from imaging.data.truth import read_mask, read_values
-from imaging.evaluation.matching import PICAI, Lesion, match_boxes
+from imaging.evaluation.matching import PICAI, HitRule, Lesion, match_boxes
 from imaging.findings import Finding, Prediction
 from imaging.image import Array
 from imaging.predictor import Predictor
@@ -90,7 +90,7 @@ def decide_boxes(predictor: Predictor, cases: Sequence[Case]) -> Decisions:
     lowest score that recalls no larger share of patients without a lesion than the card allows; a patient's score is
     the highest of the images, because a pair needs two views of one breast, which training images may lack.
     """
-    card, watched = predictor.package.description.card, [_watch(predictor, case) for case in cases]
+    card, watched = predictor.package.description.card, [watch(predictor, case) for case in cases]
     threshold = next((t for t in THRESHOLDS if false_positives(watched, t) <= card.false_positives), THRESHOLDS[-1])
     shown = {
         "sensitivity": round(_sensitivity(watched, threshold), 4),
@@ -106,14 +106,15 @@ def decide_boxes(predictor: Predictor, cases: Sequence[Case]) -> Decisions:
 _WITH = {"positive": True, "negative": False}
 
 
-def _watch(predictor: Predictor, case: Case) -> Watched:
+def watch(predictor: Predictor, case: Case, rule: HitRule = PICAI) -> Watched:
+    """All boxes of one case, whatever their score, against its lesions."""
     image = first_image(case, predictor.recipe)
     found = predictor.findings(predictor.predict(image), 0.0)
     boxes = np.array([one.box_px for one in found]).reshape(-1, 4)[:, [1, 0, 3, 2]]
     scores = np.array([one.score for one in found])
     instances = number_instances(read_values(case.known_truth, image.source_grid))
     truth = enclosing_boxes(torch.from_numpy(instances.astype(np.int64)))[1].double().numpy()
-    return Watched(case, match_boxes(boxes, scores, truth, PICAI), float(scores.max(initial=0.0)))
+    return Watched(case, match_boxes(boxes, scores, truth, rule), float(scores.max(initial=0.0)))
 
 
 def false_positives(watched: Sequence[Watched], threshold: float) -> float:

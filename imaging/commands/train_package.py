@@ -40,6 +40,7 @@ class Plan:
 
 PLANS = {
     "breast_us": Plan("busi", "ultrasound", "breast", 120),
+    "mammography_mass": Plan("mini_mias_mass", "mammography", "mammography", 60),
     "fetal_head_us": Plan("hc18", "ultrasound", "head", 60),
 }
 _PHANTOM_SEED = 5

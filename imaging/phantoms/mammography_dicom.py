@@ -91,7 +91,7 @@ def describe_series(ds: Dataset, view: ViewAcquisition, what: str) -> None:
     """General Series and General Equipment modules (PS3.3 C.7.3.1, C.7.5.1)."""
     maker = view.maker
     ds.Modality, ds.SeriesInstanceUID, ds.SeriesNumber = "MG", view.series_uid, view.series
-    # Not "synthetic" here: in mammography that word means a picture computed from tomosynthesis, and selection heeds it.
+    # Not "Synthetic": of a mammogram that says computed from tomosynthesis, and selection heeds it.
     ds.SeriesDescription = f"Phantom {what}"
     ds.Manufacturer, ds.ManufacturerModelName = maker.manufacturer, maker.model
     ds.SoftwareVersions, ds.InstitutionName = maker.software, view.site

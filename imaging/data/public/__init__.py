@@ -23,7 +23,9 @@ from imaging.data.public.truths import is_plain, read_union
 from imaging.errors import ConfigError, GeometryError, InputError, OutputError, Reason
 
 _SETS = (brest, bus_bra, busi, cbis_ddsm, cmmd, hc18, inbreast, mini_mias, rsna, vindr_mammo)
-ADAPTERS: Final[dict[str, Callable[[Path], Collection]]] = {one.NAME: one.read for one in _SETS}
+ADAPTERS: Final[dict[str, Callable[[Path], Collection]]] = {one.NAME: one.read for one in _SETS} | {
+    f"{mini_mias.NAME}_mass": mini_mias.read_masses
+}
 """How the folder of each set is read, by the set's name."""
 
 

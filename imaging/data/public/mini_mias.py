@@ -6,6 +6,8 @@ tissue, kind, severity, x, y and radius in pixels, y counted from the bottom. So
 a film with such a lesion is dropped. An odd number is a right breast, the next a left one of the same patient. Places
 are taken in corner convention: y above the film's lower edge is 1024 - y below its upper one.
 
+`read_masses` leaves out the films that show calcifications: masses, distortions and asymmetries are what remains.
+
 The curated layout is lesions.csv: film, image, pair_id, class, severity, lesion (0 for none), located, and cx, cy,
 radius in pixels from the top left corner of pictures of 512 × 512 pixels of 0.4 mm.
 """
@@ -41,27 +43,37 @@ SIDE: Final = 1024  # pixels of the published films in both directions
 _SPACING_MM: Final = 0.2  # of these pixels; the films were scanned at 0.05 mm
 _SEVERITY: Final = {"b": "benign", "m": "malignant", "": "normal"}
 _NORMAL: Final = "NORM"
-_KINDS: Final = ("CALC", "CIRC", "SPIC", "MISC", "ARCH", "ASYM")
+_CALCIFICATIONS: Final = "CALC"
+_KINDS: Final = (_CALCIFICATIONS, "CIRC", "SPIC", "MISC", "ARCH", "ASYM")
 _LINE: Final = re.compile(r"(mdb(\d{3}))\s+(\w)\s+(\w+)\s*(.*)")
 _PLACE: Final = re.compile(r"([BM])\s+(\S+)\s+(\S+)\s+(\S+)")
 _NO_PLACE: Final = re.compile(r"([BM])\s*(\*NOTE \d\*)?")
-_COLUMNS: Final = ("film", "image", "pair_id", "severity", "lesion", "located", "cx", "cy", "radius")
+_COLUMNS: Final = ("film", "image", "pair_id", "class", "severity", "lesion", "located", "cx", "cy", "radius")
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """One line of a table: picture, patient, class, and the lesion's circle; None where there is none or no place."""
+    """One line of a table: picture, patient, class, circle (None where there is none or no place), kind of lesion."""
 
     image: Path
     patient: str
     label: str
     shape: Shape | None
+    kind: str
 
 
-def read(folder: Path) -> Collection:
-    """The frames of a folder. Raises ConfigError for another layout or line, GeometryError for another size of film."""
+def read_masses(folder: Path) -> Collection:
+    """As `read`, without the films that show calcifications."""
+    return read(folder, frozenset({_CALCIFICATIONS}))
+
+
+def read(folder: Path, left_out: frozenset[str] = frozenset()) -> Collection:
+    """The frames of a folder, those with a lesion of a kind `left_out` dropped.
+
+    Raises ConfigError for another layout or line, GeometryError for another size of film.
+    """
     if (folder / CURATED).is_file():
-        return _collection(_curated(folder), SIDE // 2)
+        return _collection(_curated(folder), SIDE // 2, left_out)
     top = folder / TOP if (folder / TOP).is_dir() else folder
     if not (top / INFO).is_file():
         raise no_layout(NAME, top, f"{INFO} and mdb001.pgm, or a curated {CURATED}")
@@ -73,14 +85,14 @@ def read(folder: Path) -> Collection:
             marks[match[1]].append(mark)
     if not marks:
         raise no_layout(NAME, top, f"lines like 'mdb001 G CIRC B 535 425 197' in {INFO}")
-    return _collection(marks, SIDE)
+    return _collection(marks, SIDE, left_out)
 
 
 def _mark(top: Path, where: str, match: re.Match[str]) -> _Mark:
     film, number, kind, rest = match[1], int(match[2]), match[4], match[5]
     image, patient = top / f"{film}.pgm", f"p{(number + 1) // 2:03d}"
     if kind == _NORMAL and not rest:
-        return _Mark(image, patient, "normal", None)
+        return _Mark(image, patient, "normal", None, kind)
     placed, bare = _PLACE.fullmatch(rest), _NO_PLACE.fullmatch(rest)
     if kind not in _KINDS or not (placed or bare):
         raise ConfigError(
@@ -89,12 +101,12 @@ def _mark(top: Path, where: str, match: re.Match[str]) -> _Mark:
             Reason.CONFIG_INVALID,
         )
     if bare:
-        return _Mark(image, patient, _SEVERITY[bare[1].lower()], None)
+        return _Mark(image, patient, _SEVERITY[bare[1].lower()], None, kind)
     assert placed is not None
     x, y, radius = (
         read_number(where, name, text) for name, text in zip(("x", "y", "radius"), placed.groups()[1:], strict=True)
     )
-    return _Mark(image, patient, _SEVERITY[placed[1].lower()], _circle(where, SIDE - y, x, radius, SIDE))
+    return _Mark(image, patient, _SEVERITY[placed[1].lower()], _circle(where, SIDE - y, x, radius, SIDE), kind)
 
 
 def _curated(folder: Path) -> dict[str, list[_Mark]]:
@@ -109,7 +121,8 @@ def _curated(folder: Path) -> dict[str, list[_Mark]]:
                 Reason.CONFIG_INVALID,
             )
         shape = _curated_circle(where, line) if line["located"] == "1" else None
-        marks[line["film"]].append(_Mark(folder / line["image"], line["pair_id"], label, shape))
+        kind = read_choice(where, "class", line["class"].lower(), {name.lower(): name for name in (*_KINDS, _NORMAL)})
+        marks[line["film"]].append(_Mark(folder / line["image"], line["pair_id"], label, shape, kind))
     return marks
 
 
@@ -128,12 +141,14 @@ def _circle(where: str, row: float, column: float, radius: float, side: int) -> 
     return disc((row, column), radius)
 
 
-def _collection(marks: dict[str, list[_Mark]], side: int) -> Collection:
-    return Collection.of([_frame(film, found, side) for film, found in marks.items()])
+def _collection(marks: dict[str, list[_Mark]], side: int, left_out: frozenset[str]) -> Collection:
+    return Collection.of([_frame(film, found, side, left_out) for film, found in marks.items()])
 
 
-def _frame(film: str, marks: list[_Mark], side: int) -> Frame | Dropped:
+def _frame(film: str, marks: list[_Mark], side: int, left_out: frozenset[str]) -> Frame | Dropped:
     image, label = marks[0].image, worst(mark.label for mark in marks)
+    if unwanted := sorted({mark.kind for mark in marks} & left_out):
+        return Dropped(image, label, f"shows {', '.join(unwanted)}")
     unplaced = sum(mark.shape is None and mark.label != "normal" for mark in marks)
     if unplaced:
         return Dropped(image, label, f"{unplaced} of {len(marks)} lesions without a place")
