@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
+from imaging.data.dataset import first_image
 from imaging.data.manifest import Case, read_manifest
 from imaging.data.public import prepare
 from imaging.data.public.frames import Frame, assign_splits, read_lines
 from imaging.data.public.lesions import Lesions, box, disc, outline
 from imaging.errors import ConfigError, GeometryError, InputError
+from imaging.harmonise.mammography import MammographyRecipe
 from imaging.image import Array
 from tests.mammograms import code_item, dataset
 from tests.test_data_public import prepared, table
@@ -354,6 +356,14 @@ def test_mini_mias_counts_rows_from_the_bottom(tmp_path: Path) -> None:
         ("all-mias/mdb059.pgm", "all-mias/mdb216.pgm"), "1 of 1 lesions without a place"
     )
     assert cases["mini_mias_mdb003"].truth == cases["mini_mias_mdb060"].truth  # one file of nothing for all of a size
+
+
+def test_a_published_film_of_mini_mias_is_read_as_a_picture_in_millimetres(tmp_path: Path) -> None:
+    cases, _ = prepared("mini_mias", mini_mias(tmp_path), tmp_path / "out")
+    image = first_image(cases["mini_mias_mdb005"], MammographyRecipe())
+    assert image.array.shape == (1, 1024, 1024)
+    assert image.array.max() == image.array.min() == 5
+    assert (tuple(image.grid.spacing), image.grid.unit) == ((0.2, 0.2), "mm")
 
 
 def test_mini_mias_of_another_size_is_refused(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def harmonise_case(case: Case, recipe: Recipe, instances: bool = False) -> tuple
         source, target = image.source_grid, grid_of(harmonised)
         truth: Array
         if path is None:
-            truth = np.full(target.shape, UNKNOWN_TRUTH, dtype=np.uint8)
+            truth: Array = np.full(target.shape, UNKNOWN_TRUTH, dtype=np.uint8)
         elif instances:
             truth = carry_instances(number_instances(read_values(path, source)), source, target)
         else:
