@@ -5,7 +5,7 @@
 Every film is read once by a network that saw no film of its patient; the next fold in turn chooses the checkpoint.
 Films whose only lesions are calcifications, or that have a lesion without a place, are left out (OUT/set/dropped.csv).
 An exam is a patient's pair of films, positive when one of them has a lesion. A pass that was stopped goes on where it
-stopped. OUT/result.json is the whole record, for `imaging evaluate --from`.
+stopped. OUT/overlap.json and OUT/centre_in_box.json are the whole records.
 """
 
 from __future__ import annotations
@@ -25,14 +25,20 @@ from imaging.evaluation.detection import DetectionProtocol, by_exam
 from imaging.evaluation.evaluate import evaluate_detection
 from imaging.evaluation.intervals import Bootstrap
 from imaging.evaluation.matching import PICAI, HitRule
-from imaging.evaluation.result import DetectionCase, EvaluationResult
+from imaging.evaluation.result import DetectionCase
+from imaging.package import load_package
 from imaging.packaging import make_package
 from imaging.predictor import load_predictor
 from imaging.tasks.checkpoints import BEST, FOLDER, newest_whole
 from imaging.validation import watch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CONFIGS = ("trainer.yaml", "recipe/mammography.yaml", "training/mammography_mass.yaml")
+CONFIGS = (
+    "trainer.yaml",
+    "recipe/mammography.yaml",
+    "training/mammography_mass.yaml",
+    "training/mammography_mass.fine.yaml",
+)
 CENTRE = HitRule("centre_in_box", 0.0)
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -52,7 +58,7 @@ def train_fold(cases: list[Case], fold: int, args: argparse.Namespace) -> Path:
     """The run folder of a network that saw no patient of the fold."""
     folder = args.out / f"fold-{fold}"
     run = folder / "run"
-    if (run / FOLDER / BEST).is_file() and not args.epochs:
+    if (run / FOLDER / BEST).is_file() and (folder / "ended").is_file():
         return run
     folds = fold_of(cases, args.folds)
     splits = {(fold + k) % args.folds: name for k, name in enumerate(("test", "val"))}
@@ -69,6 +75,7 @@ def train_fold(cases: list[Case], fold: int, args: argparse.Namespace) -> Path:
         subprocess.run(
             [sys.executable, str(REPOSITORY / "train.py"), "fit", *words], check=True, cwd=REPOSITORY, stderr=log
         )
+    (folder / "ended").touch()
     return run
 
 
@@ -78,8 +85,6 @@ def read_fold(cases: list[Case], fold: int, run: Path, args: argparse.Namespace,
     package = args.out / f"fold-{fold}" / "package"
     if not (package / "package.yaml").is_file():
         make_package(run, REPOSITORY / "configs" / "package" / "mammography_mass.yaml", package)
-    from imaging.package import load_package
-
     predictor = load_predictor(load_package(package, explicit=True))
     told = []
     for case in cases:
@@ -96,15 +101,6 @@ def read_fold(cases: list[Case], fold: int, run: Path, args: argparse.Namespace,
                     exam_id=case.patient_id,
                 )
             )
-    return told
-
-
-def figures(record: EvaluationResult) -> dict[str, str]:
-    """Estimates with their intervals over patients."""
-    told = {}
-    for estimate in record.pooled:
-        if estimate.value is not None:
-            told[estimate.name] = f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
     return told
 
 
@@ -127,9 +123,10 @@ def main() -> None:
         exams = evaluate_detection(by_exam(films), protocol, how)
         print(f"\n{rule.text}; {len(films)} films, {sum(x.is_true for f in films for x in f.lesions)} lesions, "
               f"{sum(f.truth for f in films)} films with one; {len(by_exam(films))} patients")  # fmt: skip
-        for name, text in figures(record).items():
-            print(f"  film {name:32} {text}")
-        print(f"  exam {'auroc':32} {figures(exams).get('auroc', 'n/a')}")
+        for figure in record.pooled.figures:
+            print(f"  film {figure.name:32} {figure.text}")
+        print(f"  exam {'auroc':32} {exams.pooled.figure('auroc').text}", flush=True)
+        (args.out / f"{rule.kind}.json").write_text(record.to_json(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ example:
 What it does, and where it leaves it:
   WORK/data       manifest.csv of the set, one split per group of images, and what was left out (dropped.csv)
   WORK/phantoms   simulated images with known truth, used for training only
-  WORK/run        the first training run, on both, or on the simulated ones alone (mammography_mass): 
+  WORK/run        the first training run, on both, or on the simulated ones alone (mammography_mass):
                   configuration, checkpoints, logs, previews; a second start goes on where it stopped
   WORK/run-fine   where configs/training/NAME.fine.yaml is: a second run from those weights, on real images only
   OUT             the package: weights in half precision, threshold, passport support, golden image

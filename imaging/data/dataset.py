@@ -160,7 +160,6 @@ def harmonise_case(case: Case, recipe: Recipe, instances: bool = False) -> tuple
         image = first_image(case, recipe)
         harmonised = recipe.harmonise(recipe.tissue(image))
         source, target = image.source_grid, grid_of(harmonised)
-        truth: Array
         if path is None:
             truth: Array = np.full(target.shape, UNKNOWN_TRUTH, dtype=np.uint8)
         elif instances:
