@@ -43,7 +43,8 @@ class DetectionTask(Task):
         warmup: Part of all steps until the peak.
         box_weight: Weight of the boxes' loss beside that of their labels.
         hit_rule: When a box answers a lesion in validation and test.
-        tile: Sides of the tiles in which images are watched; None takes them whole.
+        tile: Sides of the tiles in which images are watched; None takes them whole. It should be as large as what the
+            network was trained on: it normalises over all that it sees, and scores shrink with another view.
         overlap: Pixels that neighbouring tiles share; None takes the side of the largest anchor.
     """
 
@@ -110,6 +111,7 @@ class DetectionTask(Task):
         return told
 
     def sum_up(self, kept: Sequence[DetectionCase]) -> Figures:
+        """`froc` of a site; nothing of one without a lesion."""
         account = Account.of(kept)
         if not account.is_true.any():
             return {}
