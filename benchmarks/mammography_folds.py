@@ -1,6 +1,6 @@
 """Masses on mini-MIAS over folds of patients: sensitivity by false positives per image, and AUROC of exams.
 
-    python benchmarks/mammography_folds.py --data DIR --out OUT [--folds 5] [--epochs 20] [--start-from CHECKPOINT]
+    python benchmarks/mammography_folds.py --data DIR --out OUT [--folds 5] [--epochs 40] [--start-from CHECKPOINT]
 
 Every film is read once by a network that saw no film of its patient; the next fold in turn chooses the checkpoint.
 Films whose only lesions are calcifications, or that have a lesion without a place, are left out (OUT/set/dropped.csv).
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="mini-MIAS, as published or curated")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--start-from", type=Path, help="a checkpoint trained on phantoms")
     args = parser.parse_args()
     args.out = args.out.resolve()
