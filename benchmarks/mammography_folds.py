@@ -33,12 +33,7 @@ from imaging.tasks.checkpoints import BEST, FOLDER, newest_whole
 from imaging.validation import watch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CONFIGS = (
-    "trainer.yaml",
-    "recipe/mammography.yaml",
-    "training/mammography_mass.yaml",
-    "training/mammography_mass.fine.yaml",
-)
+CONFIGS = ("trainer.yaml", "recipe/mammography.yaml", "training/mammography_mass.yaml")
 CENTRE = HitRule("centre_in_box", 0.0)
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -24,9 +23,8 @@ example:
 
 What it does, and where it leaves it:
   WORK/data       manifest.csv of the set, one split per group of images, and what was left out (dropped.csv)
-  WORK/phantoms   simulated images with known truth, used for training only
-  WORK/run        the first training run, on both, or on the simulated ones alone (mammography_mass):
-                  configuration, checkpoints, logs, previews; a second start goes on where it stopped
+  WORK/phantoms   simulated images with known truth, used for training only (not of mammography_mass)
+  WORK/run        the training run: configuration, checkpoints, logs, previews; a second start goes on where it stopped
   WORK/run-fine   where configs/training/NAME.fine.yaml is: a second run from those weights, on real images only
   OUT             the package: weights in half precision, threshold, passport support, golden image
 
@@ -36,23 +34,19 @@ Its figures: `imaging evaluate` on the results of `imaging infer` (benchmarks/re
 
 @dataclass(frozen=True)
 class Plan:
-    """Which public set a package learns from, which recipe it uses, and how many phantoms (or exams of them) it sees.
-
-    The first run sees phantoms and real images, or where `phantoms_first` phantoms alone: on film, simulated digital
-    mammograms teach where a breast is and what a mass is, and would mislead beside it.
-    """
+    """Which public set a package learns from, which recipe it uses, and how many phantoms of which kind join it."""
 
     public_set: str
     recipe: str
-    phantoms: Kind | Literal["mammography"]
-    phantom_cases: int
-    phantoms_first: bool = False
+    phantoms: Kind | None = None
+    phantom_cases: int = 0
 
 
 PLANS = {
     "breast_us": Plan("busi", "ultrasound", "breast", 120),
     "fetal_head_us": Plan("hc18", "ultrasound", "head", 60),
-    "mammography_mass": Plan("mini_mias_mass", "mammography", "mammography", 60, phantoms_first=True),
+    # Simulated digital mammograms taught nothing that held on film (data_samples/README.md).
+    "mammography_mass": Plan("mini_mias_mass", "mammography"),
 }
 _PHANTOM_SEED = 5
 
@@ -118,27 +112,19 @@ def _manifest(plan: Plan, data: Path, work: Path) -> Path:
             bar.update(done - bar.n)
 
         real = read_manifest(prepare(plan.public_set, data, work / "data", show))
-    phantoms = _phantoms(plan, work / "phantoms")
-    if plan.phantoms_first:
-        write_manifest(joined, phantoms)
-    else:
-        write_manifest(joined, [*real, *(replace(case, split="train") for case in phantoms)])
+    write_manifest(joined, [*real, *_phantoms(plan, work / "phantoms")])
     return joined
 
 
 def _phantoms(plan: Plan, folder: Path) -> list[Case]:
-    """Simulated cases in their own splits; of mammograms those that show no calcifications."""
+    """Simulated cases, all for training."""
     from imaging.data.manifest import read_manifest
-    from imaging.phantoms import export, mammography_export
+    from imaging.phantoms.export import write_training_set
 
-    if plan.phantoms == "mammography":
-        cases = read_manifest(mammography_export.write_training_set(folder, plan.phantom_cases, _PHANTOM_SEED))
-        with (folder / "boxes.csv").open(newline="", encoding="utf-8") as stream:
-            calcified = {folder / line["image"] for line in csv.DictReader(stream) if line["kind"] == "calcifications"}
-        cases = [case for case in cases if case.image not in calcified]
-    else:
-        cases = read_manifest(export.write_training_set(folder, plan.phantom_cases, _PHANTOM_SEED, kind=plan.phantoms))
-    return [replace(case, case_id=f"phantom-{case.case_id}") for case in cases]
+    if plan.phantoms is None:
+        return []
+    simulated = read_manifest(write_training_set(folder, plan.phantom_cases, _PHANTOM_SEED, kind=plan.phantoms))
+    return [replace(case, case_id=f"phantom-{case.case_id}", split="train") for case in simulated]
 
 
 def _fit(
