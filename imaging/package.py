@@ -240,7 +240,7 @@ def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
 
 def _detector_faults(description: Description) -> Iterator[tuple[str, object, str]]:
     card, network = description.card, description.network
-    if network.kind != "retinanet":
+    if not network.gives_boxes:
         if description.tile:
             yield "tile", description.tile, "none but of a retinanet"
         return

@@ -104,7 +104,7 @@ def _decided(
 ) -> tuple[Decisions, Description]:
     if draft.card.classes:
         draft = replace(draft, temperature=fitted_temperature(_predictor(out, draft, model), validation))
-    decide = decide_boxes if draft.network.kind == "retinanet" else decide_masks
+    decide = decide_boxes if draft.network.gives_boxes else decide_masks
     decided = decide(_predictor(out, draft, model), validation)
     return decided, replace(draft, threshold=decided.threshold, operating_point=decided.operating_point)
 

@@ -81,7 +81,7 @@ class Predictor:
 
     def signal(self, image: Image) -> Array:
         """Every probability that the network gives of labels on one image, before any decision: (label, …)."""
-        if self.package.description.network.kind != "retinanet":
+        if not self.package.description.network.gives_boxes:
             return self._probabilities(self.recipe.harmonise(self.recipe.tissue(image)).as_tensor())[0][1:]
         harmonised = self.recipe.harmonise(self.recipe.tissue(image)).as_tensor().float()[None]
         with torch.inference_mode():
@@ -92,7 +92,7 @@ class Predictor:
     def _prediction(self, image: Image, tissue: MetaTensor, harmonised: MetaTensor) -> Prediction | Detections:
         ref = image.refs[0] if image.refs else UNREFERENCED
         grid, extent = grid_of(harmonised), _extent(tissue, image)
-        if self.package.description.network.kind == "retinanet":
+        if self.package.description.network.gives_boxes:
             return self._detections(harmonised.as_tensor(), grid, image.source_grid, ref, extent)
         chances, classes = self._probabilities(harmonised.as_tensor())
         kinds = self.package.description.card.classes

@@ -88,6 +88,11 @@ class Network:
         return 16 if self.kind == "basic_unet" else 1
 
     @property
+    def gives_boxes(self) -> bool:
+        """Whether it detects, instead of saying something of every pixel or of the whole image."""
+        return self.kind == "retinanet"
+
+    @property
     def strides(self) -> tuple[int, ...]:
         """How much coarser than the image each level that gives boxes is, finest first."""
         levels = len(self.features)
