@@ -19,11 +19,16 @@ from tests.conftest import REPOSITORY
 CARD = REPOSITORY / "configs" / "package" / "mammography_mass.yaml"
 NETWORK = Network("retinanet", features=(8, 12, 16), stem=2, pyramid=2, pyramid_width=8, anchors=(16.0,))
 RECIPE = MammographyRecipe(spacing_mm=0.8, rows=320, columns=224)
-# Of random scores: above the first lie a few boxes of each view, above the second none.
-SOME, NOTHING = 0.24, 0.999
+# Of random scores: above the first lie one or a few boxes of each view, above the second none.
+SOME, NOTHING = 0.35, 0.999
 
 
-def write_detector(folder: Path, threshold: float = SOME, operating_point: float | None = 0.5) -> Package:
+def write_detector(
+    folder: Path,
+    threshold: float = SOME,
+    operating_point: float | None = 0.5,
+    support: dict[str, list[str]] | None = None,
+) -> Package:
     """The card of mammography_mass on a small grid, with the network of a seed in place of a trained one."""
     torch.manual_seed(5)
     model = build(NETWORK).eval()
@@ -39,7 +44,7 @@ def write_detector(folder: Path, threshold: float = SOME, operating_point: float
         network=NETWORK,
         recipe=RecipeChoice(RECIPE.name, settings(RECIPE), identity(RECIPE)),  # type: ignore[arg-type]
         threshold=threshold,
-        support={},
+        support=support or {},
         training={},
         weights=File("", ""),
         golden=File("", ""),

@@ -672,6 +672,21 @@ def test_the_shipped_configurations_train_together(table: Path, tmp_path: Path) 
     assert "val/froc" in cli.trainer.callback_metrics
 
 
+def test_validation_cases_without_any_lesion_stop_the_run_by_name(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not before all were seen: the first few, which Lightning tries before the first step, need not have one."""
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    Picture.new("L", (64, 64)).save(table.parent / "empty.png")
+    changed = table.parent / "healthy.csv"
+    with changed.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, "truth": "empty.png"} if row["split"] == "val" else row for row in rows)
+    said = refused(capsys, *detection_words(changed, tmp_path / "run"))
+    assert "model, val/froc: found no validation case with a lesion; allowed is one or more: give a patient" in said
+
+
 @pytest.mark.parametrize(
     ("more", "named"),
     [
