@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 from pydicom import FileDataset, dcmread
 
 from imaging.dicom.content_tree import Reference
 from imaging.dicom.records import ReadReport
 from imaging.dicom.results import read_result
+from imaging.findings import Detections, place
+from imaging.harmonise.mammography import MammographyRecipe
+from imaging.harmonise.spatial import grid_of
 from imaging.phantoms.mammography_dicom import mammogram
 from imaging.phantoms.mammography_export import MammographyExam, planted
 from imaging.phantoms.mammography_makers import MakerName
@@ -22,6 +27,7 @@ from imaging.phantoms.ultrasound_dicom import Patient, file_bytes
 from imaging.report import codes
 from tests.conftest import require_tool
 from tests.judges import pixelmed, run_tool
+from tests.mammograms import read
 from tests.mammography_package import NOTHING, write_detector
 from tests.test_infer import InProcess, infer, leaks, tree
 
@@ -156,13 +162,13 @@ def test_a_pair_is_one_lesion_in_summary_reports_and_page(yes: Ran) -> None:
     general = yes.report("1500")
     assert len(cad.composites) == len(told["composites"]) > 0
     by_tracking = {f.tracking_uid: number for number, f in enumerate(general.findings)}
-    for composite, read in zip(told["composites"], cad.composites, strict=True):
+    for composite, stated in zip(told["composites"], cad.composites, strict=True):
         first, second = (told["findings"][member] for member in composite["members"])
         views = [told["views"][f["source_sop_uid"]] for f in (first, second)]
         side = composite["laterality"]
         assert sorted(views) == [f"{side} CC", f"{side} MLO"]
-        assert tuple(by_tracking[cad.findings[m].tracking_uid] for m in read.members) == tuple(composite["members"])
-        assert read.score == pytest.approx(composite["score"], abs=1e-4)
+        assert tuple(by_tracking[cad.findings[m].tracking_uid] for m in stated.members) == tuple(composite["members"])
+        assert stated.score == pytest.approx(composite["score"], abs=1e-4)
         assert f"One lesion with finding {composite['members'][1] + 1}, score {composite['score']:.2f}" in page
         word = {"L": "left", "R": "right"}[side]
         assert any(f"one lesion of the {word} breast, score {composite['score']:.4f}" in c for c in general.comments)
@@ -372,6 +378,133 @@ def test_what_reports_say_is_ascii_though_headers_are_not(tmp_path: Path) -> Non
         assert any("S?nographe" in text for text in texts)
         assert [text for text in texts if not text.isascii()] == []
         assert dcmread(path).PatientName == "Müller^Änne"
+
+
+# -- Real films --------------------------------------------------------------------------------------------------------
+
+FILMS = {
+    "right_cc.dcm": ("R", "CC"),
+    "left_cc.dcm": ("L", "CC"),
+    "right_mlo.dcm": ("R", "MLO"),
+    "left_mlo.dcm": ("L", "MLO"),
+}
+FILM_STEP_MM = 0.05  # of a film scanner; the files state none
+
+
+def film(pixels: np.ndarray, view: ViewAcquisition, step_mm: float | None) -> FileDataset:
+    """The pixels of a film under the header of a phantom's view: one patient, one study, For Presentation."""
+    ds = mammogram(view)
+    for keyword in ("WindowCenter", "WindowWidth", "VOILUTFunction", "ImagerPixelSpacing", "PixelSpacing",
+                    "PixelSpacingCalibrationType", "PixelSpacingCalibrationDescription"):  # fmt: skip
+        ds.pop(keyword, None)
+    ds.Rows, ds.Columns = pixels.shape
+    ds.PixelData = pixels.astype("<u2").tobytes()
+    if step_mm is not None:
+        ds.ImagerPixelSpacing = [step_mm, step_mm]
+    return ds
+
+
+@pytest.fixture(scope="module")
+def films(shared_data: Path, some: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The four films of one woman as the digital exam that their archive took apart."""
+    folder = tmp_path_factory.mktemp("films")
+    (folder / "in").mkdir()
+    for number, (name, (side, projection)) in enumerate(FILMS.items(), start=1):
+        pixels = dcmread(shared_data / "mammography" / "cbis_p00173" / name).pixel_array
+        ds = film(pixels, exam().view(side, projection, number), FILM_STEP_MM)  # type: ignore[arg-type]
+        (folder / "in" / name).write_bytes(file_bytes(ds))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("imaging.inference.run.Processes", InProcess)
+        return Ran(folder / "in", folder / "out", infer(folder / "in", folder / "out", "--package", str(some)))
+
+
+@pytest.mark.shared_data
+@pytest.mark.slow
+def test_films_as_their_archive_has_them_are_four_exams_of_one_view(
+    shared_data: Path, tmp_path: Path, some: Path
+) -> None:
+    """Four patients and four studies, the view in PatientOrientation, no spacing: each is read, and says so."""
+    export = shared_data / "mammography" / "cbis_p00173"
+    ran = Ran(export, tmp_path, infer(export, tmp_path, "--package", str(some)))
+    views = {view for result in ran.results for view in result["views"].values()}
+    assert views == {"R CC", "L CC", "R MLO", "L MLO"}
+    assert len(ran.results) == 4
+    for result in ran.results:
+        assert (result["applicability"], result["completeness"], result["analysed"]) == ("applicable", "all", 1)
+        assert result["composites"] == []
+        assert any(note.startswith("Uncalibrated: read as if the breast were") for note in result["notes"])
+        assert {f["longest_diameter_mm"] for f in result["findings"]} <= {None}
+        for template in ("1500", "4000"):
+            assert len(ran.report(template, result).library) == 1
+    assert {path: state for path, state in ran.files.items() if path != "boxes.csv"} == dict.fromkeys(
+        FILMS, ("used", None)
+    )
+    assert ran.files["boxes.csv"] == ("skipped", "not_dicom")
+
+
+@pytest.mark.shared_data
+@pytest.mark.slow
+def test_films_of_one_woman_are_an_exam(films: Ran) -> None:
+    told = films.result
+    assert (told["completeness"], told["analysed"], told["unread"]) == ("all", 4, [])
+    assert sorted(told["views"].values()) == ["L CC", "L MLO", "R CC", "R MLO"]
+    assert set(films.files.values()) == {("used", None)}
+    assert not any("chest wall" in note or "Uncalibrated" in note for note in told["notes"])
+    assert all(f["longest_diameter_mm"] > 0 for f in told["findings"])
+    assert_boxes_agree(films)
+
+
+@pytest.mark.shared_data
+@pytest.mark.slow
+def test_lesions_of_films_lie_in_the_breast_and_come_home(films: Ran, shared_data: Path) -> None:
+    with (shared_data / "mammography" / "cbis_p00173" / "boxes.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) == 6
+    recipe = MammographyRecipe()
+    for name in FILMS:
+        image = read(films.export / name)
+        tissue = recipe.tissue(image)
+        grid = grid_of(recipe.harmonise(tissue))
+        boxes = np.array([[float(row[k]) for k in ("y0", "x0", "y1", "x1")] for row in rows if row["file"] == name])
+        there = image.source_grid.carry_boxes(boxes, grid)
+        assert (there[:, :2] >= 0).all()
+        assert (there[:, 2:] <= grid.shape).all()
+        scores, labels = np.linspace(0.9, 0.5, len(there)), np.ones(len(there), np.int64)
+        told = place(Detections(there, scores, labels, grid, image.source_grid, image.refs[0]), ("mass",))
+        for found, box in zip(told, boxes, strict=True):
+            x0, y0, x1, y1 = found.box_px
+            assert np.abs(np.subtract((y0, x0, y1, x1), box)).max() < 0.01
+        for low_row, low_column, high_row, high_column in image.source_grid.carry_boxes(boxes, grid_of(tissue)):
+            inside = tissue.numpy()[0, int(low_row) : int(high_row), int(low_column) : int(high_column)]
+            assert (inside > 0).mean() > 0.95
+
+
+@pytest.mark.shared_data
+@pytest.mark.slow
+@pytest.mark.conformance
+def test_the_reports_of_films_are_valid(films: Ran) -> None:
+    judge(films.documents())
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("step_mm", [0.4, None])
+def test_a_single_film_is_an_exam_of_one_view(
+    step_mm: float | None, shared_data: Path, tmp_path: Path, some: Path
+) -> None:
+    """mdb001 shows a right breast; what was not taken is not missing."""
+    with Picture.open(shared_data / "mammography" / "mini_mias" / "images" / "mdb001.png") as opened:
+        pixels = np.asarray(opened, np.uint16)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "film").write_bytes(file_bytes(film(pixels, exam().view("R", "MLO", 1), step_mm)))
+    ran = run(tmp_path, some)
+    told = ran.result
+    assert (told["completeness"], told["analysed"]) == ("all", 1)
+    assert list(told["views"].values()) == ["R MLO"]
+    assert (set(told["scores"]["breasts"]), told["composites"]) == ({"R"}, [])
+    uncalibrated = [note for note in told["notes"] if note.startswith("Uncalibrated")]
+    assert len(uncalibrated) == (0 if step_mm else 1)
+    assert {f["longest_diameter_mm"] is None for f in told["findings"]} <= {step_mm is None}
+    assert [len(ran.report(template).library) for template in ("1500", "4000")] == [1, 1]
 
 
 # -- Judges ------------------------------------------------------------------------------------------------------------
