@@ -61,10 +61,6 @@ def make_package(run: Path, card_file: Path, out: Path) -> Package:
     model = build(draft.network)
     model.load_state_dict({name: value.float() for name, value in weights.items()})
     decided, draft = _decided(out, draft, model, [case for case in cases if case.split == "val"])
-    out.mkdir(parents=True, exist_ok=True)
-    # Without a time stamp: the same weights are the same bytes.
-    (out / WEIGHTS).write_bytes(gzip.compress(save(weights), mtime=0))
-    _save_golden(out / "golden.npz", _predictor(out, draft, model))
     training = {
         "manifest_sha256": _digest(Path(config["data"]["manifest"])),
         "config_sha256": _digest(run / "config.yaml"),
@@ -73,8 +69,17 @@ def make_package(run: Path, card_file: Path, out: Path) -> Package:
         "cases": {split: sum(case.split == split for case in cases) for split in ("train", "val")},
         **{f"validation_{name}": value for name, value in decided.figures.items()},
     }
-    made = replace(draft, training=training, weights=pin(out / WEIGHTS), golden=pin(out / "golden.npz"))
-    write_description(out, made)
+    return write_package(out, replace(draft, training=training), model)
+
+
+def write_package(out: Path, draft: Description, model: nn.Module) -> Package:
+    """The folder of a model whose weights half precision holds, with its golden phantom; the description pins both."""
+    out.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.half() for name, value in model.state_dict().items()}
+    # Without a time stamp: the same weights are the same bytes.
+    (out / WEIGHTS).write_bytes(gzip.compress(save(weights), mtime=0))
+    _save_golden(out / "golden.npz", _predictor(out, draft, model))
+    write_description(out, replace(draft, weights=pin(out / WEIGHTS), golden=pin(out / "golden.npz")))
     return load_package(out)
 
 

@@ -23,7 +23,7 @@ from imaging.data.augment import Parameters, augment
 from imaging.data.cache import SampleCache
 from imaging.data.dataset import Batch, SampleDataset
 from imaging.data.instances import carry_instances, enclosing_boxes, number_instances
-from imaging.data.manifest import COLUMNS, read_manifest
+from imaging.data.manifest import COLUMNS, read_manifest, write_manifest
 from imaging.data.module import ImagingDataModule
 from imaging.data.patches import Patches, cut, dice
 from imaging.errors import ConfigError
@@ -670,6 +670,18 @@ def test_the_shipped_configurations_train_together(table: Path, tmp_path: Path) 
     cli = main([*told, "--trainer.log_every_n_steps=1"])
     assert cli.trainer.global_step == 1
     assert "val/froc" in cli.trainer.callback_metrics
+
+
+def test_validation_cases_without_any_lesion_stop_the_run_by_name(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not before all were seen: the first few, which Lightning tries before the first step, need not have one."""
+    empty, changed = table.parent / "empty.png", table.parent / "healthy.csv"
+    Picture.new("L", (64, 64)).save(empty)
+    cases = read_manifest(table)
+    write_manifest(changed, [replace(case, truth=empty) if case.split == "val" else case for case in cases])
+    said = refused(capsys, *detection_words(changed, tmp_path / "run"))
+    assert "model, val/froc: found no validation case with a lesion; allowed is one or more: give a patient" in said
 
 
 @pytest.mark.parametrize(

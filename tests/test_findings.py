@@ -11,7 +11,7 @@ from scipy import ndimage
 from imaging.exam.conclude import Seen, conclude
 from imaging.exam.result import ExamRating
 from imaging.exam.ultrasound import circumference_mm, exam_measures, summarise
-from imaging.findings import Code, Finding, Prediction, Rating, extract, trace_outline
+from imaging.findings import Code, Detections, Finding, Prediction, Rating, extract, place, trace_outline
 from imaging.image import Grid, SourceRef
 
 REF = SourceRef("1.2", "1.2.3", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.3.4")
@@ -122,6 +122,69 @@ def test_a_score_is_only_as_high_as_it_is_likely_that_the_image_holds_anything()
     assert [f.score for f in found] == pytest.approx([0.45, 0.3])
     assert [int(f.mask.sum()) for f in found] == [100, 25]
     assert len(extract(doubtful, ("lesion",), 0.5, 4, least_score=0.4)) == 1
+
+
+def detections(
+    grid: Grid, source: Grid, *boxes: tuple[float, ...], region: tuple[int, int, int, int] | None = None
+) -> Detections:
+    """Boxes as row, column, row, column, each a tenth less sure than the one before; the first has 0.9."""
+    scores = 0.9 - 0.1 * np.arange(len(boxes))
+    drawn = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    return Detections(drawn, scores, np.ones(len(boxes), np.int64), grid, source, REF, region)
+
+
+def test_a_box_returns_through_a_coarser_shifted_grid_by_hand() -> None:
+    """Model pixels are twice the source's and begin 10 rows and 20 columns in: row 3 of the model is 10 + 2 · 3."""
+    source = Grid.plane(100, 80, 0.5, 0.25, "mm")
+    model = Grid((40, 30), np.array([[0, 0.5, 20.5 * 0.25], [1.0, 0, 10.5 * 0.5], [0, 0, 1]]), "image_plane", "mm")
+    (found,) = place(detections(model, source, (3, 4.25, 8.5, 6)), ("mass",))
+    assert found.box_px == pytest.approx((28.5, 16, 32, 27), abs=1e-9)
+    assert found.center_px == pytest.approx((30.25, 21.5))
+    assert found.outline_px.tolist() == [[28.5, 16], [32, 16], [32, 27], [28.5, 27]]
+    rows, columns = np.nonzero(found.full_mask())  # pixels whose centres lie inside: columns 28.5 to 31.5
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (16, 26, 28, 31)
+    assert found.area_mm2 is None
+
+
+def test_the_diameter_of_a_box_is_its_longer_side_in_millimetres() -> None:
+    """10 rows of 0.2 mm are 2 mm and 6 columns of 0.5 mm are 3 mm, so the longer side has fewer pixels."""
+    grid = Grid.plane(60, 60, 0.2, 0.5, "mm")
+    (found,) = place(detections(grid, grid, (10, 20, 20, 26)), ("mass",))
+    assert found.longest_diameter_mm == pytest.approx(3.0)
+    assert found.longest_axis_px.tolist() == [[20, 15], [26, 15]]
+    uncalibrated = Grid.plane(60, 60)
+    (found,) = place(detections(uncalibrated, uncalibrated, (10, 20, 20, 26)), ("mass",))
+    assert found.longest_diameter_mm is None
+
+
+def test_a_box_ends_with_the_analysed_part_of_the_frame() -> None:
+    source, model = Grid.plane(100, 200), Grid.plane(160, 200)
+    boxes = ((5, 40, 30, 80), (90, 0, 120, 20), (60, 150, 70, 160), (30, 130, 50, 170.5))
+    found = place(detections(model, source, *boxes, region=(20, 10, 60, 150)), ("mass",))
+    assert [f.box_px for f in found] == [(40, 20, 80, 30), (130, 30, 150, 50)]
+    assert [f.box_px for f in place(detections(model, source, boxes[1]), ("mass",))] == [(0, 90, 20, 100)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "pixel"), [(10.1, 10.3, 10), (10.9, 11.0, 10), (11.0, 11.2, 11), (99.8, 100, 99)]
+)
+def test_a_box_narrower_than_a_pixel_marks_the_one_it_lies_in(low: float, high: float, pixel: int) -> None:
+    grid = Grid.plane(100, 100)
+    (found,) = place(detections(grid, grid, (low, 20, high, 30)), ("mass",))
+    assert found.box_px == pytest.approx((20, low, 30, high), abs=1e-9)
+    rows, columns = np.nonzero(found.full_mask())
+    assert set(rows.tolist()) == {pixel}
+    assert columns.tolist() == list(range(20, 30))
+
+
+def test_boxes_below_the_operating_point_are_dropped_and_the_surest_comes_first() -> None:
+    grid = Grid.plane(60, 60)
+    told = detections(grid, grid, (1, 1, 5, 5), (11, 1, 15, 5), (21, 1, 25, 5))
+    turned = replace(told, scores=told.scores[::-1], labels=np.array([1, 2, 1]))
+    found = place(turned, ("mass", "cluster"), 0.8)
+    assert [(f.label, f.score, f.box_px[1]) for f in found] == [("mass", 0.9, 21), ("cluster", 0.8, 11)]
+    assert place(turned, ("mass", "cluster"), 0.91) == []
+    assert place(detections(grid, grid), ("mass",)) == []
 
 
 def test_a_lesion_of_a_cine_is_told_once_at_its_best_frame() -> None:

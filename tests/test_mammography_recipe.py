@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gdcm
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Picture
 from pydicom import dcmread, dcmwrite
 from pydicom.uid import (
@@ -21,13 +23,20 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+from torch import Tensor, nn
 
 from imaging.data.images import read_image
 from imaging.errors import ImagingError, Reason
+from imaging.findings import Detections, Prediction, extract, place
 from imaging.harmonise.breast import anterior_point, breast_height, breast_mask, chest_side
 from imaging.harmonise.mammography import MammographyRecipe, _ranged
 from imaging.harmonise.spatial import Crop, Flip, Respace, Transpose, grid_of, to_tensor
-from imaging.image import Grid, Image, Origin, View
+from imaging.image import Grid, Image, Origin, View, resample
+from imaging.models.build import Outputs
+from imaging.models.detection import detect
+from imaging.models.networks import Network
+from imaging.models.retinanet import anchors, encode
+from imaging.predictor import UNREFERENCED
 from imaging.presentation import Presentation, Table, Window
 from tests.mammograms import breast, dataset, lut_item, read, written
 
@@ -272,6 +281,101 @@ def test_all_eight_orientations_come_upright_and_home(tmp_path: Path, directions
     measured = (np.indices(values.shape).reshape(2, -1) + 0.5) @ values.ravel() / values.sum()
     source = (np.indices(turned.shape).reshape(2, -1) + 0.5) @ turned.ravel() / turned.sum()
     assert np.abs(grid_of(blob).carry_corners(measured[None], grid)[0] - source).max() < 0.5
+
+
+# Drawn on the upright picture, as rows and columns; the turns say where it must come home to.
+LESION = (slice(71, 92), slice(33, 47))
+
+
+def turned_lesion(directions: tuple[str, str]) -> np.ndarray:
+    """The lesion's pixels on the picture as it was stored."""
+    drawn = np.zeros((240, 160), dtype=np.bool_)
+    drawn[LESION] = True
+    return TURNS[directions](drawn)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Image]:
+    """The same breast in all eight orientations, its pixels 0.5 mm high and 0.4 mm wide when upright."""
+    folder, images = tmp_path_factory.mktemp("turned"), {}
+    for directions, turn in TURNS.items():
+        steps = [0.5, 0.4] if directions[0] in "AP" else [0.4, 0.5]
+        pixels = np.ascontiguousarray(turn(breast()))
+        told = dataset(pixels, PatientOrientation=list(directions), ImagerPixelSpacing=steps)
+        images[directions] = written(folder / f"{'-'.join(directions)}.dcm", told)
+    return images
+
+
+TURNED = MammographyRecipe(rows=192, columns=128, spacing_mm=0.7)
+
+
+@pytest.mark.parametrize("directions", list(TURNS), ids="-".join)
+def test_a_box_of_the_model_comes_home_in_every_orientation(
+    directions: tuple[str, str], stored: dict[tuple[str, str], Image]
+) -> None:
+    """One box on the model grid, where the upright picture has its lesion, is that lesion however it was stored."""
+    upright, image = stored["A", "F"], stored[directions]
+    rows, columns = LESION
+    known = np.array([[rows.start, columns.start, rows.stop, columns.stop]], dtype=np.float64)
+    box = upright.source_grid.carry_boxes(known, grid_of(TURNED.harmonise(TURNED.tissue(upright))))
+    grid = grid_of(TURNED.harmonise(TURNED.tissue(image)))
+    told = Detections(box, np.array([0.9]), np.array([1]), grid, image.source_grid, UNREFERENCED)
+    (found,) = place(told, ("mass",))
+    drawn = turned_lesion(directions)
+    across, down = np.flatnonzero(drawn.any(0)), np.flatnonzero(drawn.any(1))
+    assert np.abs(np.subtract(found.box_px, (across[0], down[0], across[-1] + 1, down[-1] + 1))).max() < 0.01
+    assert np.array_equal(found.full_mask(), drawn)
+    assert found.longest_diameter_mm == pytest.approx(10.5)  # 21 rows of 0.5 mm beside 14 columns of 0.4 mm
+
+
+@pytest.mark.parametrize("directions", list(TURNS), ids="-".join)
+def test_a_mask_of_the_model_comes_home_within_half_a_pixel(
+    directions: tuple[str, str], stored: dict[tuple[str, str], Image]
+) -> None:
+    image, drawn = stored[directions], turned_lesion(directions)
+    grid = grid_of(TURNED.harmonise(TURNED.tissue(image)))
+    chance = resample(drawn.astype(np.float32), image.source_grid, grid)
+    told = Prediction(np.stack([1 - chance, chance]), grid, image.source_grid, UNREFERENCED)
+    (found,) = extract(told, ("mass",), 0.5, 1)
+    rows, columns = np.nonzero(drawn)
+    assert found.center_px == pytest.approx((columns.mean() + 0.5, rows.mean() + 0.5), abs=0.5)
+    assert found.mask.sum() == pytest.approx(drawn.sum(), rel=0.1)
+
+
+@pytest.mark.parametrize("directions", list(TURNS), ids="-".join)
+def test_what_a_network_sees_in_a_tile_comes_home(
+    directions: tuple[str, str], stored: dict[tuple[str, str], Image]
+) -> None:
+    """A white lesion on the breast, seen on the model's picture tile by tile, is where it was drawn."""
+    image, drawn = stored[directions], turned_lesion(directions)
+    marked = np.where(drawn[None], np.uint16(12000), image.array)
+    harmonised = TURNED.harmonise(TURNED.tissue(replace(image, array=marked)))
+    network = Network("retinanet", features=(8, 12), stem=2, pyramid=2, pyramid_width=8, anchors=(12.0,))
+    found = detect(SeesWhite(network), harmonised.as_tensor(), network, (64, 64), 40)
+    told = Detections(*(part.numpy() for part in found), grid_of(harmonised), image.source_grid, UNREFERENCED)
+    (lesion,) = place(told, ("mass",))
+    across, down = np.flatnonzero(drawn.any(0)), np.flatnonzero(drawn.any(1))
+    edges = np.subtract(lesion.box_px, (across[0], down[0], across[-1] + 1, down[-1] + 1))
+    assert np.abs(edges).max() < 1.2  # the model's pixels are 1.4 and 1.75 of the source's, and it sees whole ones
+
+
+class SeesWhite(nn.Module):
+    """A network that gives the box of all pixels brighter than 0.7, as the code of the anchor nearest to it."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Outputs:
+        levels = anchors(self.network, x.shape[2:])
+        every, places = torch.cat(levels), (x[0, 0] > 0.7).nonzero()
+        logits, codes = torch.full((1, len(every), 1), -20.0), torch.zeros(1, len(every), 4)
+        if len(places):
+            box = torch.cat([places.min(0).values, places.max(0).values + 1]).float()
+            nearest = int((every[:, :2] + every[:, 2:] - box[:2] - box[2:]).square().sum(1).argmin())
+            logits[0, nearest], codes[0, nearest] = 3.0, encode(box[None], every[nearest : nearest + 1])[0]
+        counts = [len(level) for level in levels]
+        return Outputs(None, None, boxes=tuple(zip(logits.split(counts, 1), codes.split(counts, 1), strict=True)))
 
 
 def test_cranio_caudal_views_show_lateral_up(tmp_path: Path) -> None:

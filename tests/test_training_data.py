@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,12 +22,15 @@ from PIL import Image as Picture
 
 from imaging.data.augment import Parameters, augment, draw
 from imaging.data.cache import SampleCache
-from imaging.data.dataset import UNKNOWN_CLASS, UNKNOWN_TRUTH, SampleDataset, harmonise_case
+from imaging.data.dataset import UNKNOWN_CLASS, UNKNOWN_TRUTH, SampleDataset, first_image, harmonise_case
 from imaging.data.loader import BatchLoader, Place, Share
 from imaging.data.manifest import COLUMNS, Case, read_manifest
-from imaging.errors import ConfigError, ImagingError
+from imaging.errors import ConfigError, ImagingError, Reason
 from imaging.harmonise.augmentation import Augmentation
+from imaging.harmonise.mammography import MammographyRecipe
 from imaging.harmonise.ultrasound import UltrasoundRecipe
+from imaging.image import View
+from tests.mammograms import breast, dataset
 
 SIDE = 32
 RECIPE = UltrasoundRecipe(side=SIDE)
@@ -149,6 +153,29 @@ def test_a_damaged_entry_is_made_again(harm: str, cases: list[Case], tmp_path: P
     assert (dataset.decoded, cache.damaged) == (1, 1)
     np.testing.assert_array_equal(dataset[0].truth, whole.truth)
     assert dataset.decoded == 1
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"PresentationIntentType": "FOR PROCESSING"}, Reason.FOR_PROCESSING),
+        ({"ViewPosition": "ML"}, Reason.OTHER_VIEW),
+        ({"ViewPosition": None}, Reason.UNKNOWN_VIEW),
+        ({"ImageType": ["DERIVED", "PRIMARY", "", "GENERATED_2D"]}, Reason.SYNTHETIC_2D),
+        ({"Modality": "CT"}, Reason.NO_PACKAGE),
+    ],
+    ids=str,
+)
+def test_a_file_that_selection_leaves_out_is_refused_with_its_reason(
+    tags: dict[str, str], reason: Reason, tmp_path: Path
+) -> None:
+    case = Case("c", "p", "a", "train", tmp_path / "view.dcm", None)
+    dataset(breast(), **tags).save_as(case.image, enforce_file_format=True)
+    with pytest.raises(ImagingError, match=re.escape(reason.meaning)) as caught:
+        first_image(case, MammographyRecipe())
+    assert caught.value.reason is reason
+    dataset(breast()).save_as(case.image, enforce_file_format=True)
+    assert first_image(case, MammographyRecipe()).view == View("L", "MLO")
 
 
 def test_the_limit_holds_and_the_longest_unused_go_first(tmp_path: Path) -> None:

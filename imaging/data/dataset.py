@@ -184,8 +184,8 @@ def first_image(case: Case, recipe: Recipe) -> Image:
     index = build_index(case.image, case.site)
     selection = select(index.series, recipe.rule) if index.series else None
     if selection is None or selection.group is None:
-        state = index.files[case.image.name]
-        reason = state.reason or Reason.NO_PACKAGE
+        left_out = [why for _, why in selection.rejected] if selection else []
+        reason = index.files[case.image.name].reason or next(iter(left_out), Reason.NO_PACKAGE)
         raise InputError(f"{case.image.name} cannot be used: {reason.meaning}", reason)
     _, frame = next(read_frames(next(iter(selection.group.images()))))
     if isinstance(frame, ImagingError):

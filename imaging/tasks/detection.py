@@ -49,6 +49,7 @@ class DetectionTask(Task):
     """
 
     chooses = ("val/froc", "max")
+    judged_by = "a lesion"
     wants_instances = True
 
     def __init__(

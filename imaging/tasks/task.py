@@ -42,6 +42,8 @@ class Task(pl.LightningModule, ABC):
 
     # The validation figure that chooses the best checkpoint, and whether more of it is better.
     chooses: ClassVar[tuple[str, Literal["min", "max"]]]
+    # What a validation case must have for that figure to exist.
+    judged_by: ClassVar[str] = "a truth"
     # Whether something is learned of places; without it cases may have a class and no truth.
     needs_truth: ClassVar[bool] = True
     # Whether lesions are told apart in the truth, or only where they are.
@@ -146,7 +148,14 @@ class Task(pl.LightningModule, ABC):
         }
 
     def on_validation_epoch_end(self) -> None:
-        self._log_sites("val")
+        """Raises ConfigError where no case has what the checkpoint is chosen by."""
+        told, chooses = self._log_sites("val"), self.chooses[0]
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking and chooses not in told:
+            self._refuse(
+                chooses,
+                f"no validation case with {self.judged_by}",
+                "one or more: give a patient who has one the split 'val' in the manifest",
+            )
 
     def on_test_epoch_end(self) -> None:
         self._log_sites("test")
@@ -176,8 +185,8 @@ class Task(pl.LightningModule, ABC):
         for case, site, kept in zip(batch["case_id"], batch["site"], self.watch(batch), strict=True):
             self._kept[case] = (site, kept)
 
-    def _log_sites(self, stage: str) -> None:
-        """Every site's figures, then their macro means: of these, one chooses the checkpoint."""
+    def _log_sites(self, stage: str) -> set[str]:
+        """Every site's figures, then their macro means; the names of these, of which one chooses the checkpoint."""
         by_site: dict[str, list[Any]] = defaultdict(list)
         for _, (site, kept) in sorted(self._all_cases().items()):
             by_site[site].append(kept)
@@ -189,6 +198,7 @@ class Task(pl.LightningModule, ABC):
         for name, values in sorted(macro.items()):
             self.log(f"{stage}/{name}", math.fsum(values) / len(values), prog_bar=True)
         self._kept.clear()
+        return {f"{stage}/{name}" for name in macro}
 
     def _all_cases(self) -> dict[str, tuple[str, Any]]:
         if self.trainer.world_size == 1:

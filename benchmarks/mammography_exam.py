@@ -1,0 +1,128 @@
+"""What an exam of full size costs: `python benchmarks/mammography_exam.py --package DIR [--repeat N]`.
+
+Four views of 4000 × 3000 pixels of 16 bits in JPEG 2000 (lossless) are answered into a new folder. Told are the wall
+time beside the seconds of decoding and network, with and without the start of the processes, which a run pays once,
+and the peak memory of every process. The views are a coarse phantom's, made fine, with grain that keeps the codec busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter, sleep
+
+import numpy as np
+from pydicom.encaps import encapsulate
+from scipy import ndimage
+
+from imaging.inference.ledger import Status
+from imaging.phantoms.mammography_dicom import jpeg_2000, mammogram
+from imaging.phantoms.mammography_export import MammographyExam, planted
+from imaging.phantoms.mammography_makers import TRANSFER_SYNTAXES
+from imaging.phantoms.mammography_view import ViewAcquisition, stored
+from imaging.phantoms.ultrasound_dicom import Patient, file_bytes
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHAPE = (4000, 3000)
+GRAIN = 6.0  # standard deviation in stored values of 12 bits, of the order of quantum noise in a processed picture
+TARGET, MOST_MIB = 1.5, 2560
+NAMES = {"imaging.dicom.index": "header reader", "imaging.dicom.read": "decoder", "imaging.predictor": "model",
+         "imaging.report.write": "reports"}  # fmt: skip
+
+
+def write_exam(folder: Path) -> float:
+    """The four views; their size in MiB."""
+    exam = MammographyExam("hologic", Patient("0001", "Phantom^Exam"), 3, planted(3), pitch_mm=0.4)
+    folder.mkdir()
+    for number, view in enumerate(exam.views, start=1):
+        (folder / f"{number}.dcm").write_bytes(full_size(view, number))
+    return sum(path.stat().st_size for path in folder.iterdir()) / 2**20
+
+
+def full_size(view: ViewAcquisition, seed: int) -> bytes:
+    """The view's file with pixels of SHAPE."""
+    coarse, ds = stored(view), mammogram(view)
+    factors = [fine / side for fine, side in zip(SHAPE, coarse.shape, strict=True)]
+    pixels = ndimage.zoom(coarse.astype(np.float32), factors, order=1)
+    pixels += np.random.default_rng(seed).normal(0, GRAIN, SHAPE) * (pixels > pixels.min() + 8)
+    ds.Rows, ds.Columns = SHAPE
+    ds.ImagerPixelSpacing = [f"{view.pitch_mm / factor:.5g}" for factor in factors]
+    ds.PixelData = encapsulate([jpeg_2000(np.clip(np.rint(pixels), 0, 4095).astype(np.uint16), ds.BitsStored)])
+    ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+    ds.file_meta.TransferSyntaxUID = TRANSFER_SYNTAXES["jpeg2000"]
+    return file_bytes(ds)
+
+
+def answered(
+    export: Path, out: Path, args: argparse.Namespace
+) -> tuple[float, dict[str, float], dict[int, tuple[str, float]]]:
+    """Wall seconds of a run, its seconds by part, and the name and peak MiB of each of its processes by number."""
+    words = [REPOSITORY / "infer.py", export, "--out", out, "--package", args.package]
+    words += ["--workers", args.workers, "--threads", args.threads]
+    peaks: dict[int, tuple[str, float]] = {}
+    begin = perf_counter()
+    run = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while run.poll() is None:
+        peaks |= measured(run.pid)
+        sleep(0.05)
+    wall = perf_counter() - begin
+    if run.returncode:
+        raise SystemExit(f"infer.py ended with status {run.returncode}\n{run.communicate()[0].decode()}")
+    return wall, Status(out).seconds, peaks
+
+
+def measured(parent: int) -> dict[int, tuple[str, float]]:
+    """The highest resident memory so far, in MiB, of a process and of all below it."""
+    found: dict[int, tuple[str, float]] = {}
+    waiting = [parent]
+    while waiting:
+        pid = waiting.pop()
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            tasks = list(Path(f"/proc/{pid}/task").iterdir())
+            waiting += [int(child) for task in tasks for child in (task / "children").read_text().split()]
+        except OSError:  # it has ended
+            continue
+        peak = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
+        name = next((name for module, name in NAMES.items() if module in words), "parent")
+        found[pid] = (name, peak / 1024)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--package", type=Path, required=True, help="the model package, of mammography")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1, help="decoder processes")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the model")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        size = write_exam(Path(place) / "export")
+        print(f"four views of {SHAPE[0]} × {SHAPE[1]}, {size:.1f} MiB; load {os.getloadavg()[0]:.1f}")
+        for number in range(args.repeat):
+            wall, seconds, peaks = answered(Path(place) / "export", Path(place) / f"out-{number}", args)
+            tell(number + 1, wall, seconds, peaks)
+
+
+def tell(number: int, wall: float, seconds: dict[str, float], peaks: dict[int, tuple[str, float]]) -> None:
+    """Prints a run: seconds, their ratios, memory."""
+    parts = ", ".join(f"{part} {spent:.2f}" for part, spent in sorted(seconds.items()))
+    print(f"run {number}: {wall:.2f} s; {parts}, interpreter and page {wall - sum(seconds.values()):.2f}")
+    work, started = seconds["decode"] + seconds["network"], wall - seconds["start"]
+    harmonised = work + seconds["harmonise"]
+    print(f"  wall / (decode + network): {wall / work:.2f}, without start {started / work:.2f} (target {TARGET})")
+    print(f"  wall / (decode + harmonise + network): {wall / harmonised:.2f}, without start {started / harmonised:.2f}")
+    highest: dict[str, float] = {}
+    for name, peak in peaks.values():
+        highest[name] = max(peak, highest.get(name, 0.0))
+    told = ", ".join(f"{name} {peak:.0f}" for name, peak in sorted(highest.items()))
+    print(f"  peak resident memory in MiB (target {MOST_MIB}): {told}")
+
+
+if __name__ == "__main__":
+    main()
