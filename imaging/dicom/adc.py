@@ -29,7 +29,7 @@ from imaging.image import Array, Image
 _PLAUSIBLE: Final = (300.0, 3500.0)
 _SCALES: Final = ((1.0, "10^-6 mm2/s"), (1e3, "10^-3 mm2/s"), (1e6, "mm2/s"))
 # UCUM and what scanners write: a power of ten before mm2/s, or um2/s.
-_UNIT: Final = pattern(r"(?:(?:1|10)?(?:\*|\^|e)?(-\d+)[.* x]*)?(mm|um)\^?2/s(?:ec)?")
+_UNIT: Final = pattern(r"(?:x?(?:1|10)?(?:\*|\^|e)?(-\d+)[.* x]*)?(mm|um)\^?2/s(?:ec)?")
 
 
 def read_adc(stack: Stack) -> Image:

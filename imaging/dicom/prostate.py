@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from imaging.dicom.instance import refused
 from imaging.dicom.lattice import SAME_DIRECTION, lacks_slices, lattice_step, repetitions
 from imaging.errors import Reason
 from imaging.image import Floats
@@ -295,7 +296,7 @@ def _shares(volume: _Volume, other: _Volume) -> bool:
 
 
 def _volumes(series: Series) -> list[_Volume]:
-    """The volumes of a series, each with its fault; instances of which no header is known are left to the caller."""
+    """The volumes of a series, each with its fault."""
     groups: dict[tuple[object, ...], list[_Member]] = defaultdict(list)
     orientations: list[Floats] = []
     for instance in series.instances:
@@ -373,11 +374,10 @@ def _depths(members: Iterable[_Member]) -> Floats:
 
 def _judged(series: Series, members: tuple[_Member, ...]) -> _Volume:
     """The frames in order along their normal, and what keeps them from being a volume of the prostate."""
-    broken = next((i.refusal for i, _ in members if i.refusal), None)
     if _unplaced(members) or min(members[0][1].spacing_mm) <= 0:
-        return _Volume(series, members, broken or Reason.GEOMETRY)
+        return _Volume(series, members, Reason.GEOMETRY)
     ordered = tuple(members[k] for k in np.argsort(_depths(members), kind="stable"))
-    return _Volume(series, ordered, broken or _fault(_Volume(series, ordered)))
+    return _Volume(series, ordered, _fault(_Volume(series, ordered)))
 
 
 def _fault(volume: _Volume) -> Reason | None:
@@ -410,10 +410,7 @@ def _told(table: _Table) -> Choice:
 
 
 def _parts(volume: _Volume) -> tuple[Part, ...]:
-    """The instances of a volume in the order of their first slice; all refused with the volume's fault if it has one.
-
-    An instance that has its own refusal keeps it.
-    """
+    """The instances of a volume in the order of their first slice; all refused with the volume's fault if it has one."""
     frames: dict[str, list[int | None]] = defaultdict(list)
     instances: dict[str, Instance] = {}
     for instance, frame in volume.members:
@@ -424,7 +421,7 @@ def _parts(volume: _Volume) -> tuple[Part, ...]:
         whole = len(frames[uid]) == (instance.frames or 1)
         numbers = None if whole else tuple(sorted(n for n in frames[uid] if n is not None))
         if volume.fault:
-            parts.append(Part(replace(instance, refusal=instance.refusal or volume.fault, frames=None), None))
+            parts.append(Part(refused(instance, volume.fault), None))
         else:
             parts.append(Part(instance, numbers))
     return tuple(parts)

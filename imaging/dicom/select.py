@@ -160,22 +160,23 @@ def _all(admitted: list[Instance], rule: Rule) -> _Chosen:
 def _volumes(series: list[Series], admitted: list[Instance]) -> tuple[*_Chosen, tuple[str, ...]]:
     """Each role with the slices of its volume, and notes.
 
-    An image of which the header could not be read stays in the group, refused, where its series plays a role or holds
-    nothing else: it may have been a slice of that.
+    An image that must not or cannot be read stays in the group, refused, where its series plays a role or holds nothing
+    else: it may have been a slice of that. What is left of its series is chosen as if it were not there.
     """
     meant = {id(instance) for instance in admitted}
     kept = [replace(s, instances=tuple(i for i in s.instances if id(i) in meant)) for s in series]
-    choice = choose(kept)
+    readable = [replace(s, instances=tuple(i for i in s.instances if i.acquisition and not i.refusal)) for s in kept]
+    choice = choose(readable)
     roles = {role: tuple(ImageRef(p.instance, frames=p.frames) for p in parts) for role, parts in choice.roles.items()}
     used = {ref.instance.series_uid for refs in roles.values() for ref in refs}
     rejected = list(choice.rejected)
     unplaced: list[ImageRef] = []
-    for one in kept:
-        unread = [i for i in one.instances if i.acquisition is None]
-        if one.uid in used or len(unread) == len(one.instances):
-            unplaced += [ImageRef(refused(i, i.refusal or Reason.UNREADABLE_HEADER)) for i in unread]
+    for whole, rest in zip(kept, readable, strict=True):
+        unread = [(i, i.refusal or Reason.UNREADABLE_HEADER) for i in whole.instances if i not in rest.instances]
+        if whole.uid in used or not rest.instances:
+            unplaced += [ImageRef(refused(i, reason)) for i, reason in unread]
         else:
-            rejected += [(i, i.refusal or Reason.UNREADABLE_HEADER) for i in unread]
+            rejected += unread
     if unplaced:
         roles[UNPLACED] = tuple(unplaced)
     return roles, rejected, choice.notes
