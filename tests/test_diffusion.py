@@ -13,7 +13,7 @@ from pydicom import Dataset
 
 from imaging.dicom.adc import read_adc, unit_factor
 from imaging.dicom.diffusion import BValue, computed_from, read_b_values
-from imaging.dicom.index import build_index
+from imaging.dicom.index import build_index, read_header
 from imaging.dicom.select import RULES, Group, select
 from imaging.dicom.volume import Stack, find_stacks
 from imaging.errors import ImagingError, InputError, Reason
@@ -109,7 +109,7 @@ def test_a_name_that_contradicts_the_element_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["ep2d_diff_b50_400_800", "DWI b50 b800", "t2_tse_tra", "lab5", "b", "DWI 3b", "ab800", "b12345"]
+    "text", ["ep2d_diff_b50_400_800", "DWI b50 b800", "t2_tse_tra", "lab5", "b", "DWI 3b", "ab800", "b12345", "B0 map"]
 )
 def test_descriptions_without_one_clear_b_value_tell_none(text: str) -> None:
     assert of(group(SeriesDescription=text)) is None
@@ -170,6 +170,17 @@ def test_the_mixed_siemens_series_by_its_private_element(shared_data: Path) -> N
     values = [b.value for b in found if b]
     assert {b: values.count(b) for b in values} == {50: 19, 400: 19, 800: 19}
     assert {b.source for b in found if b} == {"(0019,xx0C) of SIEMENS MR HEADER"}
+
+
+@pytest.mark.shared_data
+def test_enhanced_files_of_other_scans_state_no_b_value(shared_data: Path) -> None:
+    """A field map is called "B0 NS"; it is one entry per frame all the same."""
+    counts = {}
+    for name in ("philips_b0map/IM_0027_fMAP.dcm", "philips_molli/IM_0001.dcm", "siemens_xa10/6_1.dcm"):
+        found = read_b_values(read_header(shared_data / "dicom" / "enhanced" / name), name)
+        assert set(found) == {None}
+        counts[name.split("/")[0]] = len(found)
+    assert counts == {"philips_b0map": 64, "philips_molli": 10, "siemens_xa10": 6}
 
 
 # Units of ADC maps

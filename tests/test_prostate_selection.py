@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from pydicom.dataset import FileDataset
 
-from imaging.dicom.index import build_index
-from imaging.dicom.select import RULES, Anatomy, Group, Selection, select
+from imaging.dicom.acquisition import read_acquisition
+from imaging.dicom.index import build_index, read_header
+from imaging.dicom.select import RULES, UNPLACED, Anatomy, Group, Selection, select
 from imaging.dicom.volume import Stack, find_stacks, read_volumes
 from imaging.errors import Reason
 from imaging.image import Image
@@ -486,7 +488,7 @@ def test_a_damaged_slice_leaves_its_volume_unread(tmp_path: Path) -> None:
     assert len(roles["T2W"]) == 14
     assert {ref.instance.refusal for ref in roles["T2W"]} == {Reason.MISSING_SLICE}
     assert [(ref.instance.name, ref.instance.refusal) for ref in roles[UNPLACED]] == [
-        ("01_007.dcm", Reason.IMAGE_TOO_LARGE)
+        ("01_007.dcm", Reason.PIXEL_DATA_TOO_SHORT)
     ]
 
 
@@ -504,7 +506,7 @@ def test_a_damaged_slice_of_a_series_that_is_not_read_costs_nothing(tmp_path: Pa
     damage(tmp_path / "01_007.dcm")
     roles, left = told(chosen(tmp_path))
     assert roles == {"T2W": [2]}
-    assert left == {1: {Reason.OTHER_CONTRAST, Reason.IMAGE_TOO_LARGE}}
+    assert left == {1: {Reason.OTHER_CONTRAST, Reason.PIXEL_DATA_TOO_SHORT}}
 
 
 def test_every_image_is_used_or_has_its_reason(tmp_path: Path) -> None:
@@ -573,9 +575,21 @@ def test_enhanced_images_of_other_organs_play_no_role(shared_data: Path) -> None
     selections = [select(series, RULES["prostate"]) for series in studies.values()]
     assert [s.group for s in selections] == [None] * 4
     left = {number: reasons for s in selections for number, reasons in told(s)[1].items()}
-    assert left == {
-        301: {Reason.OTHER_CONTRAST},
-        6: {Reason.OTHER_ANATOMY},
-        701: {Reason.OTHER_CONTRAST},
-        801: {Reason.OTHER_CONTRAST},
-    }
+    assert left == {number: {Reason.OTHER_ANATOMY} for number in (6, 301, 701, 801)}
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("name", "kinds", "places"),
+    [
+        ("philips_b0map/IM_0027_fMAP.dcm", {"other": 32, "map": 32}, 32),
+        ("philips_molli/IM_0001.dcm", {"other": 10}, 1),
+        ("siemens_xa10/6_1.dcm", {"other": 6}, 6),
+    ],
+)
+def test_frames_of_real_enhanced_files(shared_data: Path, name: str, kinds: dict[str, int], places: int) -> None:
+    frames = read_acquisition(read_header(shared_data / "dicom" / "enhanced" / name), name).frames
+    assert dict(Counter(frame.kind for frame in frames)) == kinds
+    assert [frame.number for frame in frames] == list(range(1, len(frames) + 1))
+    assert len({frame.corner for frame in frames} - {None}) == places
+    assert min(min(frame.spacing_mm) for frame in frames) > 0

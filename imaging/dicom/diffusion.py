@@ -35,7 +35,8 @@ _GE_OFFSET: Final = 1_000_000_000
 _SEQUENCE: Final = pattern(r"\*?[a-z0-9]*_b(\d{1,4})(?:t|#\d+)?")
 _RANGE: Final = pattern(r"\*?[a-z0-9]*_b(\d{1,4})_(\d{1,4})t?")
 _COMMENT: Final = pattern(r"\s*b=(\d+(?:\.\d+)?)\(.*")
-_DESCRIBED: Final = pattern(r"(?<![a-z0-9])b[-_ =]?(\d{1,4})(?!\d|[_,/-]\d)", IGNORECASE)
+# In descriptions "B0" is as often the field of the magnet.
+_DESCRIBED: Final = pattern(r"(?<![a-z0-9])b[-_ =]?([1-9]\d{1,3})(?!\d|[_,/-]\d)", IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from imaging.dicom.candidates import Candidate, find_candidates
 from imaging.dicom.instance import refused
-from imaging.dicom.lattice import SAME_DIRECTION, lacks_slices, lattice_step, repetitions
 from imaging.errors import Reason
-from imaging.image import Floats
 
 if TYPE_CHECKING:
-    from imaging.dicom.acquisition import Acquisition, MrFrame
     from imaging.dicom.index import Instance, Series
 
 T2W: Final = "T2W"
@@ -28,11 +26,6 @@ ADC: Final = "ADC"
 HIGH_B: Final = "high b"
 ROLES: Final = (T2W, ADC, HIGH_B)
 
-# How far the slice normal may lean from the head-foot axis. Axial scans of the prostate are tilted to its long axis by
-# up to about 30°; at 45° a plane is as near to coronal.
-_MOST_TILT_DEGREES: Final = 40.0
-# A gland of median size is about 45 mm high; a stack shorter than this shows a part of it.
-_LEAST_COVERAGE_MM: Final = 30.0
 # Beyond this height more slices are no gain: a scan of the whole pelvis must not win over one of the prostate.
 _ENOUGH_COVERAGE_MM: Final = 50.0
 _NEARLY: Final = 0.9
@@ -42,8 +35,6 @@ _COARSER: Final = 1.25
 _COARSEST_T2_MM: Final = 1.0
 # The least b-value that still parts cancer from gland; PI-RADS v2.1 reads 800 to 1000 and wishes for 1400 or more.
 _LEAST_HIGH_B: Final = 600.0
-# A tensor needs at least six directions (Basser et al., Biophys J 1994).
-_TENSOR_DIRECTIONS: Final = 6
 # Half of what neighbouring slices are apart at least: volumes nearer than this share their slices.
 _SAME_SLICES_MM: Final = 0.5
 
@@ -78,60 +69,15 @@ class Choice:
     notes: tuple[str, ...]
 
 
-_Member = tuple["Instance", "MrFrame"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Volume:
-    """Frames that may make one volume, in order along their normal, and why it cannot be used (`fault`)."""
-
-    series: Series
-    members: tuple[_Member, ...]
-    fault: Reason | None = None
-
-    @property
-    def kind(self) -> str:
-        return self.members[0][1].kind
-
-    @property
-    def acquisition(self) -> Acquisition:
-        found = self.members[0][0].acquisition
-        assert found is not None
-        return found
-
-    @property
-    def b(self) -> float | None:
-        stated = self.members[0][1].b_value
-        return None if stated is None else stated.value
-
-    @property
-    def corners(self) -> Floats:
-        return np.array([frame.corner for _, frame in self.members])
-
-    @property
-    def coverage_mm(self) -> float:
-        """Slices times their step."""
-        corners = self.corners
-        return float(np.linalg.norm(corners[-1] - corners[0])) * len(corners) / max(1, len(corners) - 1)
-
-    @property
-    def pixel_mm(self) -> float:
-        return max(self.members[0][1].spacing_mm)
-
-    @property
-    def acquired(self) -> str:
-        return max(i.acquisition.acquired for i, _ in self.members if i.acquisition is not None)
-
-
 @dataclass
 class _Table:
     """What was decided so far."""
 
-    roles: dict[str, _Volume] = field(default_factory=dict)
-    rejected: list[tuple[_Volume, Reason]] = field(default_factory=list)
+    roles: dict[str, Candidate] = field(default_factory=dict)
+    rejected: list[tuple[Candidate, Reason]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def play(self, role: str, candidates: list[_Volume], steps: Iterable[_Step]) -> _Volume | None:
+    def play(self, role: str, candidates: list[Candidate], steps: Iterable[_Step]) -> Candidate | None:
         """The best candidate in the role, the others rejected. One that cannot be used stands in where none can."""
         sound = [v for v in candidates if v.fault is None]
         standing = sound or [v for v in candidates if v.fault in _STAND_INS]
@@ -149,7 +95,7 @@ class _Table:
         return standing[-1] if sound else None
 
 
-_Step = tuple[Reason, Callable[[list[_Volume]], list[bool]]]
+_Step = tuple[Reason, Callable[[list[Candidate]], list[bool]]]
 # Faults of a volume that would otherwise be read: it counts as unread where no other plays its role.
 _STAND_INS: Final = (Reason.MISSING_SLICE, Reason.GEOMETRY, Reason.BAD_B_VALUE)
 
@@ -157,19 +103,21 @@ _STAND_INS: Final = (Reason.MISSING_SLICE, Reason.GEOMETRY, Reason.BAD_B_VALUE)
 def choose(series: Iterable[Series]) -> Choice:
     """The roles of a study that its MR series fill. Roles may be missing; that and every inference is a note."""
     table = _Table()
-    volumes = [volume for one in series for volume in _volumes(one)]
-    by_kind: dict[str, list[_Volume]] = defaultdict(list)
+    volumes = [volume for one in series for volume in find_candidates(one)]
+    by_kind: dict[str, list[Candidate]] = defaultdict(list)
     for volume in volumes:
         by_kind[volume.kind].append(volume)
         if volume.kind in _KINDS:
-            table.rejected.append((volume, volume.fault if volume.fault in _TENSORS else _KINDS[volume.kind]))
+            table.rejected.append(
+                (volume, volume.fault if volume.fault in (Reason.DIFFUSION_TENSOR,) else _KINDS[volume.kind])
+            )
     table.play(T2W, [_fine(v) for v in by_kind["t2"]], _T2_STEPS)
     high = _choose_diffusion(table, by_kind["diffusion"], by_kind["calculated"])
     table.play(ADC, by_kind["adc"], (*_STEPS, *_beside(high), *_LATEST))
     return _told(table)
 
 
-def _choose_diffusion(table: _Table, weighted: list[_Volume], calculated: list[_Volume]) -> _Volume | None:
+def _choose_diffusion(table: _Table, weighted: list[Candidate], calculated: list[Candidate]) -> Candidate | None:
     """High b and, of its series, the other b-values; a calculated one where none was acquired."""
     usable = [_weighted(v) for v in weighted]
     high = [v for v in usable if v.fault is None or v.fault in _STAND_INS]
@@ -189,7 +137,7 @@ def _choose_diffusion(table: _Table, weighted: list[_Volume], calculated: list[_
     return best
 
 
-def _belongs(volume: _Volume, best: _Volume) -> bool:
+def _belongs(volume: Candidate, best: Candidate) -> bool:
     """Whether a volume is another b-value of the same series on the same slices."""
     same = volume.fault is None and volume.series is best.series and volume.b != best.b
     if not same or len(volume.members) != len(best.members):
@@ -197,13 +145,13 @@ def _belongs(volume: _Volume, best: _Volume) -> bool:
     return bool(np.abs(volume.corners - best.corners).max() < _SAME_SLICES_MM)
 
 
-def _fine(volume: _Volume) -> _Volume:
+def _fine(volume: Candidate) -> Candidate:
     """A T2W volume, faulted where its pixels are larger than any T2W scan of the prostate has."""
     coarse = volume.pixel_mm > _COARSEST_T2_MM and volume.fault is None
     return replace(volume, fault=Reason.LESS_SUITED) if coarse else volume
 
 
-def _weighted(volume: _Volume) -> _Volume:
+def _weighted(volume: Candidate) -> Candidate:
     """A diffusion volume, faulted where its b-value is unknown or its gradient has one direction."""
     _, frame = volume.members[0]
     if frame.has_bad_b:
@@ -216,45 +164,45 @@ def _weighted(volume: _Volume) -> _Volume:
 # The steps of the choice
 
 
-def _is_original(volumes: list[_Volume]) -> list[bool]:
+def _is_original(volumes: list[Candidate]) -> list[bool]:
     """Acquired before reformatted."""
     told = [v.acquisition.is_original for v in volumes]
     return told if any(told) else [True] * len(told)
 
 
-def _is_plane_scan(volumes: list[_Volume]) -> list[bool]:
+def _is_plane_scan(volumes: list[Candidate]) -> list[bool]:
     """2-D before 3-D, which PI-RADS v2.1 has as an adjunct."""
     told = [not v.acquisition.is_3d for v in volumes]
     return told if any(told) else [True] * len(told)
 
 
-def _is_not_suppressed(volumes: list[_Volume]) -> list[bool]:
+def _is_not_suppressed(volumes: list[Candidate]) -> list[bool]:
     told = [not v.acquisition.is_fat_suppressed for v in volumes]
     return told if any(told) else [True] * len(told)
 
 
-def _covers_gland(volumes: list[_Volume]) -> list[bool]:
+def _covers_gland(volumes: list[Candidate]) -> list[bool]:
     needed = _NEARLY * min(_ENOUGH_COVERAGE_MM, max(v.coverage_mm for v in volumes))
     return [v.coverage_mm >= needed for v in volumes]
 
 
-def _is_fine(volumes: list[_Volume]) -> list[bool]:
+def _is_fine(volumes: list[Candidate]) -> list[bool]:
     finest = min(v.pixel_mm for v in volumes)
     return [v.pixel_mm <= _COARSER * finest for v in volumes]
 
 
-def _is_complete(volumes: list[_Volume]) -> list[bool]:
+def _is_complete(volumes: list[Candidate]) -> list[bool]:
     """Of scans alike those that are as long as the longest: a repetition may have been broken off."""
     longest = max(v.coverage_mm for v in volumes)
     return [v.coverage_mm >= _NEARLY * longest for v in volumes]
 
 
-def _has_highest_b(volumes: list[_Volume]) -> list[bool]:
+def _has_highest_b(volumes: list[Candidate]) -> list[bool]:
     highest = max(v.b or 0.0 for v in volumes)
     return [(v.b or 0.0) == highest for v in volumes]
 
 
-def _is_latest(volumes: list[_Volume]) -> list[bool]:
+def _is_latest(volumes: list[Candidate]) -> list[bool]:
     latest = max(v.acquired for v in volumes)
     return [v.acquired == latest for v in volumes]
 
@@ -275,123 +223,21 @@ _T2_STEPS: Final[tuple[_Step, ...]] = (
 )
 
 
-def _beside(high: _Volume | None) -> tuple[_Step, ...]:
+def _beside(high: Candidate | None) -> tuple[_Step, ...]:
     """ADC maps with the slices of the chosen diffusion series come first."""
     if high is None:
         return ()
 
-    def has_its_slices(volumes: list[_Volume]) -> list[bool]:
+    def has_its_slices(volumes: list[Candidate]) -> list[bool]:
         same = [v.corners.shape == high.corners.shape and _shares(v, high) for v in volumes]
         return same if any(same) else [True] * len(same)
 
     return ((Reason.LESS_SUITED, has_its_slices),)
 
 
-def _shares(volume: _Volume, other: _Volume) -> bool:
+def _shares(volume: Candidate, other: Candidate) -> bool:
     near = bool(np.abs(volume.corners - other.corners).max() < _SAME_SLICES_MM)
     return near and np.allclose(volume.members[0][1].spacing_mm, other.members[0][1].spacing_mm, rtol=1e-3)
-
-
-# Series → volumes
-
-
-def _volumes(series: Series) -> list[_Volume]:
-    """The volumes of a series, each with its fault."""
-    groups: dict[tuple[object, ...], list[_Member]] = defaultdict(list)
-    orientations: list[Floats] = []
-    for instance in series.instances:
-        for frame in instance.acquisition.frames if instance.acquisition else ():
-            key = (
-                frame.kind,
-                _orientation(frame, orientations),
-                (instance.rows, instance.columns, *np.round(frame.spacing_mm, 3)),
-                frame.b_value and frame.b_value.value,
-                frame.has_bad_b,
-                frame.direction,
-                frame.marks if frame.kind == "t2" else (),
-            )
-            groups[key].append((instance, frame))
-    tensor = _directions(groups.values()) >= _TENSOR_DIRECTIONS
-    echoes = {key[-1] for key in groups if key[0] == "t2"}
-    judged = [_judged(series, tuple(part)) for group in groups.values() for part in _told_apart(group)]
-    if tensor:
-        return [replace(v, fault=Reason.DIFFUSION_TENSOR) if v.kind in _WEIGHTED else v for v in judged]
-    if len(echoes) > _MOST_ECHOES:  # A measurement of T2, not an image weighted by it.
-        return [replace(v, fault=Reason.OTHER_CONTRAST) if v.kind == "t2" else v for v in judged]
-    return judged
-
-
-_WEIGHTED: Final = ("diffusion", "mosaic")
-_TENSORS: Final = (Reason.DIFFUSION_TENSOR,)
-_MOST_ECHOES: Final = 2
-
-
-def _orientation(frame: MrFrame, known: list[Floats]) -> int | None:
-    """Which of the orientations met so far a frame has; a new one is added to them."""
-    if frame.across is None or frame.down is None:
-        return None
-    own = np.array([frame.across, frame.down])
-    for number, other in enumerate(known):
-        if np.abs(own - other).max() <= SAME_DIRECTION:
-            return number
-    known.append(own)
-    return len(known) - 1
-
-
-def _directions(groups: Iterable[list[_Member]]) -> int:
-    """How many gradient directions a series has at least: those that differ, or the highest that a name counts to."""
-    names = {member[0][1].direction for member in groups} - {""}
-    counted = [int(name[1:]) for name in names if name.startswith("#") and name[1:].isdigit()]
-    return max([len(names), *counted])
-
-
-def _told_apart(members: list[_Member]) -> list[list[_Member]]:
-    """Frames at one place are repetitions: parted by acquisition number where that leaves none, else left together."""
-    if _repeated(members) == 1:
-        return [members]
-    parts: dict[str, list[_Member]] = defaultdict(list)
-    for instance, frame in members:
-        parts[instance.acquisition.number if instance.acquisition else ""].append((instance, frame))
-    single = len(parts) > 1 and all(_repeated(part) == 1 for part in parts.values())
-    return list(parts.values()) if single else [members]
-
-
-def _repeated(members: list[_Member]) -> int:
-    return 1 if _unplaced(members) else repetitions(_depths(members))
-
-
-def _unplaced(members: Iterable[_Member]) -> bool:
-    return any(frame.corner is None or frame.across is None or frame.down is None for _, frame in members)
-
-
-def _depths(members: Iterable[_Member]) -> Floats:
-    """Positions along the normal of the first frame, in mm."""
-    placed = list(members)
-    first = placed[0][1]
-    normal = np.cross(np.array(first.across), np.array(first.down))
-    return np.array([np.asarray(frame.corner) @ normal for _, frame in placed])
-
-
-def _judged(series: Series, members: tuple[_Member, ...]) -> _Volume:
-    """The frames in order along their normal, and what keeps them from being a volume of the prostate."""
-    if _unplaced(members) or min(members[0][1].spacing_mm) <= 0:
-        return _Volume(series, members, Reason.GEOMETRY)
-    ordered = tuple(members[k] for k in np.argsort(_depths(members), kind="stable"))
-    return _Volume(series, ordered, _fault(_Volume(series, ordered)))
-
-
-def _fault(volume: _Volume) -> Reason | None:
-    first, depths = volume.members[0][1], _depths(volume.members)
-    normal = np.cross(np.array(first.across), np.array(first.down))
-    if abs(normal[2]) < np.cos(np.radians(_MOST_TILT_DEGREES)):
-        return Reason.NOT_AXIAL
-    if repetitions(depths) > 1:
-        return Reason.GEOMETRY
-    if len(depths) < 2 or volume.coverage_mm < _LEAST_COVERAGE_MM:
-        return Reason.INCOMPLETE_VOLUME
-    if lattice_step(volume.corners) is None:
-        return Reason.MISSING_SLICE if lacks_slices(depths) else Reason.GEOMETRY
-    return None
 
 
 # What is told
@@ -409,8 +255,8 @@ def _told(table: _Table) -> Choice:
     return Choice(roles, tuple(reasons.values()), tuple(dict.fromkeys(_notes(table, order))))
 
 
-def _parts(volume: _Volume) -> tuple[Part, ...]:
-    """The instances of a volume in the order of their first slice; all refused with the volume's fault if it has one."""
+def _parts(volume: Candidate) -> tuple[Part, ...]:
+    """The instances of a volume in the order of their first slice; all refused with its fault if it has one."""
     frames: dict[str, list[int | None]] = defaultdict(list)
     instances: dict[str, Instance] = {}
     for instance, frame in volume.members:

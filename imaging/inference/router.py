@@ -24,6 +24,10 @@ _TELLING = (
     Reason.OTHER_VIEW,
     Reason.SPECIMEN,
     Reason.NO_TISSUE_REGION,
+    Reason.NOT_AXIAL,
+    Reason.NO_B_VALUE,
+    Reason.INCOMPLETE_VOLUME,
+    Reason.OTHER_CONTRAST,
     Reason.NO_PACKAGE,
 )
 
