@@ -76,6 +76,8 @@ class Reason(StrEnum):
     CALCULATED_B = "calculated_b"
     NO_B_VALUE = "no_b_value"
     BAD_B_VALUE = "bad_b_value"
+    NO_HIGH_B = "no_high_b_value"
+    TOO_COARSE = "too_coarse"
     MISSING_SLICE = "missing_slice"
     INCOMPLETE_VOLUME = "incomplete_volume"
     LESS_SUITED = "less_suited_series"
@@ -158,6 +160,8 @@ _MEANING: dict[Reason, str] = {
     Reason.CALCULATED_B: "diffusion at a b-value that was calculated, while an acquired one is there",
     Reason.NO_B_VALUE: "a diffusion image of which nothing states the b-value",
     Reason.BAD_B_VALUE: "the b-value that the header states is no possible one",
+    Reason.NO_HIGH_B: "diffusion without a usable high b-value beside it",
+    Reason.TOO_COARSE: "pixels larger than those of any scan of its kind that is read",
     Reason.MISSING_SLICE: "slices are missing in the series; they are never interpolated",
     Reason.INCOMPLETE_VOLUME: "too few slices to cover the organ, or fewer than another scan of the same kind",
     Reason.LESS_SUITED: "another series of the study fits the same role better",
@@ -233,6 +237,8 @@ _REMEDY: dict[Reason, str] = {
     Reason.CALCULATED_B: "Nothing: it is calculated again from the acquired ones where it is needed.",
     Reason.NO_B_VALUE: "Export it without removing the maker's private elements.",
     Reason.BAD_B_VALUE: "Correct it at the source, or export the original images.",
+    Reason.NO_HIGH_B: "Export all b-values of the scan.",
+    Reason.TOO_COARSE: "Export the original series rather than a reduced one.",
     Reason.MISSING_SLICE: "Export the series whole.",
     Reason.INCOMPLETE_VOLUME: "Export the series whole if it has more.",
     Reason.LESS_SUITED: "Nothing: the better one is read.",

@@ -110,7 +110,7 @@ NOT_T2: list[tuple[str, dict[str, Any], Reason]] = [
     ("projection", {"ImageType": ["DERIVED", "SECONDARY", "MIP"]}, Reason.DERIVED_MAP),
     ("dynamic", {"NumberOfTemporalPositions": 30, "EchoTime": 1.4}, Reason.DYNAMIC_CONTRAST),
     ("dynamic by agent", {"ContrastBolusAgent": "Gd", "ScanningSequence": "GR"}, Reason.DYNAMIC_CONTRAST),
-    ("coarse pixels", {"PixelSpacing": [1.3, 1.3]}, Reason.LESS_SUITED),
+    ("coarse pixels", {"PixelSpacing": [1.3, 1.3]}, Reason.TOO_COARSE),
 ]
 
 
@@ -320,7 +320,21 @@ def test_a_calculated_b_is_read_only_without_an_acquired_one(tmp_path: Path, tag
 def test_low_b_values_alone_are_no_high_b(tmp_path: Path) -> None:
     dwi(tmp_path, 1, (0, 500))
     slices(tmp_path, 2, T2)
-    assert told(chosen(tmp_path)) == ({"T2W": [2]}, {1: {Reason.LESS_SUITED}})
+    assert told(chosen(tmp_path)) == ({"T2W": [2]}, {1: {Reason.NO_HIGH_B}})
+
+
+def test_other_slices_than_those_of_the_high_b_are_not_beside_it(tmp_path: Path) -> None:
+    dwi(tmp_path, 1, (50, 800))
+    (tmp_path / "shifted").mkdir()
+    slices(tmp_path / "shifted", 1, TRACE, np.arange(15) * 3.0 + 1.0, change=siemens(400))
+    assert told(chosen(tmp_path)) == ({"high b": [1], "b 50": [1]}, {1: {Reason.GEOMETRY}})
+
+
+def test_series_without_positions_are_unread_and_stop_nothing(tmp_path: Path) -> None:
+    for number in (1, 2):
+        slices(tmp_path, number, T2, change=lambda k, d: delattr(d, "ImagePositionPatient"))
+    roles, left = told(chosen(tmp_path))
+    assert (roles, left) == ({"T2W": [2]}, {1: {Reason.GEOMETRY}})
 
 
 def test_a_trace_before_its_directions(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ _MAPS: Final = frozenset(
     )
 )
 _CALCULATED: Final = frozenset(("CALC_BVALUE", "CALCULATED_B", "CDWI", "SYNTHETIC_B"))
-_CALCULATED_TEXT: Final = pattern(r"calc.?b|calc_bval|synthetic|computed|(?<![a-z])c-?dwi|(?<![a-z])sdwi", IGNORECASE)
+_CALCULATED_TEXT: Final = pattern(r"calc.?b|synthetic|computed|(?<![a-z])c-?dwi|(?<![a-z])sdwi", IGNORECASE)
 _LOCALISER_TEXT: Final = pattern(r"^loc(?![a-z])|locali[sz]er|scout|survey", IGNORECASE)
 _SUBTRACTION_TEXT: Final = pattern(r"(?<![a-z])sub(?![a-z])|subtract", IGNORECASE)
 _EXPONENTIAL_TEXT: Final = pattern(r"(?<![a-z])e-?adc|exponential", IGNORECASE)

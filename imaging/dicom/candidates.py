@@ -29,6 +29,7 @@ _LEAST_COVERAGE_MM: Final = 30.0
 # A tensor needs at least six directions (Basser et al., Biophys J 1994).
 _TENSOR_DIRECTIONS: Final = 6
 _WEIGHTED: Final = ("diffusion", "mosaic")
+_BY_B_VALUE: Final = (*_WEIGHTED, "calculated")
 # More echoes of one scan are a measurement of T2.
 _MOST_ECHOES: Final = 2
 
@@ -64,7 +65,9 @@ class Candidate:
 
     @property
     def coverage_mm(self) -> float:
-        """Slices times their step."""
+        """Slices times their step; 0 where a slice has no position."""
+        if _unplaced(self.members):
+            return 0.0
         corners = self.corners
         return float(np.linalg.norm(corners[-1] - corners[0])) * len(corners) / max(1, len(corners) - 1)
 
@@ -87,8 +90,7 @@ def find_candidates(series: Series) -> list[Candidate]:
                 frame.kind,
                 _orientation(frame, orientations),
                 (instance.rows, instance.columns, *np.round(frame.spacing_mm, 3)),
-                frame.b_value and frame.b_value.value,
-                frame.has_bad_b,
+                (frame.b_value and frame.b_value.value, frame.has_bad_b) if frame.kind in _BY_B_VALUE else (),
                 frame.direction,
                 frame.marks if frame.kind == "t2" else (),
             )

@@ -108,9 +108,8 @@ def choose(series: Iterable[Series]) -> Choice:
     for volume in volumes:
         by_kind[volume.kind].append(volume)
         if volume.kind in _KINDS:
-            table.rejected.append(
-                (volume, volume.fault if volume.fault in (Reason.DIFFUSION_TENSOR,) else _KINDS[volume.kind])
-            )
+            is_tensor = volume.fault is Reason.DIFFUSION_TENSOR
+            table.rejected.append((volume, Reason.DIFFUSION_TENSOR if is_tensor else _KINDS[volume.kind]))
     table.play(T2W, [_fine(v) for v in by_kind["t2"]], _T2_STEPS)
     high = _choose_diffusion(table, by_kind["diffusion"], by_kind["calculated"])
     table.play(ADC, by_kind["adc"], (*_STEPS, *_beside(high), *_LATEST))
@@ -131,7 +130,7 @@ def _choose_diffusion(table: _Table, weighted: list[Candidate], calculated: list
     table.rejected += [(v, v.fault or Reason.CALCULATED_B) for v in calculated]
     rest = [v for v in usable if v not in high]
     beside = [v for v in rest if best is not None and _belongs(v, best)]
-    table.rejected += [(v, v.fault or Reason.LESS_SUITED) for v in rest if v not in beside]
+    table.rejected += [(v, v.fault or _why_not_beside(v, best)) for v in rest if v not in beside]
     for b in sorted({v.b for v in beside if v.b is not None}):
         table.play(f"b {b:g}", [v for v in beside if v.b == b], _LATEST)
     return best
@@ -145,10 +144,17 @@ def _belongs(volume: Candidate, best: Candidate) -> bool:
     return bool(np.abs(volume.corners - best.corners).max() < _SAME_SLICES_MM)
 
 
+def _why_not_beside(volume: Candidate, best: Candidate | None) -> Reason:
+    """Why a sound diffusion volume is none of those beside the chosen one."""
+    if best is None:
+        return Reason.NO_HIGH_B
+    return Reason.GEOMETRY if volume.series is best.series else Reason.LESS_SUITED
+
+
 def _fine(volume: Candidate) -> Candidate:
     """A T2W volume, faulted where its pixels are larger than any T2W scan of the prostate has."""
     coarse = volume.pixel_mm > _COARSEST_T2_MM and volume.fault is None
-    return replace(volume, fault=Reason.LESS_SUITED) if coarse else volume
+    return replace(volume, fault=Reason.TOO_COARSE) if coarse else volume
 
 
 def _weighted(volume: Candidate) -> Candidate:
