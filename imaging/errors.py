@@ -65,6 +65,24 @@ class Reason(StrEnum):
     PARTIAL_VIEW = "partial_view"
     MODIFIED_VIEW = "modified_view"
     REPEATED_VIEW = "repeated_view"
+    LOCALISER = "localiser"
+    NOT_AXIAL = "not_axial"
+    OTHER_CONTRAST = "other_contrast"
+    DYNAMIC_CONTRAST = "dynamic_contrast"
+    SUBTRACTION = "subtraction"
+    DERIVED_MAP = "derived_map"
+    DIFFUSION_TENSOR = "diffusion_tensor"
+    DIFFUSION_DIRECTION = "diffusion_direction"
+    CALCULATED_B = "calculated_b"
+    NO_B_VALUE = "no_b_value"
+    BAD_B_VALUE = "bad_b_value"
+    NO_HIGH_B = "no_high_b_value"
+    TOO_COARSE = "too_coarse"
+    MISSING_SLICE = "missing_slice"
+    INCOMPLETE_VOLUME = "incomplete_volume"
+    LESS_SUITED = "less_suited_series"
+    REPEATED_SERIES = "repeated_series"
+    IMPLAUSIBLE_ADC = "implausible_adc"
 
     @property
     def meaning(self) -> str:
@@ -131,6 +149,24 @@ _MEANING: dict[Reason, str] = {
     Reason.PARTIAL_VIEW: "it shows a part of a breast that another image shows whole",
     Reason.MODIFIED_VIEW: "a modified image of a view of which there is a plain one",
     Reason.REPEATED_VIEW: "a later image of the same view was taken",
+    Reason.LOCALISER: "a localiser: a few slices by which a scan was planned",
+    Reason.NOT_AXIAL: "slices that are not axial, by their orientation in the patient",
+    Reason.OTHER_CONTRAST: "an MR image of another weighting than the ones that are read",
+    Reason.DYNAMIC_CONTRAST: "one phase of a dynamic contrast-enhanced scan",
+    Reason.SUBTRACTION: "a difference of two images, not an image that was acquired",
+    Reason.DERIVED_MAP: "a map or projection computed from images, and not the one that is read",
+    Reason.DIFFUSION_TENSOR: "diffusion in so many directions that it was made for a tensor",
+    Reason.DIFFUSION_DIRECTION: "diffusion along one direction only, not the mean over directions",
+    Reason.CALCULATED_B: "diffusion at a b-value that was calculated, while an acquired one is there",
+    Reason.NO_B_VALUE: "a diffusion image of which nothing states the b-value",
+    Reason.BAD_B_VALUE: "the b-value that the header states is no possible one",
+    Reason.NO_HIGH_B: "diffusion without a usable high b-value beside it",
+    Reason.TOO_COARSE: "pixels larger than those of any scan of its kind that is read",
+    Reason.MISSING_SLICE: "slices are missing in the series; they are never interpolated",
+    Reason.INCOMPLETE_VOLUME: "too few slices to cover the organ, or fewer than another scan of the same kind",
+    Reason.LESS_SUITED: "another series of the study fits the same role better",
+    Reason.REPEATED_SERIES: "a later, complete scan of the same kind was made",
+    Reason.IMPLAUSIBLE_ADC: "the values of the ADC map are none that tissue has, in any unit that is known",
 }
 
 _SEND_AGAIN = "Send or copy the file again from its source, then run the same command again."
@@ -190,6 +226,24 @@ _REMEDY: dict[Reason, str] = {
     Reason.PARTIAL_VIEW: "Nothing: the whole image is used.",
     Reason.MODIFIED_VIEW: "Nothing: the plain image is used.",
     Reason.REPEATED_VIEW: "Nothing: the later image is used.",
+    Reason.LOCALISER: "Nothing.",
+    Reason.NOT_AXIAL: "Nothing: the axial series is read.",
+    Reason.OTHER_CONTRAST: "Nothing.",
+    Reason.DYNAMIC_CONTRAST: "Nothing.",
+    Reason.SUBTRACTION: "Nothing.",
+    Reason.DERIVED_MAP: "Nothing.",
+    Reason.DIFFUSION_TENSOR: "Nothing.",
+    Reason.DIFFUSION_DIRECTION: "Export the trace images of the series as well.",
+    Reason.CALCULATED_B: "Nothing: it is calculated again from the acquired ones where it is needed.",
+    Reason.NO_B_VALUE: "Export it without removing the maker's private elements.",
+    Reason.BAD_B_VALUE: "Correct it at the source, or export the original images.",
+    Reason.NO_HIGH_B: "Export all b-values of the scan.",
+    Reason.TOO_COARSE: "Export the original series rather than a reduced one.",
+    Reason.MISSING_SLICE: "Export the series whole.",
+    Reason.INCOMPLETE_VOLUME: "Export the series whole if it has more.",
+    Reason.LESS_SUITED: "Nothing: the better one is read.",
+    Reason.REPEATED_SERIES: "Nothing: the later scan is read.",
+    Reason.IMPLAUSIBLE_ADC: "Export the diffusion series, from which the ADC is computed again.",
 }
 
 

@@ -1,4 +1,5 @@
-"""Attributes of a dataset as checked values: integers in a range, finite numbers, text, private elements by creator."""
+"""Attributes of a dataset as checked values: integers in a range, finite numbers, text, private elements by creator,
+functional groups of a frame."""
 
 from __future__ import annotations
 
@@ -58,3 +59,9 @@ def private_value(header: Dataset, creator: str, group: int, element: int) -> An
         return header.private_block(group, creator)[element].value
     except KeyError:
         return None
+
+
+def functional_group(item: Dataset, shared: Dataset, keyword: str) -> Dataset:
+    """A functional group of one frame, else the shared one (PS3.3 C.7.6.16.1); empty when neither has it."""
+    found = item.get(keyword) or shared.get(keyword)
+    return found[0] if found else Dataset()

@@ -25,6 +25,19 @@ from imaging.image import Origin
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+    from imaging.dicom.acquisition import Acquisition
+
+MR_IMAGES: Final = (
+    "1.2.840.10008.5.1.4.1.1.4",  # MR Image Storage
+    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image Storage
+    "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
+)
+# BodyPartExamined of an MR that may show the prostate ("" is unsaid). Other MR headers stay with our own walk, which is
+# fifteen times faster.
+PROSTATE_PARTS: Final = frozenset(
+    ("", "PROSTATE", "PROSTATA", "PELVIS", "ABDOMEN", "ABDOMENPELVIS", "ABDOMEN_PELVIS", "BLADDER", "RECTUM", "BODY")
+)
+
 REGIONS: Final = 0x00186011
 # Keyword → tag and VR (PS3.6) of every element that a description asks for.
 _ELEMENTS: Final[dict[str, tuple[int, bytes]]] = {
@@ -119,6 +132,7 @@ class Instance:
     `refusal` says why an instance must not be read although its header could be: it still belongs to its study, so
     that the study is never answered as if the image did not exist. Its rows, columns and frames may then be unknown.
     `projection` is what a mammogram's header says of its view; None for all else, and for what the firewall refused.
+    `acquisition` is what the header of an MR image says of its frames; None likewise.
     """
 
     path: Path
@@ -143,6 +157,7 @@ class Instance:
     refusal: Reason | None = None
     patient_id_key: str = ""
     projection: Projection | None = None
+    acquisition: Acquisition | None = None
 
 
 class NotPlain(Exception):  # noqa: N818 - a question for pydicom, not an error
@@ -232,9 +247,16 @@ def _numbers(text: str, form: Any, kind: Any) -> Any:
 def describe(path: Path, name: str, syntax: str, header: Dataset | Facts, site: str | None) -> Instance:
     """The facts of one image header. Raises InputError when a UID is missing.
 
-    A mammogram's view stands in nested sequences and a dozen rare elements, so pydicom reads its header.
+    A mammogram's view and the weighting of an MR image stand in nested sequences, private blocks and dozens of rare
+    elements, so pydicom reads their headers.
     """
-    instance = _described(path, name, syntax, header, site)
+    instance = describe_common(path, name, syntax, header, site)
+    if instance.sop_class_uid in MR_IMAGES and instance.body_part in PROSTATE_PARTS:
+        if isinstance(header, Facts):
+            raise NotPlain
+        from imaging.dicom.acquisition import read_acquisition  # pydicom: workers start twice as fast without
+
+        return replace(instance, acquisition=read_acquisition(header, name))
     if not is_mammogram(instance.modality, instance.sop_class_uid, instance.body_part):
         return instance
     if isinstance(header, Facts):
@@ -243,7 +265,8 @@ def describe(path: Path, name: str, syntax: str, header: Dataset | Facts, site: 
     return replace(instance, projection=projection, spacing_mm=projection.spacing_mm)
 
 
-def _described(path: Path, name: str, syntax: str, header: Dataset | Facts, site: str | None) -> Instance:
+def describe_common(path: Path, name: str, syntax: str, header: Dataset | Facts, site: str | None) -> Instance:
+    """What the headers of all images say alike. Raises InputError when a UID is missing."""
     uids = [str(header.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
     if not all(uids):
         raise InputError("a Study, Series or SOP Instance UID is missing or empty", Reason.MISSING_UID)
@@ -298,7 +321,7 @@ def describe_refused(path: Path, name: str, header: Header, site: str | None) ->
     for keyword in ("Rows", "Columns"):
         values.setdefault(_ELEMENTS[keyword][0], (None, b"\0\0"))
     facts = Facts.of(replace(header, values=values))
-    return refused(_described(path, name, header.transfer_syntax_uid, facts, site), header.refusal.reason)
+    return refused(describe_common(path, name, header.transfer_syntax_uid, facts, site), header.refusal.reason)
 
 
 def refused(instance: Instance, reason: Reason) -> Instance:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 from pydicom import Dataset
 
+from imaging.dicom.csa import csa_values
 from imaging.dicom.elements import private_value, text
 from imaging.dicom.frames import Frames
 from imaging.errors import InputError, Reason
@@ -20,7 +19,7 @@ _DIRECTIONS: Final = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, 
 
 def slice_count(frames: Frames) -> tuple[int, tuple[str, ...]]:
     """How many slices a mosaic holds, and a note when no element says it."""
-    stated = _csa(frames.header, "NumberOfImagesInMosaic")
+    stated = csa_values(frames.header, "NumberOfImagesInMosaic")
     count = stated[0] if stated else text(private_value(frames.header, "SIEMENS MR HEADER", 0x0019, 0x0A))
     if count == "":
         return _count_by_signal(frames)
@@ -63,7 +62,7 @@ def slice_sense(header: Dataset, cross: Floats, name: str) -> float:
 
     From SliceNormalVector of the CSA header, else from the last letter of the positive directions (0051,xx13).
     """
-    stated = _csa(header, "SliceNormalVector")
+    stated = csa_values(header, "SliceNormalVector")
     letters = text(private_value(header, "SIEMENS MR HEADER", 0x0051, 0x13)).strip()
     along = float(cross @ [float(value) for value in stated]) if len(stated) == 3 else 0.0
     if not along and letters[-1:] in _DIRECTIONS:
@@ -75,36 +74,3 @@ def slice_sense(header: Dataset, cross: Floats, name: str) -> float:
             Reason.GEOMETRY,
         )
     return 1.0 if along > 0 else -1.0
-
-
-def _csa(header: Dataset, name: str) -> list[str]:
-    """The values of one tag of the Siemens CSA image header (0029,xx10), version 2; empty when absent or broken."""
-    stored = private_value(header, "SIEMENS CSA HEADER", 0x0029, 0x10)
-    if not isinstance(stored, bytes) or stored[:4] != b"SV10":
-        return []
-    try:
-        return next((values for tag, values in _csa_tags(stored) if tag == name), [])
-    except struct.error:
-        return []
-
-
-def _csa_tags(stored: bytes) -> Iterator[tuple[str, list[str]]]:
-    """Each tag and its values. After 16 bytes: name (64), multiplicity, VR, type, items, mark; then the items.
-
-    An item has four numbers, of which the second is its length, and its text, padded to four bytes. Raises
-    struct.error where the bytes end too early.
-    """
-    (count,), position = struct.unpack_from("<I", stored, 8), 16
-    for _ in range(count):
-        name, items = struct.unpack_from("<64s12xi4x", stored, position)
-        position += 84
-        values = []
-        for _ in range(items):
-            length = struct.unpack_from("<4xI8x", stored, position)[0]
-            values.append(_until_zero(stored[position + 16 : position + 16 + length]))
-            position += 16 + length + -length % 4
-        yield _until_zero(name), [value for value in values if value]
-
-
-def _until_zero(stored: bytes) -> str:
-    return stored.split(b"\0")[0].decode("latin-1").strip()

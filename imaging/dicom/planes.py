@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from pydicom import Dataset
 
-from imaging.dicom.elements import numbers, private_value, scalar, text
+from imaging.dicom.elements import functional_group, numbers, private_value, scalar, text
 from imaging.dicom.frames import Frames
 from imaging.dicom.index import Instance
 from imaging.dicom.mosaic import slice_count, slice_sense
@@ -127,15 +127,15 @@ def _enhanced(instance: Instance, frames: Frames) -> list[Plane]:
     whole = str(header.get("ConcatenationUID") or instance.sop_uid)
     planes = []
     for number, item in enumerate(items):
-        facts = {f"{group}.{key}": text(_group(item, shared, group).get(key)) for group, key in _GROUPED}
-        content = _group(item, shared, "FrameContentSequence")
+        facts = {f"{group}.{key}": text(functional_group(item, shared, group).get(key)) for group, key in _GROUPED}
+        content = functional_group(item, shared, "FrameContentSequence")
         values = np.atleast_1d(content.get("DimensionIndexValues") or [])
         facts["FrameContentSequence.DimensionIndexValues"] = str([int(values[k]) for k in kept if k < len(values)])
         parts = (
-            _group(item, shared, "PlanePositionSequence"),
-            _group(item, shared, "PlaneOrientationSequence"),
-            _group(item, shared, "PixelMeasuresSequence"),
-            _group(item, shared, "PixelValueTransformationSequence"),
+            functional_group(item, shared, "PlanePositionSequence"),
+            functional_group(item, shared, "PlaneOrientationSequence"),
+            functional_group(item, shared, "PixelMeasuresSequence"),
+            functional_group(item, shared, "PixelValueTransformationSequence"),
         )
         stack = (instance.series_uid, whole, text(content.get("StackID")))
         planes.append(_plane(instance, frames, number, parts, (stack, facts)))
@@ -218,9 +218,3 @@ def _mosaic(instance: Instance, frames: Frames) -> list[Plane]:
         )
         for k, (top, left) in enumerate(corners)
     ]
-
-
-def _group(item: Dataset, shared: Dataset, keyword: str) -> Dataset:
-    """A functional group of one frame, else the shared one (PS3.3 C.7.6.16.1); empty when neither has it."""
-    found = item.get(keyword) or shared.get(keyword)
-    return found[0] if found else Dataset()

@@ -40,9 +40,9 @@ def read_frames(ref: ImageRef, disposable: bool = False) -> Iterator[tuple[Sourc
     except ImagingError as error:
         yield from ((source, error) for source in refs)
         return
-    for number, source in enumerate(refs):
+    for source in refs:
         try:
-            array, channels = _decode(frames, number, as_stored=bool(facts))
+            array, channels = _decode(frames, (source.frame_number or 1) - 1, as_stored=bool(facts))
             told = (*notes, *cut, *said)
             yield source, Image(array, grid, grid, (source,), ref.instance.origin, channels, region, told, **facts)
         except ImagingError as error:

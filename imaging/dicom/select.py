@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imaging.dicom.index import Instance, Region, Series
-from imaging.dicom.instance import refused
+from imaging.dicom.instance import MR_IMAGES, PROSTATE_PARTS, refused
+from imaging.dicom.prostate import ROLES, choose
 from imaging.dicom.view import MAMMOGRAMS, TOMOSYNTHESIS, Projection
 from imaging.errors import Reason
 from imaging.image import SourceRef
@@ -30,7 +31,8 @@ class Rule:
     """Which images may play `role`: modality, SOP classes, and how many (at least one, no upper bound).
 
     With `views` each of them is a role of its own and has one image, or all partial images of a breast that has no
-    whole one. `for_processing` admits For Processing images where a view has no other.
+    whole one. `for_processing` admits For Processing images where a view has no other. With `volumes` each of them is
+    a role of one volume, and the series that is to be read in it is chosen (`prostate`).
     """
 
     role: str
@@ -38,12 +40,14 @@ class Rule:
     sop_class_uids: tuple[str, ...]
     views: tuple[str, ...] = ()
     for_processing: bool = False
+    volumes: tuple[str, ...] = ()
 
 
 # What each recipe reads, by the recipe's name. The rules stand here so that planning a run needs no torch.
 RULES: dict[str, Rule] = {
     "ultrasound": Rule("image", "US", ULTRASOUND_IMAGES),
     "mammography": Rule("views", "MG", (*MAMMOGRAMS, TOMOSYNTHESIS), STANDARD_VIEWS),
+    "prostate": Rule("bpMRI", "MR", MR_IMAGES, volumes=ROLES),
 }
 
 
@@ -62,15 +66,16 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class ImageRef:
-    """One instance, or one region of it. All its frames are meant."""
+    """One instance, or one region of it, or the `frames` of it that are meant, from 1; None means all of them."""
 
     instance: Instance
     region: Region | None = None
+    frames: tuple[int, ...] | None = None
 
     def source_refs(self) -> list[SourceRef]:
         """One SourceRef per frame; an image of a single-frame class has no frame number, even if it says "1 frame"."""
         still = self.instance.frames is None or (self.instance.frames == 1 and self.instance.sop_class_uid in STILLS)
-        frames = [None] if still else range(1, (self.instance.frames or 0) + 1)
+        frames = [None] if still else self.frames or range(1, (self.instance.frames or 0) + 1)
         number = None if self.region is None else self.region.number
         i = self.instance
         return [SourceRef(i.study_uid, i.series_uid, i.sop_class_uid, i.sop_uid, frame, number) for frame in frames]
@@ -78,11 +83,15 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class Group:
-    """The images of one study that are read together: role → images in acquisition order."""
+    """The images of one study that are read together: role → images in acquisition order, a volume's along its normal.
+
+    `notes` are sentences about the choice: which role is missing, what was inferred.
+    """
 
     study_uid: str
     name: str
     roles: dict[str, tuple[ImageRef, ...]]
+    notes: tuple[str, ...] = ()
 
     def images(self) -> Iterable[ImageRef]:
         return (ref for refs in self.roles.values() for ref in refs)
@@ -111,8 +120,12 @@ def select(series: list[Series], rule: Rule, anatomy: Anatomy | None = None) -> 
             rejected.append((instance, reason))
         else:
             admitted.append(instance)
-    roles, left = _views(admitted, rule) if rule.views else _all(admitted, rule)
-    group = Group(series[0].study_uid, rule.role, roles) if roles else None
+    notes: tuple[str, ...] = ()
+    if rule.volumes:
+        roles, left, notes = _volumes(series, admitted)
+    else:
+        roles, left = _views(admitted, rule) if rule.views else _all(admitted, rule)
+    group = Group(series[0].study_uid, rule.role, roles, notes) if roles else None
     place = {id(instance): k for k, instance in enumerate(ordered)}
     return Selection(group, tuple(sorted((*rejected, *left), key=lambda one: place[id(one[0])])))
 
@@ -125,6 +138,8 @@ def _not_meant(instance: Instance, rule: Rule, anatomy: Anatomy | None) -> Reaso
     kind = rule.modality if rule.views and instance.projection else instance.modality
     if kind != rule.modality or instance.sop_class_uid not in rule.sop_class_uids:
         return Reason.NO_PACKAGE
+    if rule.volumes and instance.body_part not in PROSTATE_PARTS:
+        return Reason.OTHER_ANATOMY
     if anatomy is None or (rule.views and not instance.body_part):
         return None
     return anatomy.refuse(instance)
@@ -140,6 +155,31 @@ def _all(admitted: list[Instance], rule: Rule) -> _Chosen:
         if not refs:
             rejected.append((instance, Reason.NO_TISSUE_REGION))
     return ({rule.role: tuple(chosen)} if chosen else {}), rejected
+
+
+def _volumes(series: list[Series], admitted: list[Instance]) -> tuple[*_Chosen, tuple[str, ...]]:
+    """Each role with the slices of its volume, and notes.
+
+    An image that must not or cannot be read stays in the group, refused, where its series plays a role or holds nothing
+    else: it may have been a slice of that. What is left of its series is chosen as if it were not there.
+    """
+    meant = {id(instance) for instance in admitted}
+    kept = [replace(s, instances=tuple(i for i in s.instances if id(i) in meant)) for s in series]
+    readable = [replace(s, instances=tuple(i for i in s.instances if i.acquisition and not i.refusal)) for s in kept]
+    choice = choose(readable)
+    roles = {role: tuple(ImageRef(p.instance, frames=p.frames) for p in parts) for role, parts in choice.roles.items()}
+    used = {ref.instance.series_uid for refs in roles.values() for ref in refs}
+    rejected = list(choice.rejected)
+    unplaced: list[ImageRef] = []
+    for whole, rest in zip(kept, readable, strict=True):
+        unread = [(i, i.refusal or Reason.UNREADABLE_HEADER) for i in whole.instances if i not in rest.instances]
+        if whole.uid in used or not rest.instances:
+            unplaced += [ImageRef(refused(i, reason)) for i, reason in unread]
+        else:
+            rejected += unread
+    if unplaced:
+        roles[UNPLACED] = tuple(unplaced)
+    return roles, rejected, choice.notes
 
 
 def _views(admitted: list[Instance], rule: Rule) -> _Chosen:

@@ -7,26 +7,20 @@ repaired. `find_stacks` needs headers only, so that volumes can be chosen before
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from imaging.dicom.index import Instance
+from imaging.dicom.lattice import SAME_DIRECTION, lattice_step, repetitions
 from imaging.dicom.planes import Plane, read_planes
 from imaging.dicom.read import open_frames
+from imaging.dicom.select import ImageRef
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.image import LPS_TO_RAS, Array, Floats, Grid, Image, Origin
-
-# Two planes nearer than this along the normal are at one place.
-_SAME_PLACE_MM: Final = 0.01
-# How far a plane may lie from its regular place: a share of the step, but never less than headers round to.
-_UNEVEN_SHARE: Final = 0.05
-_UNEVEN_MM: Final = 0.05
-# Direction cosines are written with few digits by some scanners.
-_SAME_DIRECTION: Final = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +56,10 @@ class Stack:
         return Image(array, self.grid, self.grid, refs, self.origin, notes=notes)
 
 
-def read_volumes(instances: Iterable[Instance], disposable: bool = False) -> list[Image | ImagingError]:
-    """Every volume of the instances, or the error in its place. `disposable` as in `codecs`."""
+def read_volumes(images: Iterable[Instance | ImageRef], disposable: bool = False) -> list[Image | ImagingError]:
+    """Every volume of the images, or the error in its place. `disposable` as in `codecs`."""
     found: list[Image | ImagingError] = []
-    for stack in find_stacks(instances, disposable):
+    for stack in find_stacks(images, disposable):
         try:
             found.append(stack.read() if isinstance(stack, Stack) else stack)
         except ImagingError as error:
@@ -73,15 +67,20 @@ def read_volumes(instances: Iterable[Instance], disposable: bool = False) -> lis
     return found
 
 
-def find_stacks(instances: Iterable[Instance], disposable: bool = False) -> list[Stack | ImagingError]:
-    """The volumes that the headers describe, in order of appearance, and one error for whatever makes none."""
+def find_stacks(images: Iterable[Instance | ImageRef], disposable: bool = False) -> list[Stack | ImagingError]:
+    """The volumes that the headers describe, in order of appearance, and one error for whatever makes none.
+
+    Of a reference that names frames these alone are taken; ultrasound regions mean nothing here.
+    """
     found: list[Stack | ImagingError] = []
     groups: dict[tuple[str, ...], list[Plane]] = defaultdict(list)
     origins: dict[str, Origin] = {}
-    for instance in instances:
+    for image in images:
+        instance, frames = (image.instance, image.frames) if isinstance(image, ImageRef) else (image, None)
         try:
             for plane in _planes(instance, disposable):
-                groups[plane.stack].append(plane)
+                if frames is None or plane.number + 1 in frames:
+                    groups[plane.stack].append(plane)
             origins[instance.sop_uid] = instance.origin
         except ImagingError as error:
             found.append(error)
@@ -117,7 +116,7 @@ def _check_alike(planes: list[Plane]) -> None:
     first = planes[0]
     for plane in planes:
         turned = max(np.abs(plane.across - first.across).max(), np.abs(plane.down - first.down).max())
-        if turned > _SAME_DIRECTION:
+        if turned > SAME_DIRECTION:
             raise _refusal(planes, f"mixed orientations: ImageOrientationPatient differs by {turned:.3g}")
         if plane.shape != first.shape or not np.allclose(plane.spacing_mm, first.spacing_mm, rtol=1e-3):
             raise _refusal(
@@ -148,9 +147,7 @@ def _tell_apart(planes: list[Plane]) -> list[tuple[list[Plane], dict[str, str]]]
 
 def _repetitions(planes: list[Plane]) -> int:
     """The most planes that lie at one place."""
-    depths = np.sort(_depths(planes))
-    places = np.cumsum(np.diff(depths, prepend=depths[0]) > _SAME_PLACE_MM)
-    return max(Counter(places.tolist()).values())
+    return repetitions(_depths(planes))
 
 
 def _depths(planes: list[Plane]) -> Floats:
@@ -165,9 +162,8 @@ def _stack(planes: list[Plane], facts: dict[str, str], origin: Origin) -> Stack:
         raise _refusal(planes, "a single slice position is no volume: spacing comes from positions")
     ordered = [planes[k] for k in np.argsort(_depths(planes))]
     corners = np.array([plane.corner for plane in ordered])
-    step = (corners[-1] - corners[0]) / (len(ordered) - 1)
-    astray = np.linalg.norm(corners - (corners[0] + np.arange(len(ordered))[:, None] * step), axis=1).max()
-    if astray > max(_UNEVEN_MM, _UNEVEN_SHARE * float(np.linalg.norm(step))):
+    step = lattice_step(corners)
+    if step is None:
         gaps = np.diff(_depths(ordered))
         widest = int(np.argmax(gaps))
         raise _refusal(

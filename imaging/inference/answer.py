@@ -80,6 +80,7 @@ def answer(task: Task, frames: Iterable[Frame], processes: Processes) -> Answer:
 def _sum_up(task: Task, gathered: _Readings) -> Answer:
     package, card = task.package, task.package.description.card
     images = list(task.group.images())
+    gathered.notes.update(dict.fromkeys(task.group.notes))
     gathered.notes.update(
         dict.fromkeys(outside([ref.instance.passport for ref in images], package.description.support))
     )

@@ -24,6 +24,12 @@ _TELLING = (
     Reason.OTHER_VIEW,
     Reason.SPECIMEN,
     Reason.NO_TISSUE_REGION,
+    Reason.NOT_AXIAL,
+    Reason.NO_B_VALUE,
+    Reason.NO_HIGH_B,
+    Reason.TOO_COARSE,
+    Reason.INCOMPLETE_VOLUME,
+    Reason.OTHER_CONTRAST,
     Reason.NO_PACKAGE,
 )
 
