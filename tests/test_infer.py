@@ -28,7 +28,7 @@ from imaging.commands import main
 from imaging.dicom.select import ImageRef
 from imaging.inference.processes import Frame, Processes, decode, load
 from imaging.package import Package
-from imaging.phantoms.export import EXPECTED
+from imaging.phantoms.export import EXPECTED, NOT_FOR_THIS
 from imaging.phantoms.screen import Layout
 from imaging.phantoms.tissue import Lesion
 from imaging.phantoms.ultrasound_dicom import (
@@ -117,7 +117,8 @@ def test_every_study_of_the_sample_export_ends_as_expected(sample: tuple[Path, d
         for study, result in results(summary)
     }
     expected = {(e.study_uid, "breast_us"): astuple(e.breast) for e in EXPECTED}
-    assert told == expected | {(e.study_uid, "fetal_head_us"): astuple(e.head) for e in EXPECTED}
+    expected |= {(e.study_uid, "fetal_head_us"): astuple(e.head) for e in EXPECTED}
+    assert told == expected | {(e.study_uid, "mammography_mass"): astuple(NOT_FOR_THIS) for e in EXPECTED}
 
 
 def test_a_package_of_pictures_says_that_it_knows_no_scanner(sample: tuple[Path, dict[str, Any]]) -> None:
