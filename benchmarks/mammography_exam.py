@@ -28,7 +28,7 @@ from imaging.phantoms.ultrasound_dicom import Patient, file_bytes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHAPE = (4000, 3000)
-GRAIN = 6.0  # standard deviation in stored values of 12 bits, of the order of quantum noise in a processed picture
+GRAIN = 12.0  # standard deviation in stored values of 12 bits, of the order of quantum noise in a processed picture
 TARGET, MOST_MIB = 1.5, 2560
 NAMES = {"imaging.dicom.index": "header reader", "imaging.dicom.read": "decoder", "imaging.predictor": "model",
          "imaging.report.write": "reports"}  # fmt: skip
@@ -67,7 +67,8 @@ def answered(
     begin = perf_counter()
     run = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     while run.poll() is None:
-        peaks |= measured(run.pid)
+        for pid, (name, peak) in measured(run.pid).items():
+            peaks[pid] = (name, max(peak, peaks.get(pid, ("", 0.0))[1]))
         sleep(0.05)
     wall = perf_counter() - begin
     if run.returncode:
@@ -88,9 +89,10 @@ def measured(parent: int) -> dict[int, tuple[str, float]]:
             waiting += [int(child) for task in tasks for child in (task / "children").read_text().split()]
         except OSError:  # it has ended
             continue
-        peak = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
         name = next((name for module, name in NAMES.items() if module in words), "parent")
-        found[pid] = (name, peak / 1024)
+        for line in status.splitlines():
+            if line.startswith("VmHWM"):  # one that has ended and is not yet reaped has none
+                found[pid] = (name, int(line.split()[1]) / 1024)
     return found
 
 

@@ -502,7 +502,8 @@ def test_a_single_film_is_an_exam_of_one_view(
     assert list(told["views"].values()) == ["R MLO"]
     assert (set(told["scores"]["breasts"]), told["composites"]) == ({"R"}, [])
     uncalibrated = [note for note in told["notes"] if note.startswith("Uncalibrated")]
-    assert len(uncalibrated) == (0 if step_mm else 1)
+    said = ["Uncalibrated: no millimetres can be given", "Uncalibrated: read as if the breast were 195 mm high"]
+    assert uncalibrated == ([] if step_mm else said)
     assert {f["longest_diameter_mm"] is None for f in told["findings"]} <= {step_mm is None}
     assert [len(ran.report(template).library) for template in ("1500", "4000")] == [1, 1]
 
