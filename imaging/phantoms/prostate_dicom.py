@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset, FileDataset
 
 from imaging.phantoms.prostate_enhanced import enhanced_object
 from imaging.phantoms.prostate_header import (
-    EXPLICIT_OR_IMPLICIT,
+    TRANSFER_SYNTAXES,
     decimal,
     describe_equipment,
     describe_series,
@@ -102,7 +102,7 @@ def _classic(study: ProstateStudy, series: MrSeries, place: _Place) -> FileDatas
     _describe_contrast(ds, series, volume)
     _describe_diffusion(ds, study.maker, volume)
     _describe_values(ds, study.maker, series, volume)
-    store(ds, pixels, study.maker.coding)
+    store(ds, pixels)
     return ds
 
 
@@ -124,14 +124,14 @@ def _mosaic(study: ProstateStudy, series: MrSeries, volume: Volume, number: int)
     _describe_diffusion(ds, study.maker, volume)
     ds.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", count)
     ds.private_block(0x0051, "SIEMENS MR HEADER", create=True).add_new(0x13, "SH", "+LPH")
-    store(ds, whole, study.maker.coding)
+    store(ds, whole)
     return ds
 
 
 def _object(study: ProstateStudy, series: MrSeries, instance: int, seconds: float) -> FileDataset:
     """An MR Image with what does not depend on its volume."""
     sop = uid("prostate image", study.patient.patient_id, study.study, series.number, instance, study.seed, study.form)
-    ds = empty_object(MR_IMAGE, sop, EXPLICIT_OR_IMPLICIT[study.maker.coding])
+    ds = empty_object(MR_IMAGE, sop, TRANSFER_SYNTAXES[study.maker.coding])
     describe_patient(ds, study.patient)
     describe_study(ds, study)
     describe_series(ds, study, series)

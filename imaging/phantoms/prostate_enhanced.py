@@ -57,7 +57,7 @@ def _object(study: ProstateStudy, series: MrSeries, volumes: list[Volume], numbe
         *(_frame(study, series, volumes, order, slice_) for order, slice_ in frames)
     )
     ds.NumberOfFrames = len(frames)
-    store(ds, np.stack([volumes[order].stored[slice_] for order, slice_ in frames]), "explicit")
+    store(ds, np.stack([volumes[order].stored[slice_] for order, slice_ in frames]))
     return ds
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from imaging.phantoms.prostate_series import MrSeries
@@ -17,9 +17,7 @@ from imaging.phantoms.prostate_signal import DWI_ECHO_MS, T2W_ECHO_MS
 from imaging.phantoms.prostate_study import ProstateStudy
 from imaging.phantoms.ultrasound_dicom import uid
 
-_EXPLICIT, _IMPLICIT, _RLE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.5"
-EXPLICIT_OR_IMPLICIT: Final = {"explicit": _EXPLICIT, "implicit": _IMPLICIT, "rle": _EXPLICIT}
-"""The transfer syntax of a coding before its pixels are compressed."""
+TRANSFER_SYNTAXES: Final = {"explicit": "1.2.840.10008.1.2.1", "implicit": "1.2.840.10008.1.2"}
 
 
 def decimal(value: Any, digits: int = 6) -> str:
@@ -62,8 +60,8 @@ def sequence_times_ms(series: MrSeries) -> tuple[float, float, int]:
     return {"t2w": (5600.0, T2W_ECHO_MS, 25), "dwi": (4200.0, DWI_ECHO_MS, 48), "t1": (5.0, 2.4, 1)}[series.weighting]
 
 
-def store(ds: FileDataset, pixels: np.ndarray, coding: str) -> None:
-    """Image Pixel module; `pixels` uint16 ([frame,] row, column) of 12 bits, in a coding without loss."""
+def store(ds: Dataset, pixels: np.ndarray) -> None:
+    """Image Pixel module; `pixels` uint16 ([frame,] row, column) of 12 bits."""
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns = pixels.shape[-2:]
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
@@ -72,8 +70,6 @@ def store(ds: FileDataset, pixels: np.ndarray, coding: str) -> None:
         ds.WindowCenter, ds.WindowWidth = decimal(max(top / 2, 1), 1), decimal(max(top, 1), 1)
     ds.PixelData = np.ascontiguousarray(pixels, dtype="<u2").tobytes()
     ds["PixelData"].VR = "OW"
-    if coding == "rle":
-        ds.compress(_RLE, encoding_plugin="pydicom", generate_instance_uid=False)
 
 
 def sequence(*items: Dataset) -> Sequence:

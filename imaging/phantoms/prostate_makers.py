@@ -67,7 +67,7 @@ class MriMaker:
     adc_unit_name: str
     block: int
     receiver: Receiver
-    coding: Literal["explicit", "implicit", "rle"]
+    coding: Literal["explicit", "implicit"]
     names: dict[SeriesKey, str]
     types: dict[SeriesKey, ImageType]
 
