@@ -230,12 +230,15 @@ class Pelvis:
         )
 
     def _nodules(self) -> tuple[Structure, ...]:
-        """Nodules of benign hyperplasia: glandular ones bright with a high ADC, stromal ones dark with a lower one."""
+        """Nodules of benign hyperplasia: glandular ones bright with a high ADC, stromal ones dark with a lower one.
+
+        One that would leave the transition zone is left out.
+        """
         rng = np.random.default_rng([self.seed, 16, 31])
         x, y, z = self.transition_zone.centre_mm
         a, b, c = self.transition_zone.radii_mm
         made = []
-        for _ in range(int(rng.integers(4, 9))):
+        for _ in range(int(rng.integers(7, 14))):
             size = float(rng.uniform(2.2, 4.5))
             side, up, round_ = rng.choice([-1, 1]), rng.uniform(-0.45, 0.45), rng.uniform(0.8, 1.2, 3)
             place = (x + side * float(rng.uniform(0.3, 0.6)) * a, y + float(rng.uniform(-0.3, 0.3)) * b, z + up * c)
@@ -244,7 +247,8 @@ class Pelvis:
                 rng.uniform(60, 75), rng.uniform(950, 1100))  # fmt: skip
             inner = Tissue(0.88, float(t2_ms), float(adc), 0.1, 0.27, 0.55)
             ball = Ellipsoid(place, tuple(size * float(r) for r in round_))  # type: ignore[arg-type]
-            made += [Structure(ball, inner, 0.6), Structure(ball, CAPSULE)]
+            if self.transition_zone.distance(np.array(place)) < -ball.reach_mm:
+                made += [Structure(ball, inner, 0.6), Structure(ball, CAPSULE)]
         return tuple(made)
 
     def _organs(self) -> tuple[Structure, ...]:
