@@ -11,13 +11,13 @@ from typing import Any, get_args
 from tqdm import tqdm
 
 from imaging.errors import ImagingError
-from imaging.phantoms import mammography_export
+from imaging.phantoms import mammography_export, prostate_export
 from imaging.phantoms.export import DEFAULT_SEED, Kind, write_export, write_training_set
 from imaging.phantoms.mammography_makers import MAKERS
 
 _HELP = """\
-Write synthetic ultrasound and mammography: DICOM files that behave like those of several vendors, with known truth.
-No person was imaged; the same seed gives the same files.
+Write synthetic ultrasound, mammography and prostate MRI: DICOM files that behave like those of several vendors, with
+known truth. No person was imaged; the same seed gives the same files.
 
 examples:
   imaging phantoms export  build/pacs_export
@@ -30,8 +30,12 @@ examples:
       100 mammography exams of seven sites, four views each, with masks, boxes.csv and manifest.csv
   imaging phantoms mammography build/mammography
       a sample exam of each of seven makers: raw and presented, magnification, spot, mosaic, implant, tomosynthesis
+  imaging phantoms training build/prostates --kind prostate --cases 40
+      40 studies of four sites: T2W, diffusion and ADC, with label maps, findings.csv and manifest.csv
+  imaging phantoms prostate build/prostate
+      a sample MR study of each of four makers, and odd ones: Enhanced, mosaic, repeated, a slice lost, two in one
 """
-_MAMMOGRAPHY = "mammography"
+_MAMMOGRAPHY, _PROSTATE = "mammography", "prostate"
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -47,6 +51,7 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         ("export", "a sample PACS export", _export),
         ("training", "stills or exams of several sites with truth masks and manifest.csv", _training),
         (_MAMMOGRAPHY, "a sample mammography exam of each of seven makers", _mammography),
+        (_PROSTATE, "sample MR studies of a prostate, of four makers", _prostate),
     ):
         action = actions.add_parser(
             name, help=summary, description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -62,11 +67,11 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
                 type=int,
                 required=True,
                 metavar="N",
-                help="how many stills, or exams of four views; 1 or more",
+                help="how many stills, exams of four views, or MR studies; 1 or more",
             )
             action.add_argument(
                 "--kind",
-                choices=(*get_args(Kind), _MAMMOGRAPHY),
+                choices=(*get_args(Kind), _MAMMOGRAPHY, _PROSTATE),
                 default="breast",
                 help="what is imaged: breast and head by ultrasound (default: %(default)s)",
             )
@@ -86,6 +91,8 @@ def _training(args: argparse.Namespace) -> int:
     try:
         if args.kind == _MAMMOGRAPHY:
             manifest = mammography_export.write_training_set(args.out, args.cases, args.seed, show)
+        elif args.kind == _PROSTATE:
+            manifest = prostate_export.write_training_set(args.out, args.cases, args.seed, show)
         else:
             manifest = write_training_set(args.out, args.cases, args.seed, show, args.kind)
     except ImagingError as error:
@@ -100,6 +107,18 @@ def _mammography(args: argparse.Namespace) -> int:
     bar, show = _progress(len(MAKERS), "maker")
     try:
         written = mammography_export.write_samples(args.out, args.seed, show)
+    except ImagingError as error:
+        return _refuse(error)
+    finally:
+        bar.close()
+    print(f"{len(written)} DICOM files in {args.out}")
+    return 0
+
+
+def _prostate(args: argparse.Namespace) -> int:
+    bar, show = _progress(len(prostate_export.sample_studies(args.seed)), "exam")
+    try:
+        written = prostate_export.write_samples(args.out, args.seed, show)
     except ImagingError as error:
         return _refuse(error)
     finally:

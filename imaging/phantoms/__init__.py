@@ -19,4 +19,15 @@ mammography_dicom          `mammogram(view)`: Digital Mammography X-Ray Image, F
 mammography_tomosynthesis  `volume(view)`: a small Breast Tomosynthesis Image
 lossless_jpeg              the coding of many mammograms, with bytes that depend on no installed encoder
 mammography_export         `MammographyExam`, `write_samples`, `write_training_set`
+
+prostate_anatomy   a male pelvis as closed surfaces in patient space, `ProstateLesion`
+prostate_planting  a lesion that suits a prostate, drawn from a seed
+prostate_signal    `sample(pelvis, slab, contrasts)`: T2W, diffusion, contrast medium; coil, noise, ADC, label maps
+prostate_makers    four makers of MR scanners and how their files differ
+prostate_study     `ProstateStudy`: whose, on which scanner, where its slices lie
+prostate_series    `series_of(study)`: the series of a scanner and their stored values
+prostate_header    what all MR objects of a study share
+prostate_enhanced  a series as Enhanced MR
+prostate_dicom     `objects(study)`: MR Image, mosaic and Enhanced MR
+prostate_export    `write_samples`, `write_training_set`
 """
