@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, sleep
 
@@ -57,23 +58,35 @@ def full_size(view: ViewAcquisition, seed: int) -> bytes:
     return file_bytes(ds)
 
 
-def answered(
-    export: Path, out: Path, args: argparse.Namespace
-) -> tuple[float, dict[str, float], dict[int, tuple[str, float]]]:
-    """Wall seconds of a run, its seconds by part, and the name and peak MiB of each of its processes by number."""
-    words = [REPOSITORY / "infer.py", export, "--out", out, "--package", args.package]
+@dataclass(frozen=True)
+class Run:
+    """Seconds of a run: in all, from the moment when all processes stood ready, and by part; peak MiB by process."""
+
+    wall: float
+    ready: float
+    parts: dict[str, float]
+    peaks: dict[str, float]
+
+
+def answered(export: Path, out: Path, args: argparse.Namespace) -> Run:
+    words = [REPOSITORY / "infer.py", export, "--out", out, "--package", args.package, "--log", "json"]
     words += ["--workers", args.workers, "--threads", args.threads]
     peaks: dict[int, tuple[str, float]] = {}
-    begin = perf_counter()
-    run = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    while run.poll() is None:
-        for pid, (name, peak) in measured(run.pid).items():
-            peaks[pid] = (name, max(peak, peaks.get(pid, ("", 0.0))[1]))
-        sleep(0.05)
-    wall = perf_counter() - begin
+    log = out.with_suffix(".log")
+    with log.open("wb") as stream:
+        begin = ready = perf_counter()
+        run = subprocess.Popen([sys.executable, *map(str, words)], stdout=stream, stderr=stream)
+        while run.poll() is None:
+            for pid, (name, peak) in measured(run.pid).items():
+                peaks[pid] = (name, max(peak, peaks.get(pid, ("", 0.0))[1]))
+            if ready == begin and '"begin"' in log.read_text():
+                ready = perf_counter()
+            sleep(0.05)
+    end = perf_counter()
     if run.returncode:
-        raise SystemExit(f"infer.py ended with status {run.returncode}\n{run.communicate()[0].decode()}")
-    return wall, Status(out).seconds, peaks
+        raise SystemExit(f"infer.py ended with status {run.returncode}\n{log.read_text()}")
+    highest = {kind: max(peak for name, peak in peaks.values() if name == kind) for kind, _ in peaks.values()}
+    return Run(end - begin, end - ready, Status(out).seconds, highest)
 
 
 def measured(parent: int) -> dict[int, tuple[str, float]]:
@@ -107,22 +120,18 @@ def main() -> None:
         size = write_exam(Path(place) / "export")
         print(f"four views of {SHAPE[0]} × {SHAPE[1]}, {size:.1f} MiB; load {os.getloadavg()[0]:.1f}")
         for number in range(args.repeat):
-            wall, seconds, peaks = answered(Path(place) / "export", Path(place) / f"out-{number}", args)
-            tell(number + 1, wall, seconds, peaks)
+            tell(number + 1, answered(Path(place) / "export", Path(place) / f"out-{number}", args))
 
 
-def tell(number: int, wall: float, seconds: dict[str, float], peaks: dict[int, tuple[str, float]]) -> None:
+def tell(number: int, run: Run) -> None:
     """Prints a run: seconds, their ratios, memory."""
-    parts = ", ".join(f"{part} {spent:.2f}" for part, spent in sorted(seconds.items()))
-    print(f"run {number}: {wall:.2f} s; {parts}, interpreter and page {wall - sum(seconds.values()):.2f}")
-    work, started = seconds["decode"] + seconds["network"], wall - seconds["start"]
-    harmonised = work + seconds["harmonise"]
-    print(f"  wall / (decode + network): {wall / work:.2f}, without start {started / work:.2f} (target {TARGET})")
-    print(f"  wall / (decode + harmonise + network): {wall / harmonised:.2f}, without start {started / harmonised:.2f}")
-    highest: dict[str, float] = {}
-    for name, peak in peaks.values():
-        highest[name] = max(peak, highest.get(name, 0.0))
-    told = ", ".join(f"{name} {peak:.0f}" for name, peak in sorted(highest.items()))
+    parts = ", ".join(f"{part} {spent:.2f}" for part, spent in sorted(run.parts.items()))
+    print(f"run {number}: {run.wall:.2f} s, of these {run.ready:.2f} once the processes stood ready; {parts}")
+    work = run.parts["decode"] + run.parts["network"]
+    harmonised = work + run.parts["harmonise"]
+    for name, seconds in (("decode + network", work), ("decode + harmonise + network", harmonised)):
+        print(f"  over {name}: {run.wall / seconds:.2f} in all, {run.ready / seconds:.2f} once ready (target {TARGET})")
+    told = ", ".join(f"{name} {peak:.0f}" for name, peak in sorted(run.peaks.items()))
     print(f"  peak resident memory in MiB (target {MOST_MIB}): {told}")
 
 
