@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from imaging import __version__
+from imaging.data.dataset import is_picture
 from imaging.data.manifest import Case, read_manifest
 from imaging.dicom.index import build_index
 from imaging.errors import ConfigError, Reason
@@ -165,7 +166,7 @@ def _support(cases: Sequence[Case]) -> dict[str, list[str]]:
     """Every value of every passport fact that training saw."""
     seen: dict[str, set[str]] = defaultdict(set)
     for case in cases:
-        if case.image.suffix.lower() == ".png":
+        if is_picture(case):
             continue
         for series in build_index(case.image).series:
             for instance in series.instances:

@@ -172,12 +172,17 @@ def harmonise_case(case: Case, recipe: Recipe, instances: bool = False) -> tuple
     return harmonised.as_tensor().float().numpy(), np.ascontiguousarray(truth[None], dtype=kind)
 
 
+def is_picture(case: Case) -> bool:
+    """Whether the image is a picture file, which states no acquisition, and no DICOM file."""
+    return case.image.name.lower().endswith(_PICTURES)
+
+
 def first_image(case: Case, recipe: Recipe) -> Image:
     """The first frame of the case's DICOM file, or its picture, all of which counts as tissue.
 
     Raises InputError when the file holds no fitting image.
     """
-    if case.image.name.lower().endswith(_PICTURES):
+    if is_picture(case):
         image = read_image(case.image, case.site, case.spacing_mm)
         rows, columns = image.source_grid.shape[-2:]
         return replace(image, region=(0, 0, rows, columns))
