@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from imaging.candidates import Extraction, detection_map, extract_candidates
 from imaging.evaluation.detection import Account, score_maps
 from imaging.evaluation.intervals import Bootstrap, Clusters, bootstrap
-from imaging.evaluation.lesions import Extraction, detection_map, extract_candidates
 from imaging.evaluation.matching import Lesion
 from imaging.evaluation.ranking import Average
 from imaging.evaluation.result import DetectionCase

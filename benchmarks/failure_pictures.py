@@ -67,7 +67,7 @@ def judge(predictor: Predictor, case: Case) -> Judged:
 
 def tile(one: Judged, predictor: Predictor) -> NDArray[np.uint8]:
     """The tissue with both outlines, as large as fits into a square."""
-    shown = predictor.read(one.image).thumbnail
+    shown = predictor.read(one.image).thumbnails[0]
     x0, y0, x1, y1 = shown.box_px
     rows, columns = shown.pixels.shape
     grey = np.repeat(shown.pixels[..., None], 3, axis=-1)

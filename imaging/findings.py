@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from imaging.image import Array, Floats, Grid, SourceRef, resample
+from imaging.solid import Solid
 
 Mask = NDArray[np.bool_]
 
@@ -114,6 +115,9 @@ class Finding:
     A finding of a detector has a `box` (x0, y0, x1, y1), exact, not on pixel edges: that is all it knows. Its outline
     is the box, its mask the pixels whose centres lie inside, and it has no area; its longest diameter is the box's
     longer side.
+
+    A finding of a volume has a `solid`, all of it; the rest is then its cross-section with the largest area, as a
+    finding on that slice (`cross_section`).
     """
 
     label: str
@@ -124,6 +128,7 @@ class Finding:
     mask_origin: tuple[int, int]
     outline_px: Floats
     box: tuple[float, float, float, float] | None = None
+    solid: Solid | None = None
 
     @property
     def box_px(self) -> tuple[float, float, float, float]:
@@ -209,21 +214,23 @@ class Thumbnail:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One image read: what was found on it (possibly nothing), and what may be shown of it.
+    """One image or volume read: what was found on it (possibly nothing), and what may be shown of it.
 
+    `refs` are all frames that were analysed. `structures` are the organs in which was looked, which are no findings.
     `seconds` says how long harmonising and the network took; it reaches no result. `classes` holds the probability of
     each image class by name, with a sum of 1; empty for a package that has none. `notes` are sentences about how the
     image was harmonised that a reader of the result must know. `anterior_px` is the organ's most anterior point as x, y
     in source pixels, None where the recipe knows none.
     """
 
-    ref: SourceRef
+    refs: tuple[SourceRef, ...]
     findings: tuple[Finding, ...]
-    thumbnail: Thumbnail
+    thumbnails: tuple[Thumbnail, ...]
     seconds: dict[str, float]
     classes: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     anterior_px: tuple[float, float] | None = None
+    structures: tuple[Finding, ...] = ()
 
 
 def extract(
@@ -288,6 +295,24 @@ def place(detections: Detections, labels: tuple[str, ...], least_score: float = 
             )
         )
     return sorted(found, key=lambda f: (-f.score, f.box_px))
+
+
+def cross_section(label: str, score: float, solid: Solid) -> Finding:
+    """The finding that a solid is, on the slice where its area is largest (the first of equals).
+
+    Of a slice with several parts (4-neighbours) it is the largest. The plane's grid is in millimetres, without patient
+    orientation.
+    """
+    number, whole, corner = solid.largest_slice()
+    parts, _ = ndimage.label(whole)
+    largest = int(np.bincount(parts.ravel())[1:].argmax()) + 1
+    where = ndimage.find_objects(parts)[largest - 1]
+    mask, origin = parts[where] == largest, (corner[0] + where[0].start, corner[1] + where[1].start)
+    _, rows, columns = solid.grid.shape
+    _, row_step, column_step = solid.grid.spacing
+    plane = Grid.plane(rows, columns, row_step, column_step, "mm")
+    outline = trace_outline(mask) + np.array([origin[1], origin[0]], dtype=np.float64)
+    return Finding(label, score, solid.refs[number], plane, mask, origin, outline, solid=solid)
 
 
 def _window(prediction: Prediction) -> tuple[tuple[int, int], Grid] | None:

@@ -14,6 +14,7 @@ is the only place where that happens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -168,8 +169,11 @@ class Image:
     """Pixels with their place and their origin.
 
     `array` is (channel, [slice,] row, column) and `grid` its place; `source_grid` is the grid of the whole source
-    frame or volume, to which findings return. `channels` says what the channel axis holds. `region` is a declared
-    2-D region of interest on `grid`, half-open (row, column, row, column); None when the source declares none.
+    frame or volume, to which findings return. `channels` says what the channel axis holds. `region` is the region of
+    interest on `grid`, half-open, low then high corner ([slice,] row, column, [slice,] row, column): the declared one
+    of an ultrasound frame, the organ of a volume; None when there is none. `refs` of a volume has one entry per slice.
+
+    `beside` holds the other volumes of an exam that are read together with this one, by role, each on its own grid.
 
     A projection radiograph has a `presentation`: then `array` holds stored values, to which neither modality LUT nor
     VOI nor the inversion of MONOCHROME1 was applied. `view` is its projection, None when unknown or not of a paired
@@ -182,11 +186,12 @@ class Image:
     refs: tuple[SourceRef, ...]
     origin: Origin
     channels: Channels = "luminance"
-    region: tuple[int, int, int, int] | None = None
+    region: tuple[int, ...] | None = None
     notes: tuple[str, ...] = field(default=())
     presentation: Presentation | None = None
     view: View | None = None
     directions: tuple[str, str] | None = None
+    beside: Mapping[str, Image] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.array.shape[1:] != self.grid.shape:

@@ -57,9 +57,9 @@ class Predictor:
         if isinstance(prediction, Prediction):
             classes = dict(zip((one.name for one in told.card.classes), prediction.classes, strict=True))
         return Reading(
-            prediction.ref,
+            image.refs or (UNREFERENCED,),
             tuple(found),
-            _thumbnail(image, tissue),
+            (_thumbnail(image, tissue),),
             seconds,
             classes,
             tuple(tissue.meta.get("notes", ())),

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from imaging.candidates import Extraction, components, detection_map, extract_candidates
 from imaging.errors import ConfigError, GeometryError
 from imaging.evaluation.detection import Account, DetectionProtocol, by_exam, lesions_missed, measures, score_maps
-from imaging.evaluation.lesions import Extraction, detection_map, extract_candidates
-from imaging.evaluation.matching import HitRule, Lesion, components, match_boxes, match_maps
+from imaging.evaluation.matching import HitRule, Lesion, match_boxes, match_maps
 from imaging.evaluation.ranking import figure, froc_curve
 from imaging.evaluation.result import DetectionCase
 

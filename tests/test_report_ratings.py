@@ -128,7 +128,7 @@ def answered(package: Package, says: Callable[[int], dict[str, float]], finds: b
             else ()
         )
         shown = Thumbnail(ref, np.zeros((4, 4), np.uint8), (0.0, 0.0, 4.0, 4.0))
-        return Reading(ref, found, shown, {}, says(image.number))
+        return Reading((ref,), found, (shown,), {}, says(image.number))
 
     return answer(task, frames(), cast(Processes, SimpleNamespace(limits=RunLimits(), read=read)))
 

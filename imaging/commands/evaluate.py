@@ -12,6 +12,7 @@ from typing import get_args
 
 import numpy as np
 
+from imaging.candidates import Extraction, Threshold
 from imaging.commands.evaluation_inputs import (
     EXAMINATION,
     NOTHING,
@@ -33,7 +34,6 @@ from imaging.evaluation.evaluate import (
     refuse_repeats,
 )
 from imaging.evaluation.intervals import Bootstrap
-from imaging.evaluation.lesions import Extraction, Threshold
 from imaging.evaluation.manifest import Row, read_rows, with_predictions
 from imaging.evaluation.matching import HitRule, RuleKind, match_masks
 from imaging.evaluation.merge import without_cases

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from imaging.candidates import Extraction, detection_map, extract_candidates
 from imaging.commands.evaluation_inputs import Map, read_image, read_prediction, read_truth
 from imaging.errors import ImagingError
-from imaging.evaluation.lesions import Extraction, detection_map, extract_candidates
 from imaging.evaluation.manifest import Row
 from imaging.evaluation.page.pictures import Picture, Seen, picture
 from imaging.evaluation.page.worst import worst_cases

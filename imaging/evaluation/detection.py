@@ -13,8 +13,8 @@ from typing import cast, get_args
 
 import numpy as np
 
-from imaging.evaluation.lesions import Extraction, detection_map, extract_candidates
-from imaging.evaluation.matching import PICAI, Array, Bools, Floats, HitRule, Lesion, RuleKind, components, match_maps
+from imaging.candidates import Extraction, components, detection_map, extract_candidates
+from imaging.evaluation.matching import PICAI, Array, Bools, Floats, HitRule, Lesion, RuleKind, match_maps
 from imaging.evaluation.ranking import Auroc, Average, AveragePrecision, SensitivityAtRate, Statistic
 from imaging.evaluation.result import Counts, DetectionCase
 from imaging.evaluation.sites import LEAST_PER_CLASS, Measure, too_few

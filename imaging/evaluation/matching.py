@@ -6,9 +6,8 @@ Boxes are (n, 2d), low then high corner in array axis order, corner convention.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -16,17 +15,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
+from imaging.candidates import components, window_of
 from imaging.errors import ConfigError, GeometryError, Reason
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Window = tuple[slice, ...]
 RuleKind = Literal["overlap", "centre_in_box", "centre_distance"]
 
 # The published implementation of the PI-CAI protocol smooths its overlap so; ties between 1/3 and 2/6 fall with it.
 _SMOOTHING = 1e-8
-_MOST_PIECES = 64  # beyond, cutting an image up costs more than labelling it whole
 
 
 @dataclass(frozen=True)
@@ -71,69 +69,6 @@ class Lesion:
     confidence: float
     overlap: float = 0.0
     key: str = ""
-
-
-def window_of(mask: Array, margin: int = 0) -> Window | None:
-    """The smallest box of slices around the non-zero voxels, widened by `margin` inside the array; None when empty."""
-    slices: list[slice] = []
-    rest = mask != 0 if mask.dtype != np.bool_ else mask
-    for axis in range(mask.ndim):
-        others = tuple(k for k in range(rest.ndim) if k != axis)
-        where = np.flatnonzero(rest.any(axis=others))
-        if where.size == 0:
-            return None
-        low, high = int(where[0]), int(where[-1]) + 1
-        rest = rest[(slice(None),) * axis + (slice(low, high),)]
-        slices.append(slice(max(low - margin, 0), min(high + margin, mask.shape[axis])))
-    return tuple(slices)
-
-
-def components(mask: Array) -> tuple[NDArray[np.int32], int]:
-    """Connected parts (corners count), numbered from 1 in the order of their first voxel, and how many there are.
-
-    Parts are few and small in most images, so the image is first cut along empty planes and only pieces are labelled.
-    """
-    inside = mask if mask.dtype == np.bool_ else mask != 0
-    labels = np.zeros(mask.shape, dtype=np.int32)
-    firsts: list[NDArray[np.intp]] = []
-    count = 0
-    pieces = list(islice(_pieces(inside, (0,) * mask.ndim), _MOST_PIECES + 1))
-    if len(pieces) > _MOST_PIECES:
-        pieces = [tuple(slice(0, n) for n in mask.shape)]
-    for piece in pieces:
-        found, n = ndimage.label(inside[piece], structure=np.ones((3,) * mask.ndim))
-        where = np.flatnonzero(found)
-        _, first = np.unique(found.ravel()[where], return_index=True)
-        corner = np.unravel_index(where[first], found.shape)
-        placed = tuple(axis + s.start for axis, s in zip(corner, piece, strict=True))
-        firsts.append(np.ravel_multi_index(placed, mask.shape))
-        labels[piece] = np.where(found > 0, found + count, 0)
-        count += int(n)
-    if len(firsts) > 1:
-        number = np.zeros(count + 1, dtype=np.int32)
-        number[np.argsort(np.concatenate(firsts)) + 1] = np.arange(1, count + 1)
-        for piece in pieces:
-            labels[piece] = number[labels[piece]]
-    return labels, count
-
-
-def _pieces(mask: Bools, low: tuple[int, ...]) -> Iterator[Window]:
-    """Boxes around everything in the mask, cut wherever a whole plane of a box is empty; `low` is the mask's place."""
-    cut = False
-    for axis in range(mask.ndim):
-        filled = mask.any(axis=tuple(k for k in range(mask.ndim) if k != axis))
-        edges = np.flatnonzero(np.diff(filled, prepend=False, append=False))
-        runs = list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-        if not runs:
-            return
-        if runs != [(0, mask.shape[axis])]:
-            cut = True
-            for start, stop in runs:
-                part = mask[(slice(None),) * axis + (slice(start, stop),)]
-                yield from _pieces(part, (*low[:axis], low[axis] + start, *low[axis + 1 :]))
-            break
-    if not cut:
-        yield tuple(slice(start, start + n) for start, n in zip(low, mask.shape, strict=True))
 
 
 def overlaps(truth: NDArray[np.int32], n_truth: int, candidates: NDArray[np.int32], n_candidates: int) -> Floats:
@@ -222,7 +157,7 @@ def read_candidates(detection: Array) -> tuple[NDArray[np.int32], Floats]:
     if np.any(highest != lowest):
         raise ConfigError(
             "detection map: found several confidences in one component; allowed is one. Probability maps need "
-            "imaging.evaluation.lesions.extract_candidates first",
+            "imaging.candidates.extract_candidates first",
             Reason.CONFIG_INVALID,
         )
     return labels, highest

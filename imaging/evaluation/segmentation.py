@@ -13,20 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imaging.candidates import components, window_of
 from imaging.errors import ConfigError, GeometryError, Reason
 from imaging.evaluation.intervals import wilson
-from imaging.evaluation.matching import (
-    PICAI,
-    Array,
-    Bools,
-    Floats,
-    HitRule,
-    Lesion,
-    assign,
-    components,
-    overlaps,
-    window_of,
-)
+from imaging.evaluation.matching import PICAI, Array, Bools, Floats, HitRule, Lesion, assign, overlaps
 from imaging.evaluation.ranking import Mean, Ratio
 from imaging.evaluation.result import Counts, Overlap, SegmentationCase
 from imaging.evaluation.sites import Measure

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from imaging.candidates import window_of
 from imaging.errors import GeometryError, Reason
-from imaging.evaluation.matching import Array, Bools, Floats, window_of
+from imaging.evaluation.matching import Array, Bools, Floats
 
 _N_STEPS = 400
 

@@ -20,6 +20,7 @@ class Seen:
     """Everything that was read of an exam: `classes` by image, and by SOP Instance UID the views and landmarks.
 
     `anterior_px` is the most anterior point of the organ as x, y in source pixels, where the recipe knows one.
+    `structures` are the organs in which was looked.
     """
 
     findings: Sequence[Finding]
@@ -27,6 +28,7 @@ class Seen:
     classes: Mapping[SourceRef, Mapping[str, float]]
     views: Mapping[str, View] = field(default_factory=dict)
     anterior_px: Mapping[str, Point] = field(default_factory=dict)
+    structures: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Conclusion:
     rating: ExamRating | None
     composites: tuple[Composite, ...] = ()
     scores: Scores | None = None
+    structures: tuple[ExamFinding, ...] = ()
 
 
 def conclude(

@@ -76,13 +76,15 @@ class ExamFinding:
     """A finding of the exam: its key frame, every frame where it was seen, and its measures by name (with unit).
 
     For a still `frames` is empty. A measure is None where the image is uncalibrated. `rating` is the package's rating,
-    0 to 1, by the image classes of the key frame; None where the package has none.
+    0 to 1, by the image classes of the key frame; None where the package has none. `site` is where in the organ it
+    lies, more exactly than its label says; None where that is not known.
     """
 
     key: Finding
     frames: tuple[int, ...] = ()
     measures: dict[str, float | None] = field(default_factory=dict)
     rating: float | None = None
+    site: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,9 @@ class ExamResult:
 
     Of a paired organ, `views` says by SOP Instance UID which projection an image is, where that is known, `composites`
     which findings are one lesion, and `scores` what the package concludes; all are empty for other organs.
+
+    `structures` are the organs in which was looked, outlined and measured. They are no findings: an exam with a gland
+    and no lesion is a `no`.
     """
 
     study_uid: str
@@ -143,6 +148,7 @@ class ExamResult:
     views: Mapping[str, View] = field(default_factory=dict)
     composites: tuple[Composite, ...] = ()
     scores: Scores | None = None
+    structures: tuple[ExamFinding, ...] = ()
 
     @property
     def recall(self) -> bool | None:

@@ -35,6 +35,7 @@ class _Readings:
     """What has been gathered of a group so far."""
 
     findings: list[Finding] = field(default_factory=list)
+    structures: list[Finding] = field(default_factory=list)
     analysed: list[SourceRef] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
     classes: dict[SourceRef, dict[str, float]] = field(default_factory=dict)
@@ -45,15 +46,16 @@ class _Readings:
     shown: set[int] = field(default_factory=set)
 
     def add(self, item: int, reading: Reading) -> None:
-        self.analysed.append(reading.ref)
+        self.analysed.extend(reading.refs)
         self.findings.extend(reading.findings)
-        self.classes[reading.ref] = reading.classes
+        self.structures.extend(reading.structures)
+        self.classes[reading.refs[0]] = reading.classes
         if reading.anterior_px is not None:
-            self.anterior_px[reading.ref.sop_uid] = reading.anterior_px
+            self.anterior_px[reading.refs[0].sop_uid] = reading.anterior_px
         for part, spent in reading.seconds.items():
             self.seconds[part] += spent
         if reading.findings or item not in self.shown:
-            self.thumbnails[reading.ref] = reading.thumbnail
+            self.thumbnails.update((thumbnail.ref, thumbnail) for thumbnail in reading.thumbnails)
             self.shown.add(item)
 
 
@@ -86,7 +88,9 @@ def _sum_up(task: Task, gathered: _Readings) -> Answer:
     )
     projections = {ref.instance.sop_uid: ref.instance.projection for ref in images}
     views = {uid: told.view for uid, told in projections.items() if told is not None and told.view is not None}
-    seen = Seen(gathered.findings, gathered.analysed, gathered.classes, views, gathered.anterior_px)
+    seen = Seen(
+        gathered.findings, gathered.analysed, gathered.classes, views, gathered.anterior_px, gathered.structures
+    )
     concluded = conclude(
         card.applicability.modality, seen, card.measures, card.rating, package.description.operating_point
     )
@@ -106,6 +110,7 @@ def _sum_up(task: Task, gathered: _Readings) -> Answer:
         views=views,
         composites=concluded.composites,
         scores=concluded.scores,
+        structures=concluded.structures,
     )
     keys = [f.key.ref for f in concluded.findings] or list(gathered.thumbnails)[:_SHOWN_WITHOUT_FINDING]
     return Answer(result, tuple(gathered.thumbnails[ref] for ref in dict.fromkeys(keys)), dict(gathered.seconds))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from imaging.evaluation.matching import Array, Bools, window_of
+from imaging.candidates import window_of
+from imaging.evaluation.matching import Array, Bools
 from imaging.page.markup import Markup, element, quoted
 
 SIDE = 320  # pixels of a thumbnail's longer side, at most

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -21,9 +22,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from imaging.errors import ConfigError, Reason
-from imaging.evaluation.matching import Array, Bools, Window, components, window_of
 
+Array = NDArray[Any]
+Bools = NDArray[np.bool_]
+Window = tuple[slice, ...]
 Threshold = float | Literal["dynamic", "dynamic-fast"]
+
+_MOST_PIECES = 64  # beyond, cutting an image up costs more than labelling it whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,3 +165,66 @@ def _grow(near: Bools, part: Candidate) -> None:
     mask = np.zeros(near[window].shape, dtype=np.bool_)
     mask[inner] = part.mask
     near[window] |= ndimage.binary_dilation(mask, structure=np.ones((3,) * near.ndim))
+
+
+def window_of(mask: Array, margin: int = 0) -> Window | None:
+    """The smallest box of slices around the non-zero voxels, widened by `margin` inside the array; None when empty."""
+    slices: list[slice] = []
+    rest = mask != 0 if mask.dtype != np.bool_ else mask
+    for axis in range(mask.ndim):
+        others = tuple(k for k in range(rest.ndim) if k != axis)
+        where = np.flatnonzero(rest.any(axis=others))
+        if where.size == 0:
+            return None
+        low, high = int(where[0]), int(where[-1]) + 1
+        rest = rest[(slice(None),) * axis + (slice(low, high),)]
+        slices.append(slice(max(low - margin, 0), min(high + margin, mask.shape[axis])))
+    return tuple(slices)
+
+
+def components(mask: Array) -> tuple[NDArray[np.int32], int]:
+    """Connected parts (corners count), numbered from 1 in the order of their first voxel, and how many there are.
+
+    Parts are few and small in most images, so the image is first cut along empty planes and only pieces are labelled.
+    """
+    inside = mask if mask.dtype == np.bool_ else mask != 0
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    firsts: list[NDArray[np.intp]] = []
+    count = 0
+    pieces = list(islice(_pieces(inside, (0,) * mask.ndim), _MOST_PIECES + 1))
+    if len(pieces) > _MOST_PIECES:
+        pieces = [tuple(slice(0, n) for n in mask.shape)]
+    for piece in pieces:
+        found, n = ndimage.label(inside[piece], structure=np.ones((3,) * mask.ndim))
+        where = np.flatnonzero(found)
+        _, first = np.unique(found.ravel()[where], return_index=True)
+        corner = np.unravel_index(where[first], found.shape)
+        placed = tuple(axis + s.start for axis, s in zip(corner, piece, strict=True))
+        firsts.append(np.ravel_multi_index(placed, mask.shape))
+        labels[piece] = np.where(found > 0, found + count, 0)
+        count += int(n)
+    if len(firsts) > 1:
+        number = np.zeros(count + 1, dtype=np.int32)
+        number[np.argsort(np.concatenate(firsts)) + 1] = np.arange(1, count + 1)
+        for piece in pieces:
+            labels[piece] = number[labels[piece]]
+    return labels, count
+
+
+def _pieces(mask: Bools, low: tuple[int, ...]) -> Iterator[Window]:
+    """Boxes around everything in the mask, cut wherever a whole plane of a box is empty; `low` is the mask's place."""
+    cut = False
+    for axis in range(mask.ndim):
+        filled = mask.any(axis=tuple(k for k in range(mask.ndim) if k != axis))
+        edges = np.flatnonzero(np.diff(filled, prepend=False, append=False))
+        runs = list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+        if not runs:
+            return
+        if runs != [(0, mask.shape[axis])]:
+            cut = True
+            for start, stop in runs:
+                part = mask[(slice(None),) * axis + (slice(start, stop),)]
+                yield from _pieces(part, (*low[:axis], low[axis] + start, *low[axis + 1 :]))
+            break
+    if not cut:
+        yield tuple(slice(start, start + n) for start, n in zip(low, mask.shape, strict=True))
