@@ -200,6 +200,23 @@ def test_a_table_without_the_optional_columns(tmp_path: Path) -> None:
     assert (found.label, found.spacing_mm) == ("", None)
 
 
+def test_an_exam_of_several_volumes(tmp_path: Path) -> None:
+    """A study folder, or one file per role; a role that a case lacks stays empty."""
+    first, adc, organ = (save(tmp_path / f"{name}.png", scene(1)) for name in ("t2", "adc", "gland"))
+    cases = [
+        Case("c1", "p1", "s", "train", first, adc, beside={"ADC": adc, "high b": first}, organ=organ),
+        Case("c2", "p2", "s", "val", tmp_path, organ, beside={}),
+    ]
+    write_manifest(tmp_path / "manifest.csv", cases)
+    assert read_manifest(tmp_path / "manifest.csv") == cases
+    assert cases[0].files == (first, adc, first, organ, adc)
+    header, *rows = (tmp_path / "manifest.csv").read_text("utf-8").splitlines()
+    assert header.endswith("organ,image:ADC,image:high b")
+    (tmp_path / "manifest.csv").write_text("\n".join([header, rows[0].replace("adc.png", "none.png")]), "utf-8")
+    with pytest.raises(ConfigError, match="line 2: truth 'none.png' is not a file"):
+        read_manifest(tmp_path / "manifest.csv")
+
+
 def test_a_written_table_is_read_as_the_same_cases(tmp_path: Path) -> None:
     """Files in the table's folder are named relative to it, others as they are; a file half written is none."""
     inside, outside = save(tmp_path / "a.png", scene(1)), save(tmp_path.parent / "written.png", scene(2))
@@ -211,9 +228,9 @@ def test_a_written_table_is_read_as_the_same_cases(tmp_path: Path) -> None:
     write_manifest(tmp_path / "manifest.csv", cases)
     assert read_manifest(tmp_path / "manifest.csv") == cases
     assert (tmp_path / "manifest.csv").read_text("utf-8").splitlines()[1:] == [
-        f"c1,p1,Zürich,train,a.png,{outside},benign,0.1x0.25",
-        f"c2,p2,s,test,{outside},a.png,,",
-        "c3,p3,s,val,a.png,,malignant,",
+        f"c1,p1,Zürich,train,a.png,{outside},benign,0.1x0.25,",
+        f"c2,p2,s,test,{outside},a.png,,,",
+        "c3,p3,s,val,a.png,,malignant,,",
     ]
     assert not list(tmp_path.glob("*.part"))
     before = (tmp_path / "manifest.csv").read_bytes()

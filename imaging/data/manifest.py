@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,7 +14,9 @@ from imaging.errors import ConfigError, OutputError, Reason
 
 Split = Literal["train", "val", "test"]
 COLUMNS = ("case_id", "patient_id", "site", "split", "image", "truth")
-OPTIONAL = ("label", "spacing_mm")
+OPTIONAL = ("label", "spacing_mm", "organ")
+# Before the role in the name of a column with further volumes of the exam: `image:ADC`.
+BESIDE = "image:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,10 @@ class Case:
     `truth` is None where only the class of the image is known: that is not an empty truth, which says that nothing is
     there. `label` names the image's class (benign, malignant, normal), empty where none is known. `spacing_mm`, (row
     step, column step), calibrates an image whose format states no size; None leaves it in pixels.
+
+    The image of an exam of several volumes is a folder that holds the DICOM study, or the file of its first volume with
+    `beside`, the files of the others by role. `organ` is a mask of the organ around which the recipe crops; None leaves
+    that to the recipe.
     """
 
     case_id: str
@@ -34,6 +40,14 @@ class Case:
     truth: Path | None
     label: str = ""
     spacing_mm: tuple[float, float] | None = None
+    beside: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    organ: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file or folder that the case is made from."""
+        named = (self.image, *self.beside.values(), self.organ, self.truth)
+        return tuple(path for path in named if path is not None)
 
     @property
     def known_truth(self) -> Path:
@@ -48,12 +62,14 @@ class Case:
 
 
 def read_manifest(path: Path) -> list[Case]:
-    """The cases of a CSV with case_id, patient_id, site, split, image and truth, and if wanted label and spacing_mm.
+    """The cases of a CSV with case_id, patient_id, site, split, image and truth, and if wanted label, spacing_mm, organ
+    and `image:ROLE` for each further volume of an exam (`image:ADC`).
 
-    `image` and `truth` are absolute, or relative to the table's folder; `truth` may be empty where a label stands.
-    `spacing_mm` is one number for square pixels, or row step and column step as in `0.1x0.2`. Raises ConfigError with
-    the line's number for a missing column or value, an unknown split, a spacing that is none, a repeated case_id, a
-    file that is not there, and a patient in two splits. What the table cannot say, `duplicates` finds in the pictures.
+    Files are absolute, or relative to the table's folder; `image` may be a folder; `truth` may be empty where a label
+    stands. `spacing_mm` is one number for square pixels, or row step and column step as in `0.1x0.2`. Raises
+    ConfigError with the line's number for a missing column or value, an unknown split, a spacing that is none, a
+    repeated case_id, a file that is not there, and a patient in two splits. What the table cannot say, `duplicates`
+    finds in the pictures.
     """
     if not path.is_file():
         raise ConfigError(f"manifest {path}: there is no such file", Reason.CONFIG_INVALID)
@@ -79,20 +95,33 @@ def write_manifest(path: Path, cases: Iterable[Case]) -> None:
     try:
         with beside.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow((*COLUMNS, *OPTIONAL))
-            writer.writerows(_row(path.parent, case) for case in cases)
+            told = list(cases)
+            roles = list(dict.fromkeys(role for case in told for role in case.beside))
+            writer.writerow((*COLUMNS, *OPTIONAL, *(BESIDE + role for role in roles)))
+            writer.writerows(_row(path.parent, case, roles) for case in told)
         beside.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED) from error
 
 
-def _row(folder: Path, case: Case) -> tuple[str, ...]:
-    files = (
-        "" if file is None else str(file.relative_to(folder) if file.is_relative_to(folder) else file)
-        for file in (case.image, case.truth)
-    )
+def _row(folder: Path, case: Case, roles: Sequence[str]) -> tuple[str, ...]:
+    def named(file: Path | None) -> str:
+        return "" if file is None else str(file.relative_to(folder) if file.is_relative_to(folder) else file)
+
     spacing = "" if case.spacing_mm is None else "x".join(f"{step:.12g}" for step in case.spacing_mm)
-    return (case.case_id, case.patient_id, case.site, case.split, *files, case.label, spacing)
+    files = (named(case.image), named(case.truth))
+    further = (named(case.beside.get(role)) for role in roles)
+    return (
+        case.case_id,
+        case.patient_id,
+        case.site,
+        case.split,
+        *files,
+        case.label,
+        spacing,
+        named(case.organ),
+        *further,
+    )
 
 
 def _case(path: Path, number: int, row: dict[str, str]) -> Case:
@@ -105,13 +134,27 @@ def _case(path: Path, number: int, row: dict[str, str]) -> Case:
         raise ConfigError(
             f"{where}: split is '{row['split']}'; allowed are {', '.join(get_args(Split))}", Reason.CONFIG_INVALID
         )
-    files = {name: path.parent / row[name] for name in ("image", "truth") if (row[name] or "").strip()}
+    beside = [name for name in row if name and name.startswith(BESIDE)]
+    files = {
+        name: path.parent / row[name] for name in ("image", "truth", "organ", *beside) if (row.get(name) or "").strip()
+    }
     for name, file in files.items():
-        if not file.is_file():
-            raise ConfigError(f"{where}: {name} '{row[name]}' is not a file", Reason.CONFIG_INVALID)
+        if not (file.is_file() or (name == "image" and file.is_dir())):
+            allowed = "a file or folder" if name == "image" else "a file"
+            raise ConfigError(f"{where}: {name} '{row[name]}' is not {allowed}", Reason.CONFIG_INVALID)
     split: Split = row["split"]  # type: ignore[assignment]  # checked just above
-    spacing_mm, truth = _spacing(where, (row.get("spacing_mm") or "").strip()), files.get("truth")
-    return Case(row["case_id"], row["patient_id"], row["site"], split, files["image"], truth, label, spacing_mm)
+    return Case(
+        row["case_id"],
+        row["patient_id"],
+        row["site"],
+        split,
+        files["image"],
+        files.get("truth"),
+        label,
+        _spacing(where, (row.get("spacing_mm") or "").strip()),
+        {name.removeprefix(BESIDE): files[name] for name in beside if name in files},
+        files.get("organ"),
+    )
 
 
 def _spacing(where: str, text: str) -> tuple[float, float] | None:
