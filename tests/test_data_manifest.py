@@ -213,7 +213,7 @@ def test_an_exam_of_several_volumes(tmp_path: Path) -> None:
     header, *rows = (tmp_path / "manifest.csv").read_text("utf-8").splitlines()
     assert header.endswith("organ,image:ADC,image:high b")
     (tmp_path / "manifest.csv").write_text("\n".join([header, rows[0].replace("adc.png", "none.png")]), "utf-8")
-    with pytest.raises(ConfigError, match="line 2: truth 'none.png' is not a file"):
+    with pytest.raises(ConfigError, match=r"line 2: truth 'none\.png' is not a file"):
         read_manifest(tmp_path / "manifest.csv")
 
 
