@@ -132,8 +132,8 @@ class Description:
         temperature: Divides the class outputs before their softmax; fitted on training-site validation cases.
         boundary: Probability from which a pixel belongs to a finding.
         operating_point: Exam score from which to recall, chosen on training-site validation exams; None without.
-        tile: Of a detector: sides of the tiles in which it reads an image; empty for whole images.
-        overlap: Pixels that neighbouring tiles share; None takes the side of the largest anchor.
+        tile: Sides of the tiles in which an image is read; empty for whole images.
+        overlap: Of a detector: pixels that neighbouring tiles share; None takes the side of the largest anchor.
     """
 
     format_version: int
@@ -240,18 +240,16 @@ def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
 
 def _detector_faults(description: Description) -> Iterator[tuple[str, object, str]]:
     card, network = description.card, description.network
+    if description.tile and not network.fits(description.tile):
+        yield "tile", description.tile, f"{network.spatial_dims} {network.sides}"
+    if description.tile and network.classes:
+        yield "tile", description.tile, "none of a network with image classes, which need the whole image"
     if not network.gives_boxes:
-        if description.tile:
-            yield "tile", description.tile, "none but of a retinanet"
         return
     if card.mirror:
         yield "card.mirror", card.mirror, "false: boxes of two mirror images have no mean"
     if len(card.labels) != network.out_channels - 1:
         yield "card.labels", [label.name for label in card.labels], f"{network.out_channels - 1}, as the network gives"
-    if description.tile and (
-        len(description.tile) != network.spatial_dims or any(n < 1 or n % network.multiple for n in description.tile)
-    ):
-        yield "tile", description.tile, f"{network.spatial_dims} sides that are multiples of {network.multiple}"
 
 
 def _rating_faults(classes: list[str], rating: Rating | None) -> Iterator[tuple[str, object, str]]:

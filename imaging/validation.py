@@ -112,7 +112,7 @@ def watch(predictor: Predictor, case: Case, rule: HitRule = PICAI) -> Watched:
     found = predictor.findings(predictor.predict(image), 0.0)
     boxes = np.array([one.box_px for one in found]).reshape(-1, 4)[:, [1, 0, 3, 2]]
     scores = np.array([one.score for one in found])
-    instances = number_instances(read_values(case.known_truth, image.source_grid))
+    instances = number_instances(read_values(case.known_truth, image))
     truth = enclosing_boxes(torch.from_numpy(instances.astype(np.int64)))[1].double().numpy()
     return Watched(case, match_boxes(boxes, scores, truth, rule), float(scores.max(initial=0.0)))
 
@@ -143,7 +143,7 @@ def _judge(predictor: Predictor, cases: Sequence[Case]) -> list[Judged]:
     marked: dict[float, dict[str, list[float]]] = {t: defaultdict(list) for t in THRESHOLDS}
     for case in cases:
         image = first_image(case, predictor.recipe)
-        truth = read_mask(case.known_truth, image.source_grid) > 0
+        truth = read_mask(case.known_truth, image) > 0
         everything = predictor.findings(predictor.predict(image), 0.0)
         for threshold in THRESHOLDS:
             found = [finding for finding in everything if finding.score >= threshold]
