@@ -58,7 +58,15 @@ def _volume(role: str, images: Sequence[ImageRef], disposable: bool) -> Image:
     if len(stacks) != 1:
         name = images[0].instance.name
         raise InputError(f"{name}: the {role} has {len(stacks)} volumes; allowed is one", Reason.GEOMETRY)
-    return read_adc(stacks[0]) if role == ADC else stacks[0].read()
+    return read_adc(stacks[0]) if role == ADC else replace(stacks[0].read(), b_value=_b_value(images[0]))
+
+
+def _b_value(image: ImageRef) -> float | None:
+    """The b-value of the first frame that is meant."""
+    acquisition = image.instance.acquisition
+    frames = acquisition.frames if acquisition else ()
+    meant = [frame for frame in frames if image.frames is None or frame.number in image.frames]
+    return meant[0].b_value.value if meant and meant[0].b_value else None
 
 
 def _study(roles: Mapping[str, Sequence[ImageRef]]) -> str:
