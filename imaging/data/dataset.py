@@ -137,23 +137,39 @@ class SampleDataset:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples of one shape as a batch. Raises ConfigError naming the case whose shape differs."""
+    """Samples as a batch: planes of one shape, volumes with room at their ends where another one is larger.
+
+    In that room each channel has its least value, and nothing is there. Raises ConfigError naming the plane whose shape
+    differs.
+    """
     shape = samples[0].image.shape
+    largest = np.max([sample.truth.shape[1:] for sample in samples], axis=0)
     for sample in samples:
-        if sample.image.shape != shape:
+        if sample.image.shape != shape and len(largest) == 2:
             raise ConfigError(
                 f"case {sample.case.case_id}: found {sample.image.shape} (channel, *spatial) on the model's grid; "
                 f"{samples[0].case.case_id} in the same batch has {shape}. Let the recipe fit one grid",
                 Reason.CONFIG_INVALID,
             )
     return Batch(
-        image=torch.from_numpy(np.stack([s.image for s in samples])),
-        truth=torch.from_numpy(np.stack([s.truth for s in samples])).long(),
+        image=torch.from_numpy(np.stack([_with_room(s.image, largest) for s in samples])),
+        truth=torch.from_numpy(np.stack([_with_room(s.truth, largest, 0) for s in samples])).long(),
         class_index=torch.tensor([s.class_index for s in samples]),
         number=[s.number for s in samples],
         case_id=[s.case.case_id for s in samples],
         site=[s.case.site for s in samples],
     )
+
+
+def _with_room(array: Array, shape: Array, fill: float | None = None) -> Array:
+    """The array (channel, *spatial) at the first corner of `shape`; `fill` or each channel's least value beside it."""
+    if array.shape[1:] == tuple(shape):
+        return array
+    least = array.min(axis=tuple(range(1, array.ndim)), keepdims=True) if fill is None else fill
+    roomy = np.empty((len(array), *shape), dtype=array.dtype)
+    roomy[...] = least
+    roomy[(slice(None), *(slice(0, n) for n in array.shape[1:]))] = array
+    return roomy
 
 
 def harmonise_case(case: Case, recipe: Recipe, labels: Sequence[str] | None = ()) -> tuple[Array, Array]:

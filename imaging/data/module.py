@@ -161,9 +161,11 @@ class ImagingDataModule(pl.LightningDataModule):
 
     def _loader(self, cases: list[Case], name: str, seed: int | None = None) -> BatchLoader:
         share = Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share()
-        return BatchLoader(
-            self.dataset(cases, name), self.batch_size, share, seed, Place if seed is None else self._place
-        )
+        if seed is not None:
+            return BatchLoader(self.dataset(cases, name), self.batch_size, share, seed, self._place)
+        # Volumes may differ in size, and what is found in one must not depend on those beside it.
+        size = 1 if self.recipe.spatial_dims == 3 else self.batch_size
+        return BatchLoader(self.dataset(cases, name), size, share)
 
     def _place(self) -> Place:
         """Where the trainer is: after a resume this is in the middle of an epoch."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from imaging.data.instances import enclosing_boxes
+from imaging.errors import ConfigError, Reason
 
 # Of a patch's side: what the patch lies near is at least so far inside.
 _MARGIN = 0.25
@@ -85,6 +86,10 @@ def _window(
     """Where a patch lies, after the channel. `near` has, of each thing it may lie near, its places (n, dims)."""
     sides = np.asarray(patches.shape, dtype=np.int64)
     room = np.asarray(shape, dtype=np.int64) - sides
+    if room.min() < 0:
+        raise ConfigError(
+            f"data.patches.shape: found {list(patches.shape)}; an image has {list(shape)}", Reason.CONFIG_INVALID
+        )
     low = rng.integers(0, room + 1)
     is_near, chosen, part = rng.random(), rng.random(), rng.uniform(_MARGIN, 1 - _MARGIN, len(sides))
     if near and is_near < patches.near_lesion:

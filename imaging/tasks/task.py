@@ -218,6 +218,11 @@ class Task(pl.LightningModule, ABC):
         if image.shape[0] != self.network.in_channels:
             self._refuse("network.in_channels", self.network.in_channels, f"{image.shape[0]}, as the recipe gives")
         self._refuse_sides("images of {} from the recipe", image.shape[1:])
+        varied = data.augmentation.channels or ()
+        if any(not 0 <= channel < len(image) for channel in varied):
+            self._refuse("data.augmentation.channels", list(varied), f"0 to {len(image) - 1}")
+        if self.trainer.world_size > 1 and image.ndim == 4 and data.patches is None:
+            self._refuse("data.patches", None, "patches: several processes need volumes of one size")
         if data.patches is not None:
             if self.network.classes:
                 self._refuse("data.patches", data.patches, "none of a network with image classes, of the whole image")
