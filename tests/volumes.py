@@ -85,29 +85,39 @@ def zones(shape: tuple[int, ...], spacing: tuple[float, ...], middle: Floats, ra
     return (inside * np.where(y < 0, 2, 1)).astype(np.uint8)
 
 
-def draw_case(folder: Path, number: int, site: str = "a", split: Split = "train", empty: bool = False) -> Case:
-    """One case: the key volume of 3 × 1 × 1 mm, its ADC of 3 × 2 × 2 mm and half a voxel aside, its truth."""
+def draw_case(
+    folder: Path, number: int, site: str = "a", split: Split = "train", labels: int = 2, radius: float | None = None
+) -> Case:
+    """One case: the key volume of 3 × 1 × 1 mm, its ADC of 3 × 2 × 2 mm, its truth of one label or two.
+
+    A radius of 0 draws nothing and leaves the truth empty.
+    """
     rng = np.random.default_rng([5, number])
     folder.mkdir(parents=True, exist_ok=True)
-    middle, radius = rng.uniform(-2, 2, 3), 0.0 if empty else rng.uniform(8, 10)
+    middle, drawn = rng.uniform(-2, 2, 3), rng.uniform(8, 10)
+    radius = drawn if radius is None else radius
     placed = affine((3, 1, 1), SHAPE, (10, -20, 30))
     truth = zones(SHAPE, (3, 1, 1), middle, radius)
     key = np.array([40.0, 160.0, 90.0])[truth] + rng.normal(0, 8, SHAPE)
     coarse = (8, 18, 18)
-    adc = np.array([1800.0, 900.0, 1300.0])[zones(coarse, (3, 2, 2), middle, radius)] + rng.normal(0, 60, coarse)
+    own, beside = zones(coarse, (3, 2, 2), middle, radius), affine((3, 2, 2), coarse, (10, -20, 30))
+    adc = np.array([1800.0, 900.0, 1300.0])[own] + rng.normal(0, 60, coarse)
+    high_b = np.array([30.0, 90.0, 60.0])[own] + rng.normal(0, 6, coarse)
     name = f"{split}-{number:02d}"
     files = {
         "t2w": write(folder / f"{name}-t2w.nii.gz", np.rint(key).astype(np.int16), placed),
-        "adc": write(folder / f"{name}-adc.nii.gz", adc.astype(np.float32), affine((3, 2, 2), coarse, (10, -20, 30))),
-        "truth": write(folder / f"{name}-{TRUTH}", truth, placed),
+        "ADC": write(folder / f"{name}-adc.nii.gz", adc.astype(np.float32), beside),
+        "high b": write(folder / f"{name}-high-b.nii.gz", high_b.astype(np.float32), beside),
+        "truth": write(folder / f"{name}-{TRUTH}", np.minimum(truth, labels), placed),
     }
-    return Case(name, f"p-{name}", site, split, files["t2w"], files["truth"], "", None, {"ADC": files["adc"]})
+    companions = {role: files[role] for role in ("ADC", "high b")}
+    return Case(name, f"p-{name}", site, split, files["t2w"], files["truth"], "", None, companions)
 
 
-def draw_cases(folder: Path, train: int = 4, val: int = 2) -> Path:
+def draw_cases(folder: Path, train: int = 4, val: int = 2, labels: int = 2) -> Path:
     """The table of drawn cases of two sites."""
     cases = [
-        draw_case(folder, k, "ab"[k % 2], split)
+        draw_case(folder, k, "ab"[k % 2], split, labels)
         for split, count in (("train", train), ("val", val))
         for k in range(count)
     ]  # fmt: skip

@@ -224,14 +224,23 @@ def _from_dicom(case: Case, recipe: Recipe) -> Image:
     index = build_index(case.image, case.site)
     group = _selected(case, index, recipe)
     if recipe.rule.volumes:
-        exam = read_exam(group.roles, recipe.rule.volumes[0])
-        if exam.image is None or exam.lost:
-            raise exam.lost[0][1]
-        return exam.image
+        return _exam(case, group, recipe.rule.volumes[0])
     _, frame = next(read_frames(next(iter(group.images()))))
     if isinstance(frame, ImagingError):
         raise frame
     return frame
+
+
+def _exam(case: Case, group: Group, key: str) -> Image:
+    """All volumes of the group: in training a broken one is to be mended or left out by hand, not passed over."""
+    if key not in group.roles:
+        raise InputError(
+            f"{case.image.name}: found the roles {list(group.roles)}; the exam needs {key}", Reason.MISSING_ROLE
+        )
+    exam = read_exam(group.roles, key)
+    if exam.image is None or exam.lost:
+        raise exam.lost[0][1]
+    return exam.image
 
 
 def _selected(case: Case, index: Index, recipe: Recipe) -> Group:
