@@ -56,6 +56,9 @@ class DrawnRecipe:
         target = Grid(self.shape, affine, "patient_ras")
         return _moved(tissue, np.stack([resample(plane, source, target) for plane in tissue.numpy()]), target)
 
+    def quantities(self, image: Image) -> dict[str, Image]:
+        return {"ADC": image.beside["ADC"]}
+
     def fit(self, images: Iterable[Image]) -> Self:
         del images
         return self

@@ -22,7 +22,7 @@ from imaging.data.truth import read_labels, read_mask, read_values
 from imaging.dicom.exam import read_exam
 from imaging.dicom.index import Index, build_index
 from imaging.dicom.read import read_frames
-from imaging.dicom.select import Group, select
+from imaging.dicom.select import UNPLACED, Group, Volumes, select
 from imaging.errors import ConfigError, ImagingError, InputError, Reason
 from imaging.harmonise.recipe import Recipe
 from imaging.harmonise.recipe import identity as recipe_identity
@@ -223,21 +223,24 @@ def _from_files(case: Case) -> Image:
 def _from_dicom(case: Case, recipe: Recipe) -> Image:
     index = build_index(case.image, case.site)
     group = _selected(case, index, recipe)
-    if recipe.rule.volumes:
-        return _exam(case, group, recipe.rule.volumes[0])
+    if group.key:
+        return _exam(case, group)
     _, frame = next(read_frames(next(iter(group.images()))))
     if isinstance(frame, ImagingError):
         raise frame
     return frame
 
 
-def _exam(case: Case, group: Group, key: str) -> Image:
-    """All volumes of the group: in training a broken one is to be mended or left out by hand, not passed over."""
-    if key not in group.roles:
+def _exam(case: Case, group: Group) -> Image:
+    """All volumes of the group. In training a broken one is to be mended or taken away by hand, not passed over."""
+    first, *unplaced = group.parts()
+    if not isinstance(first, Volumes) or unplaced:
         raise InputError(
-            f"{case.image.name}: found the roles {list(group.roles)}; the exam needs {key}", Reason.MISSING_ROLE
+            f"{case.image.name}: found {len(group.roles.get(UNPLACED, ()))} images that cannot be read and may belong "
+            "to any volume; mend them or take them away",
+            Reason.UNREADABLE_HEADER,
         )
-    exam = read_exam(group.roles, key)
+    exam = read_exam(first)
     if exam.image is None or exam.lost:
         raise exam.lost[0][1]
     return exam.image

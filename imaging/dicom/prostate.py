@@ -25,6 +25,8 @@ T2W: Final = "T2W"
 ADC: Final = "ADC"
 HIGH_B: Final = "high b"
 ROLES: Final = (T2W, ADC, HIGH_B)
+DIFFUSION: Final = frozenset({ADC, HIGH_B})
+B_VALUE: Final = "b "  # before the number, in the roles of the further b-values
 
 # Beyond this height more slices are no gain: a scan of the whole pelvis must not win over one of the prostate.
 _ENOUGH_COVERAGE_MM: Final = 50.0
@@ -132,7 +134,7 @@ def _choose_diffusion(table: _Table, weighted: list[Candidate], calculated: list
     beside = [v for v in rest if best is not None and _belongs(v, best)]
     table.rejected += [(v, v.fault or _why_not_beside(v, best)) for v in rest if v not in beside]
     for b in sorted({v.b for v in beside if v.b is not None}):
-        table.play(f"b {b:g}", [v for v in beside if v.b == b], _LATEST)
+        table.play(f"{B_VALUE}{b:g}", [v for v in beside if v.b == b], _LATEST)
     return best
 
 
