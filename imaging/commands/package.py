@@ -26,6 +26,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("training_run", type=Path, metavar="RUN", help="folder with config.yaml and checkpoints/")
     parser.add_argument("--card", type=Path, required=True, metavar="FILE", help="YAML with what people decide")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the new package")
+    parser.add_argument(
+        "--locator", type=Path, metavar="DIR", help="package that finds the organ first; a copy goes into the new one"
+    )
     parser.set_defaults(run=run)
 
 
@@ -33,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0; raises ImagingError."""
     from imaging.packaging import make_package
 
-    package = make_package(args.training_run, args.card, args.out)
+    package = make_package(args.training_run, args.card, args.out, args.locator)
     told = package.description
     print(f"{package.folder}: {package.name} {told.card.version}, identity {package.identity}")
     print(f"threshold {told.threshold:g}; validation: {told.training}")

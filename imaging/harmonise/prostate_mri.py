@@ -58,18 +58,6 @@ class ProstateRecipe:
     name: ClassVar[str] = "prostate"
     spatial_dims: ClassVar[int] = 3
     rule: ClassVar[Rule] = RULES["prostate"]
-    augmentation: ClassVar[Augmentation] = Augmentation(
-        rotation=10.0,
-        scale=(0.85, 1.2),
-        shift=0.05,
-        flip_columns=True,
-        chance=0.25,
-        gamma=(0.7, 1.4),
-        brightness=(0.8, 1.2),
-        noise=(0.0, 0.2),
-        blur=(0.4, 1.0),
-    )
-
     roles: tuple[str, ...] = (T2W,)
     spacing_mm: tuple[float, float, float] = (3.0, 0.5, 0.5)
     shape: tuple[int, int, int] = (24, 160, 160)
@@ -94,6 +82,23 @@ class ProstateRecipe:
                 raise ConfigError(
                     f"prostate recipe, {field}: found {found}; allowed is {allowed}", Reason.CONFIG_INVALID
                 )
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """Columns run to the patient's left, so a flip exchanges his sides. The ADC keeps its values."""
+        return Augmentation(
+            rotation=10.0,
+            scale=(0.85, 1.2),
+            shift=0.05,
+            flip_columns=True,
+            chance=0.25,
+            gamma=(0.7, 1.4),
+            brightness=(0.8, 1.2),
+            noise=(0.0, 0.2),
+            blur=(0.4, 1.0),
+            channels=tuple(k for k, role in enumerate(self.roles) if role != ADC),
+            bounded=False,
+        )
 
     def tissue(self, image: Image) -> MetaTensor:
         """T2W (1, slice, row, column) float32 as it was stored, the further channels' volumes in `meta["volumes"]`.
