@@ -261,7 +261,7 @@ def test_solids_come_back_to_their_place() -> None:
         assert np.all(np.abs(solid.centroid_mm - centre) < 0.25 * np.array([0.7, 0.6, 3.0]))
         truth = ball(SOURCE, centre, radius).sum() * SOURCE.voxel_size / 1000
         assert solid.volume_ml == pytest.approx(truth, rel=0.1)
-        assert solid.longest_diameter_mm == pytest.approx(2 * radius, abs=2.5)
+        assert solid.longest_diameter_mm == pytest.approx(2 * radius, abs=3.0)
         assert finding.ref == refs(20)[solid.largest_slice()[0]]
         assert finding.area_mm2 == pytest.approx(np.pi * radius**2, rel=0.15)
         assert np.array_equal(finding.full_mask(), solid.full_mask()[solid.largest_slice()[0]])
