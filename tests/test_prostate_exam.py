@@ -180,10 +180,9 @@ def test_a_lesion_is_measured_in_space_and_in_the_adc() -> None:
     cube = solid(AXIAL, inside(AXIAL, (3, 7, -12, -8, 9, 18)), {"ADC": Quantity(812.5, 640.0)})
     (told,) = exam([cross_section("lesion", 0.7, cube)], zones()).findings
     assert told.measures == pytest.approx(
-        {"volume_ml": 0.144, "longest_diameter_mm": cube.longest_diameter_mm, "adc_mean_um2_s": 812.5,
+        {"volume_ml": 0.144, "longest_diameter_mm": np.linalg.norm([3, 3, 9]), "adc_mean_um2_s": 812.5,
          "adc_p10_um2_s": 640.0}
     )  # fmt: skip
-    assert cube.longest_diameter_mm == pytest.approx(np.linalg.norm([3, 3, 9]), abs=0.5)
     (unknown,) = exam([lesion(5, -10, 13.5)], zones()).findings
     assert (unknown.measures["adc_mean_um2_s"], unknown.measures["adc_p10_um2_s"]) == (None, None)
 
@@ -193,8 +192,9 @@ def test_a_package_of_organs_has_them_as_findings() -> None:
     told = exam([gland], [])
     assert told.measures == pytest.approx({"gland_volume_ml": 32.4})
     (organ,) = told.findings
-    longest = np.linalg.norm([40, 30, 27])
-    assert organ.measures == pytest.approx({"volume_ml": 32.4, "longest_diameter_mm": longest}, abs=1)
+    # From the middle of a voxel's lower face to that of the opposite voxel's upper face.
+    longest = np.linalg.norm([39, 29, 27])
+    assert organ.measures == pytest.approx({"volume_ml": 32.4, "longest_diameter_mm": longest})
     assert organ.site is None
     assert told.notes == ()
 

@@ -39,9 +39,8 @@ def package() -> Package:
     """A package of prostate MRI, as far as planning a run needs it; another's weights stand behind it."""
     other = load_package(REPOSITORY / "data_samples" / "packages" / "breast_us")
     told = other.description
-    card = replace(
-        told.card, name="prostate", applicability=replace(told.card.applicability, modality="MR", body_parts=["PROSTATE"])
-    )  # fmt: skip
+    made_for = replace(told.card.applicability, modality="MR", body_parts=["PROSTATE"])
+    card = replace(told.card, name="prostate", applicability=made_for)
     recipe = replace(told.recipe, name="prostate", settings={"roles": ["T2W"]})
     return replace(other, description=replace(told, card=card, recipe=recipe))
 
@@ -251,7 +250,8 @@ def test_an_answer_is_given_anew_when_its_psa_changes_and_only_then(tmp_path: Pa
     assert one["measures"] == {"gland_volume_ml": 32.4, "psa_ng_ml": 12.96, "psa_density_ng_ml2": 0.4}
     assert other["measures"]["psa_ng_ml"] == 3.0
     assert one["notes"] == [
-        "The PSA of 12.96 ng/ml is not of the images: the table given with --psa states it for this patient, by PatientID"
+        "The PSA of 12.96 ng/ml is not of the images: the table given with --psa states it for this patient, "
+        "by PatientID"
     ]
     assert run_psa(None)[0]["studies"][0]["results"][0]["measures"] == {"gland_volume_ml": 32.4}
 
@@ -273,8 +273,8 @@ def test_a_row_that_is_not_used_is_remarked_and_nothing_written_names_a_patient(
 
 def test_the_summary_tells_what_was_found_and_what_was_read_as_what(tmp_path: Path, run_psa: Any) -> None:
     study(tmp_path / "in", "1.2.3", "P1")
-    mr_series.slices(tmp_path / "in", 7, {**mr_series.T2, "ImageType": ["DERIVED", "SECONDARY", "MPR"]},
-                     orientation=mr_series.SAGITTAL)  # fmt: skip
+    same = {"PatientID": "P1", "PatientName": "Doe^John"}
+    mr_series.slices(tmp_path / "in", 7, {**mr_series.T2, **same}, orientation=mr_series.SAGITTAL)
     summary, _ = run_psa(None)
     (result,) = summary["studies"][0]["results"]
     assert result["roles"] == {"T2W": [{"series_uid": "1.2.3.1", "series_number": 1, "instances": 15}]}
