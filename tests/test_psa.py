@@ -221,6 +221,8 @@ def run_psa(tmp_path: Path, package: Package, monkeypatch: pytest.MonkeyPatch) -
         )  # fmt: skip
         return Answer(result, (), {})
 
+    # In this process: starting the workers that read headers costs more than all else.
+    monkeypatch.setattr("imaging.inference.run.build_index", lambda export, site, workers: build_index(export, site, 0))
     monkeypatch.setattr("imaging.inference.run.Processes", NoProcesses)
     monkeypatch.setattr("imaging.inference.run.answer", answer)
 
@@ -289,6 +291,7 @@ def test_the_summary_tells_what_was_found_and_what_was_read_as_what(tmp_path: Pa
         "meaning": "Right posterolateral apical peripheral zone of prostate",
     }
     assert found["center_lps_mm"] == pytest.approx([-15, 8, 4.5])
+    assert found["slice"] == 5  # The first lies at z -7.5, and they are 3 mm apart.
     assert found["volume_ml"] == pytest.approx(0.048)
     assert found["measures"] == {"adc_mean_um2_s": None, "adc_p10_um2_s": None}
     assert [(organ["label"], organ["volume_ml"]) for organ in result["structures"]] == [

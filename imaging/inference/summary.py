@@ -219,6 +219,7 @@ def _finding(finding: ExamFinding, rating: Rating | None) -> Json:
         "region": key.ref.region,
         "box_px": [_rounded(v) for v in key.box_px],
         "center_px": [_rounded(v) for v in key.center_px],
+        "slice": None if solid is None else solid.largest_slice()[0] + 1,
         "center_lps_mm": center and [_rounded(value) for value in center],
         "site": _code(finding.site),
         "area_mm2": _rounded(key.area_mm2),
