@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -25,6 +26,7 @@ from safetensors.numpy import load as load_weights
 from safetensors.numpy import save as save_weights
 
 from imaging.commands import main
+from imaging.dicom.index import build_index
 from imaging.dicom.select import ImageRef
 from imaging.inference.processes import Frame, Processes, decode, load
 from imaging.package import Package
@@ -139,6 +141,18 @@ def test_every_file_has_one_state_and_a_reason_unless_used(sample: tuple[Path, d
         "DICOM/PA0003/ST0002/SE0001/IM0001": "decode_failed",
         "DICOM/PA0006/ST0002/SE0001/IM0002": "decode_failed",
     }
+
+
+def test_every_package_says_of_every_image_what_it_read_it_as_or_why_not(sample: tuple[Path, dict[str, Any]]) -> None:
+    _, summary = sample
+    index = build_index(EXPORT, None, workers=0)
+    for study, result in results(summary):
+        read = [series for of_role in result["roles"].values() for series in of_role]
+        assert bool(read) == (result["applicability"] == "applicable")
+        told: Counter[str] = Counter()
+        for series in (*read, *result["rejected"]):
+            told[series["series_uid"]] += series["instances"]
+        assert told == {series.uid: len(series.instances) for series in index.studies()[study["study_uid"]]}
 
 
 def test_every_object_is_on_disk_under_its_uid_and_of_the_source_study(sample: tuple[Path, dict[str, Any]]) -> None:
@@ -326,6 +340,13 @@ def test_dry_run_says_why_and_writes_nothing(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_names_the_psa_that_no_study_would_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "psa.csv"
+    table.write_text("StudyInstanceUID,psa_ng_ml\n1.2.3,6.5\n", encoding="utf-8")
+    assert main(["infer", str(EXPORT), "--dry-run", "--psa", str(table)]) == 0
+    assert "The PSA in line 2 of the table was not used: its StudyInstanceUID" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -333,6 +354,7 @@ def test_dry_run_says_why_and_writes_nothing(tmp_path: Path, capsys: pytest.Capt
         ([str(EXPORT)], "--out: missing"),
         ([str(EXPORT), "--out", "out", "--content-time", "noon"], "--content-time: found 'noon'"),
         ([str(EXPORT), "--out", "out", "--package", "nowhere"], "there is no package.yaml"),
+        ([str(EXPORT), "--out", "out", "--psa", "nowhere.csv"], "--psa nowhere.csv: cannot be read"),
     ],
 )
 def test_a_wrong_command_is_status_2_in_one_line(

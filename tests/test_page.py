@@ -50,10 +50,13 @@ def finding(source: str, box: tuple[float, float, float, float], **changes: Any)
         "region": 0,
         "box_px": list(box),
         "center_px": [(x0 + x1) / 2, (y0 + y1) / 2],
+        "slice": None,
         "center_lps_mm": None,
+        "site": None,
         "area_mm2": 143.2,
         "volume_ml": None,
         "longest_diameter_mm": 16.84,
+        "measures": {},
         "outline_px": outline,
     } | changes
 
@@ -81,6 +84,7 @@ def result(finding: str, completeness: str, **changes: Any) -> dict[str, Any]:
         "reason_meaning": None,
         "objects": [dicom_object("studies/1f/report.dcm", SR)],
         "findings": [],
+        "structures": [],
         "measures": {},
         "rating": None,
         "views": {},
@@ -90,6 +94,8 @@ def result(finding: str, completeness: str, **changes: Any) -> dict[str, Any]:
         "unread": [],
         "notes": [],
         "previews": [],
+        "roles": {},
+        "rejected": [],
     } | changes
 
 
@@ -163,6 +169,48 @@ def found_in_two_views() -> dict[str, Any]:
     )
 
 
+def found_in_a_volume() -> dict[str, Any]:
+    """A prostate: two lesions with their sectors, the zones, a PSA, and a series that was left out."""
+    slices = [f"1.2.826.0.1.3680043.10.543.13.{n}" for n in range(3)]
+
+    def volume(source: int, box: tuple[float, float, float, float], **changes: Any) -> dict[str, Any]:
+        place: dict[str, Any] = {"region": None, "area_mm2": 60.0, "slice": source + 11}
+        return finding(slices[source], box, **place, **changes)
+
+    def sector(value: str, meaning: str) -> dict[str, str]:
+        return {"value": value, "scheme": "SCT", "meaning": meaning}
+
+    def series(number: int, instances: int) -> dict[str, Any]:
+        return {"series_uid": f"1.2.826.0.1.13.{number}", "series_number": number, "instances": instances}
+
+    why = {"reason": Reason.NOT_AXIAL.value, "reason_meaning": Reason.NOT_AXIAL.meaning}
+    return result(
+        "yes",
+        "all",
+        package="prostate-mri-demo",
+        group="bpMRI",
+        findings=[
+            volume(0, (370, 250, 430, 300), score=0.83, volume_ml=0.61, longest_diameter_mm=13.4,
+                   center_lps_mm=[14.2, 9.1, -31.5], measures={"adc_mean_um2_s": 742.6, "adc_p10_um2_s": 610.2},
+                   site=sector("716922000", "Left posterolateral middle peripheral zone of prostate")),
+            volume(1, (250, 120, 290, 160), score=0.41, volume_ml=0.22, longest_diameter_mm=8.1,
+                   center_lps_mm=[-7.0, -12.4, -22.5], measures={"adc_mean_um2_s": None, "adc_p10_um2_s": None}),
+        ],
+        structures=[
+            volume(0, (180, 90, 450, 330), label="peripheral zone", score=1.0, volume_ml=21.6),
+            volume(2, (220, 110, 410, 260), label="transition zone", score=1.0, volume_ml=29.93),
+        ],
+        measures={"gland_volume_ml": 51.53, "psa_ng_ml": 6.5, "psa_density_ng_ml2": 0.1261},
+        previews=[preview(f"studies/p/{n}.png", slices[n]) | {"region": None} for n in range(3)],
+        roles={"T2W": [series(4, 30)], "ADC": [series(9, 20)], "high b": [series(8, 20)]},
+        rejected=[series(3, 24) | why, series(5, 24) | why],
+        analysed=70,
+        notes=["The PSA of 6.5 ng/ml is not of the images: the table given with --psa states it for this study, by "
+               "StudyInstanceUID", "Finding 2 has no sector: the greater part of it lies outside the zones that were "
+               "outlined"],
+    )  # fmt: skip
+
+
 def a_run() -> dict[str, Any]:
     """Every outcome once, successes first, with hostile text where a DICOM header could put it."""
     lost = unread("1.2.826.0.1.3680043.10.543.9.1", Reason.UNSUPPORTED_TRANSFER_SYNTAX)
@@ -212,6 +260,12 @@ def a_mammogram() -> dict[str, Any]:
     return a_run() | {"studies": [study(1, found_in_two_views(), modality="MG")]}
 
 
+def a_prostate() -> dict[str, Any]:
+    none = {"gland_volume_ml": None, "psa_ng_ml": 4.0, "psa_density_ng_ml2": None}
+    return a_run() | {"studies": [study(1, found_in_a_volume(), modality="MR"),
+                                  study(2, result("no", "all", measures=none), modality="MR")]}  # fmt: skip
+
+
 def file(path: str, state: str, reason: Reason) -> dict[str, Any]:
     return {"path": path, "state": state, "reason": reason.value, "reason_meaning": reason.meaning}
 
@@ -237,7 +291,7 @@ def speckle(seed: int, shape: tuple[int, int] = (360, 480)) -> bytes:
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    for seed, name in enumerate(("a/1", "a/2", "b/1", "c/1"), start=1):
+    for seed, name in enumerate(("a/1", "a/2", "b/1", "c/1", "p/0", "p/1", "p/2"), start=1):
         path = folder / "studies" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(speckle(seed))
@@ -297,6 +351,7 @@ def test_valid_summaries_pass() -> None:
     check(a_run())
     check(an_empty_run())
     check(a_mammogram())
+    check(a_prostate())
 
 
 def changed(path: list[str | int], value: Any) -> dict[str, Any]:
@@ -326,6 +381,11 @@ ELSEWHERE: list[str | int] = ["studies", 0, "results", 0]
         ([*FOUND, "findings"], [], "should be non-empty"),
         ([*FOUND, "finding"], "maybe", "'maybe' is not one of"),
         ([*FOUND, "colour"], "red", "'colour' was unexpected"),
+        ([*FOUND, "structures"], ..., "'structures' is a required property"),
+        ([*FOUND, "roles"], {"T2W": []}, "should be non-empty"),
+        ([*FOUND, "roles"], {"T2W": [{"series_uid": "1.2", "instances": 1}]}, "'series_number' is a required property"),
+        ([*FOUND, "findings", 0, "site"], "left", "is not of type 'object', 'null'"),
+        ([*FOUND, "findings", 0, "center_lps_mm"], [1, 2], "is too short"),
         ([*FOUND, "measures"], ..., "'measures' is a required property"),
         ([*FOUND, "measures"], {"area_mm2": "12"}, "is not of type 'number', 'null'"),
         ([*FOUND, "findings", 0, "box_px"], [1, 2, 3], "is too short"),
@@ -410,6 +470,28 @@ def test_a_mammogram_says_recall_sides_views_and_which_findings_are_one_lesion(o
                   "One lesion with finding 2, score 0.96 together", "One lesion with finding 1", "Image L MLO",
                   "Mammography CAD SR"):  # fmt: skip
         assert words in text, words
+
+
+def test_a_prostate_says_sectors_sizes_adc_psa_and_what_was_read(out: Path) -> None:
+    outline = Outline(render(a_prostate(), out))
+    text = " ".join(" ".join(outline.text).split())
+    left_out = Reason.NOT_AXIAL.meaning[0].upper() + Reason.NOT_AXIAL.meaning[1:]
+    for words in (
+        "Volume Longest diameter ADC mean ADC 10th percentile Slice Center (LPS)",
+        "Left posterolateral middle peripheral zone of prostate 1.2.826.0.1.3680043.10.543.13.0 0.83 0.61 ml 13.4 mm",
+        "743 × 10⁻⁶ mm²/s 610 × 10⁻⁶ mm²/s 11 14.2, 9.10, -31.5 mm",
+        "0.22 ml 8.10 mm not known not known 12 -7.00, -12.4, -22.5 mm",
+        "Gland volume 51.5 ml PSA 6.50 ng/ml PSA density 0.13 ng/ml²",
+        "Gland volume not known PSA 4.00 ng/ml PSA density not known",
+        "Peripheral zone 21.6 ml",
+        "T2W Series 4, 30 images ADC Series 9, 20 images High b Series 8, 20 images",
+        f"2 series with images that were left out Series 3, 24 images {left_out}",
+        "Finding 1, dashed: peripheral zone , slice 11",
+        "Dashed: transition zone , slice 13",
+    ):
+        assert words in text, words
+    polygons = [a["class"] for tag, a in outline.elements if tag == "polygon"]
+    assert (polygons.count("line"), polygons.count("organ")) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -687,6 +769,19 @@ def test_browser_shows_the_page(browser: Browser, page: str, out: Path, width: i
     assert pixels.shape == (800, width)
     assert pixels.std() > 10
     assert (pixels.mean() < 100) == (scheme == "dark")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_browser_shows_a_prostate(browser: Browser, out: Path, tmp_path: Path, width: int, scheme: str) -> None:
+    page = tmp_path / "index.html"
+    page.write_text(render(a_prostate(), out), encoding="utf-8")
+    browser.open(page, width, 800, scheme)
+    keep(f"prostate-{width}-{scheme}.png", browser.picture(whole=True))
+    assert browser.errors == []
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+    assert browser.ask(CONTRAST) == []
 
 
 @pytest.mark.browser

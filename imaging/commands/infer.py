@@ -8,12 +8,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from imaging.dicom import hush
 from imaging.errors import ConfigError, Reason
 from imaging.package import Package, load_package
+
+if TYPE_CHECKING:
+    from imaging.inference.psa import PsaTable
 
 EXAMPLES = """\
 examples:
@@ -77,6 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="SNOMED codes of Mammography CAD reports: sct (SNOMED CT, default), or srt, the retired codes that older "
         "mammography workstations know",
     )
+    parser.add_argument(
+        "--psa",
+        type=Path,
+        metavar="FILE",
+        help="PSA of prostate exams: a CSV with psa_ng_ml and either StudyInstanceUID or PatientID",
+    )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda or cuda:N")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="decoder processes; default: the number of CPUs, at most 4"
@@ -104,12 +114,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
     from imaging.inference.processes import RunLimits
+    from imaging.inference.psa import read_psa
     from imaging.inference.run import Run, has_failure, parse_time, run_inference
 
     hush()
     packages = tuple(_packages(args))
+    psa = read_psa(args.psa) if args.psa else None
     if args.dry_run:
-        return _explain(args.export, packages, args.site)
+        return _explain(args.export, packages, args.site, psa)
     if args.out is None:
         raise ConfigError("--out: missing; name the folder for the results, or add --dry-run", Reason.CONFIG_INVALID)
     when = parse_time(args.content_time) if args.content_time else None
@@ -122,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
         content_time=when,
         device=args.device,
         codes=args.codes,
+        psa=psa,
         fresh=args.fresh,
         retry_failed=args.retry == "failed",
         limits=RunLimits(workers=args.workers or min(cpus, 4), threads=args.threads or cpus),
@@ -165,8 +178,9 @@ def shipped_packages() -> Path:
     return Path(__file__).resolve().parents[2] / "data_samples" / "packages"
 
 
-def _explain(export: Path, packages: Sequence[Package], site: str | None) -> int:
+def _explain(export: Path, packages: Sequence[Package], site: str | None, psa: PsaTable | None) -> int:
     from imaging.dicom.index import build_index
+    from imaging.inference.psa import assign_psa
     from imaging.inference.router import NotApplicable, plan
     from imaging.inference.store import study_folder
 
@@ -181,6 +195,8 @@ def _explain(export: Path, packages: Sequence[Package], site: str | None) -> int
         print(f"{place}: would read {len(images)} images, {sum(len(ref.source_refs()) for ref in images)} frames")
         for instance, reason in planned.left_out(work):
             print(f"    leaves out {instance.name}: {reason.meaning}")
+    for remark in assign_psa(psa, index, planned)[1]:
+        print(remark)
     for file in index.files.values():
         if file.reason:
             print(f"{file.state} {file.path}: {file.reason.meaning}")

@@ -294,8 +294,13 @@ def describe_common(path: Path, name: str, syntax: str, header: Dataset | Facts,
         regions=tuple(_region(item, k) for k, item in enumerate(header.get("SequenceOfUltrasoundRegions") or [])),
         origin=origin,
         passport=passport,
-        patient_id_key=hashlib.sha256(patient[0]).hexdigest() if patient[0] else "",
+        patient_id_key=patient_id_key(patient[0]),
     )
+
+
+def patient_id_key(patient_id: bytes) -> str:
+    """The digest by which PatientIDs are compared, from the raw bytes without padding; "" for none."""
+    return hashlib.sha256(patient_id).hexdigest() if patient_id else ""
 
 
 _Provenance = tuple[Origin, Passport]

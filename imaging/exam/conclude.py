@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from imaging.exam import mammography, ultrasound
+from imaging.exam import mammography, prostate, ultrasound
+from imaging.exam.prostate import Psa
 from imaging.exam.result import Composite, ExamFinding, ExamRating, Scores
 from imaging.findings import Finding, Rating
 from imaging.image import SourceRef, View
 
 Point = tuple[float, float]
-MODALITIES: Final = ("MG", "US")
+MODALITIES: Final = ("MG", "MR", "US")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Seen:
     """Everything that was read of an exam: `classes` by image, and by SOP Instance UID the views and landmarks.
 
     `anterior_px` is the most anterior point of the organ as x, y in source pixels, where the recipe knows one.
-    `structures` are the organs in which was looked.
+    `structures` are the organs in which was looked. `psa` is the patient's PSA, None where nobody states it.
     """
 
     findings: Sequence[Finding]
@@ -29,6 +30,7 @@ class Seen:
     views: Mapping[str, View] = field(default_factory=dict)
     anterior_px: Mapping[str, Point] = field(default_factory=dict)
     structures: Sequence[Finding] = ()
+    psa: Psa | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Conclusion:
     composites: tuple[Composite, ...] = ()
     scores: Scores | None = None
     structures: tuple[ExamFinding, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def conclude(
@@ -51,6 +54,11 @@ def conclude(
     if modality == "US":
         found = ultrasound.summarise(seen.findings, measures, rating, seen.classes)
         return Conclusion(found, ultrasound.exam_measures(found), rated)
+    if modality == "MR":
+        exam = prostate.summarise(seen.findings, seen.structures, seen.psa, seen.analysed, operating_point)
+        return Conclusion(
+            exam.findings, exam.measures, rated, scores=exam.scores, structures=exam.structures, notes=exam.notes
+        )
     found = mammography.summarise(seen.findings, measures, rating, seen.classes)
     images = mammography.Projections(seen.views, anterior_px=seen.anterior_px)
     composites = mammography.pair(found, images)

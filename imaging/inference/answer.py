@@ -10,6 +10,7 @@ from time import perf_counter
 from imaging.dicom.passport import outside
 from imaging.errors import ImagingError, Reason
 from imaging.exam.conclude import Seen, conclude
+from imaging.exam.prostate import Psa
 from imaging.exam.result import ExamResult, Unread
 from imaging.findings import Finding, Reading, Thumbnail
 from imaging.image import Origin, SourceRef
@@ -59,8 +60,8 @@ class _Readings:
             self.shown.add(item)
 
 
-def answer(task: Task, frames: Iterable[Frame], processes: Processes) -> Answer:
-    """Reads every frame that belongs to the task, within the time that a study may take."""
+def answer(task: Task, frames: Iterable[Frame], processes: Processes, psa: Psa | None = None) -> Answer:
+    """Reads every frame that belongs to the task, within the time that a study may take. `psa` is the patient's."""
     gathered = _Readings()
     end = perf_counter() + processes.limits.study_seconds
     for frame in frames:
@@ -76,10 +77,10 @@ def answer(task: Task, frames: Iterable[Frame], processes: Processes) -> Answer:
             gathered.add(frame.item, reading)
         except ImagingError as error:
             gathered.unread.extend(Unread(ref, error.reason, str(error)) for ref in frame.refs)
-    return _sum_up(task, gathered)
+    return _sum_up(task, gathered, psa)
 
 
-def _sum_up(task: Task, gathered: _Readings) -> Answer:
+def _sum_up(task: Task, gathered: _Readings, psa: Psa | None) -> Answer:
     package, card = task.package, task.package.description.card
     images = list(task.group.images())
     gathered.notes.update(dict.fromkeys(task.group.notes))
@@ -89,7 +90,7 @@ def _sum_up(task: Task, gathered: _Readings) -> Answer:
     projections = {ref.instance.sop_uid: ref.instance.projection for ref in images}
     views = {uid: told.view for uid, told in projections.items() if told is not None and told.view is not None}
     seen = Seen(
-        gathered.findings, gathered.analysed, gathered.classes, views, gathered.anterior_px, gathered.structures
+        gathered.findings, gathered.analysed, gathered.classes, views, gathered.anterior_px, gathered.structures, psa
     )
     concluded = conclude(
         card.applicability.modality, seen, card.measures, card.rating, package.description.operating_point
@@ -105,7 +106,7 @@ def _sum_up(task: Task, gathered: _Readings) -> Answer:
         analysed=tuple(gathered.analysed),
         unread=tuple(_whole_images(gathered.unread)),
         measures=dict(concluded.measures),
-        notes=tuple(gathered.notes),
+        notes=(*gathered.notes, *concluded.notes),
         rating=concluded.rating,
         views=views,
         composites=concluded.composites,

@@ -25,9 +25,18 @@ from imaging.image import Array, Origin
 from imaging.inference.answer import Answer, answer
 from imaging.inference.ledger import Ledger, digest
 from imaging.inference.processes import Frame, Processes, RunLimits
+from imaging.inference.psa import PsaTable, assign_psa
 from imaging.inference.router import NotApplicable, Plan, Task, plan
 from imaging.inference.store import clear_staging, publish, study_folder, write_file
-from imaging.inference.summary import Json, not_applicable, not_released, released, study_of, summary_of
+from imaging.inference.summary import (
+    Json,
+    not_applicable,
+    not_released,
+    released,
+    selection_of,
+    study_of,
+    summary_of,
+)
 from imaging.package import Package
 from imaging.report.document import Scheme
 from imaging.report.page import render
@@ -45,8 +54,8 @@ class Progress(Protocol):
 class Run:
     """What to do: the export, where results go, which packages, and what the user said of it.
 
-    `codes` says how Mammography CAD reports write SNOMED codes. `fresh` forgets what the ledger holds; `retry_failed`
-    does again what has no answer yet.
+    `codes` says how Mammography CAD reports write SNOMED codes. `psa` is the PSA of prostate exams, which no image
+    states. `fresh` forgets what the ledger holds; `retry_failed` does again what has no answer yet.
     """
 
     export: Path
@@ -56,6 +65,7 @@ class Run:
     content_time: datetime | None = None
     device: str = "cpu"
     codes: Scheme = "sct"
+    psa: PsaTable | None = None
     fresh: bool = False
     retry_failed: bool = False
     limits: RunLimits = field(default_factory=RunLimits)
@@ -97,6 +107,7 @@ class _Going:
         self._run = run
         self._index = index
         self._plan = planned
+        self._psa, self._psa_remarks = assign_psa(run.psa, index, planned)
         self._ledger = ledger
         self._when = ledger.content_time(run.content_time)
         self._progress = progress
@@ -116,7 +127,7 @@ class _Going:
         frames = groupby(processes.frames(parts), key=lambda frame: owner[frame.item])
         for number, own in frames:
             task, fingerprint = pending[number]
-            given = answer(task, self._counted(own), processes)
+            given = answer(task, self._counted(own), processes, self._psa.get((task.study_uid, task.package.name)))
             told, files = self._release(task, given, processes)
             self._publish(task, fingerprint, told, files)
             for part, spent in given.seconds.items():
@@ -126,7 +137,8 @@ class _Going:
         """The summary, the page and every study's part, written where they changed."""
         studies = [self._study(uid, list(works)) for uid, works in groupby(self._plan.works, lambda w: w.study_uid)]
         files = _file_states(self._index, self._plan, studies)
-        summary = summary_of(self._run.packages, studies, files, self._index.remarks, self._when)
+        remarks = {**self._index.remarks, "": (*self._index.remarks.get("", ()), *self._psa_remarks)}
+        summary = summary_of(self._run.packages, studies, files, remarks, self._when)
         _write_changed(self._run.out / "summary.json", _encoded(summary))
         _write_changed(self._run.out / "index.html", render(summary, self._run.out).encode())
         self._ledger.close_run(files, dict(self.seconds) if "decode" in self.seconds else {})
@@ -147,7 +159,7 @@ class _Going:
                 yield work, fingerprint
 
     def _fingerprint(self, task: Task) -> str:
-        """Changes when anything does that the answer rests on: the files, package, site, time and codes."""
+        """Changes when anything does that the answer rests on: the files, package, site, time, codes and PSA."""
         run = self._run
         files = []
         for ref in task.group.images():
@@ -156,7 +168,10 @@ class _Going:
                 files.append(f"{ref.instance.sop_uid} {ref.instance.refusal} {found.st_size} {found.st_mtime_ns}")
             except OSError:
                 files.append(f"{ref.instance.sop_uid} vanished")
-        return digest(task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes, *files)
+        psa = self._psa.get((task.study_uid, task.package.name))
+        stated = [] if psa is None else [repr(psa)]
+        told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes)
+        return digest(*told, *stated, *files)
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
@@ -201,7 +216,7 @@ class _Going:
         grouped = [ref.instance for work in works if isinstance(work, Task) for ref in work.group.images()]
         about = grouped or instances
         modality = "\\".join(sorted({i.modality for i in about}))
-        results = [self._told[uid, work.package.name] for work in works]
+        results = [self._told[uid, work.package.name] | selection_of(work, self._plan.left_out(work)) for work in works]
         study = study_of(uid, modality, Origin.common([i.origin for i in about]), results)
         _write_changed(self._run.out / study_folder(uid) / "findings.json", _encoded(study))
         return study

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from imaging import __version__
-from imaging.dicom.index import FileState
+from imaging.dicom.index import FileState, Instance
 from imaging.errors import Reason
 from imaging.exam.result import ExamFinding, ExamResult
-from imaging.findings import Rating, Thumbnail
-from imaging.image import Origin, View
+from imaging.findings import Code, Rating, Thumbnail
+from imaging.image import LPS_TO_RAS, Origin, View
+from imaging.inference.router import NotApplicable, Task
 from imaging.package import Package
 from imaging.report.document import Document
 
 Json = dict[str, Any]
+
+# Measures of findings that have fields of their own.
+_FIELDS: Final = ("area_mm2", "volume_ml", "longest_diameter_mm")
 
 
 def summary_of(
@@ -77,6 +82,7 @@ def released(
             for path, d in documents
         ],
         "findings": [_finding(finding, result.algorithm.stated_rating) for finding in result.findings],
+        "structures": [_finding(organ, None) for organ in result.structures],
         "measures": {name: _rounded(value) for name, value in result.measures.items()},
         "rating": _exam_rating(result),
         "views": {uid: _view_words(view) for uid, view in sorted(result.views.items())},
@@ -113,6 +119,31 @@ def not_applicable(package: str, reason: Reason) -> Json:
     return {**_blank(package, "", "not_applicable"), **reason_of(reason)}
 
 
+def selection_of(work: Task | NotApplicable, left_out: Sequence[tuple[Instance, Reason]]) -> Json:
+    """Which images the package read as what, and why not the others: both by series, in the order of the series.
+
+    Series are named by UID and number: their descriptions are free text and may hold names.
+    """
+    roles = work.group.roles if isinstance(work, Task) else {}
+    return {
+        "roles": {role: _series_of(ref.instance for ref in refs) for role, refs in roles.items()},
+        "rejected": [
+            {**series, **reason_of(reason)}
+            for reason in dict.fromkeys(reason for _, reason in left_out)
+            for series in _series_of(instance for instance, why in left_out if why is reason)
+        ],
+    }
+
+
+def _series_of(instances: Iterable[Instance]) -> list[Json]:
+    """How many instances of which series; one of which several frames or regions are meant counts once."""
+    distinct = {instance.sop_uid: (instance.series_uid, instance.series_number) for instance in instances}
+    return [
+        {"series_uid": uid, "series_number": number, "instances": count}
+        for (uid, number), count in Counter(distinct.values()).items()
+    ]
+
+
 def reason_of(reason: Reason | None) -> Json:
     """A reason code with its meaning, both None for none."""
     return {"reason": reason and reason.value, "reason_meaning": reason and reason.meaning}
@@ -128,6 +159,7 @@ def _blank(package: str, group: str, applicability: str) -> Json:
         **reason_of(None),
         "objects": [],
         "findings": [],
+        "structures": [],
         "measures": {},
         "rating": None,
         "views": {},
@@ -175,7 +207,9 @@ def _rated(rating: Rating, probability: float) -> Json:
 
 
 def _finding(finding: ExamFinding, rating: Rating | None) -> Json:
-    key = finding.key
+    key, solid = finding.key, finding.key.solid
+    center = None if solid is None else (LPS_TO_RAS[:3, :3] @ solid.centroid_mm).tolist()
+    own = () if solid is None else finding.measures.items()
     return {
         "label": key.label,
         "score": _rounded(key.score),
@@ -185,12 +219,19 @@ def _finding(finding: ExamFinding, rating: Rating | None) -> Json:
         "region": key.ref.region,
         "box_px": [_rounded(v) for v in key.box_px],
         "center_px": [_rounded(v) for v in key.center_px],
-        "center_lps_mm": None,  # neither an ultrasound image nor a radiograph has patient coordinates
+        "slice": None if solid is None else solid.largest_slice()[0] + 1,
+        "center_lps_mm": center and [_rounded(value) for value in center],
+        "site": _code(finding.site),
         "area_mm2": _rounded(key.area_mm2),
-        "volume_ml": None,
-        "longest_diameter_mm": _rounded(key.longest_diameter_mm),
+        "volume_ml": _rounded(solid.volume_ml if solid else None),
+        "longest_diameter_mm": _rounded(solid.longest_diameter_mm if solid else key.longest_diameter_mm),
+        "measures": {name: _rounded(value) for name, value in own if name not in _FIELDS},
         "outline_px": [[_rounded(x), _rounded(y)] for x, y in key.outline_px],
     }
+
+
+def _code(code: Code | None) -> Json | None:
+    return None if code is None else {"value": code.value, "scheme": code.scheme, "meaning": code.meaning}
 
 
 def _rounded(value: float | None) -> float | None:

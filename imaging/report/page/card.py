@@ -16,10 +16,11 @@ from imaging.page.markup import (
     joined,
     quoted,
     reason_of,
-    sentence,
     terms,
 )
+from imaging.report.page.measures import measure, rating
 from imaging.report.page.pictures import Previews, figures
+from imaging.report.page.volumes import lesion_table, selection, structures
 
 UNREAD_SHOWN_AT_ONCE = 8
 
@@ -28,7 +29,6 @@ _OBJECT_KINDS = {
     "1.2.840.10008.5.1.4.1.1.88.50": "Mammography CAD SR",
     "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation",
 }
-_UNITS = {"mm": "mm", "mm2": "mm²", "ml": "ml", "px": "px", "s": "s", "ng_per_ml": "ng/ml", "ng_per_ml2": "ng/ml²"}
 _FINDING_WORDS = {"yes": "Finding: yes", "no": "Finding: no", "unknown": "Finding: unknown"}
 _NO_PACKAGE: Json = {
     "package": "no package",
@@ -39,10 +39,13 @@ _NO_PACKAGE: Json = {
     "reason": None,
     "reason_meaning": "no package was run on this study",
     "findings": [],
+    "structures": [],
     "rating": None,
     "scores": None,
     "unread": [],
     "notes": [],
+    "roles": {},
+    "rejected": [],
 }
 _RECALL_WORDS = {True: "yes", False: "no", None: "not reached, but not every image was analysed"}
 _SIDES = {"L": "Left breast", "R": "Right breast"}
@@ -92,6 +95,7 @@ class Answer:
         words = [study[key] for key in ("study_uid", "modality", "site", "scanner", "protocol")]
         words += [result["package"], result["group"], result["reason"], result["reason_meaning"]]
         words += [finding["label"] for finding in result["findings"]]
+        words += [finding["site"]["meaning"] for finding in result["findings"] if finding["site"]]
         words += sorted({unread[key] for unread in result["unread"] for key in ("reason", "reason_meaning")})
         return " ".join(str(word) for word in [*words, *result["notes"]] if word is not None).lower()
 
@@ -123,6 +127,7 @@ def card(answer: Answer, previews: Previews) -> Markup:
             _origin(answer),
         ),
         _unread(result),
+        lesion_table(result),
         element(
             "div",
             element("div", *pictures, class_="pictures") if pictures else None,
@@ -131,7 +136,9 @@ def card(answer: Answer, previews: Previews) -> Markup:
                 _scores(result),
                 _findings(result),
                 _measures(result),
+                structures(result),
                 _notes(result),
+                selection(result),
                 _objects(result),
                 class_="details",
             ),
@@ -224,19 +231,20 @@ def _scores(result: Json) -> Markup | None:
 
 
 def _findings(result: Json) -> Markup | None:
-    if not result["findings"]:
+    """The planar ones: those of volumes have a table."""
+    planar = [(n, f) for n, f in enumerate(result["findings"], start=1) if f["volume_ml"] is None]
+    if not planar:
         return None
-    rows = [_finding(number, finding, result) for number, finding in enumerate(result["findings"], start=1)]
+    rows = [_finding(number, finding, result) for number, finding in planar]
     return joined([element("h4", count(len(rows), "finding")), element("ol", *rows, class_="findings")])
 
 
 def _finding(number: int, finding: Json, result: Json) -> Markup:
     x, y = finding["center_px"]
     x0, y0, x1, y1 = finding["box_px"]
-    sizes = [("Longest diameter", "longest_diameter_mm", "mm"), ("Area", "area_mm2", "mm²")]
     pairs: list[tuple[str, object]] = [
         (term, f"{amount(finding[key])} {unit}")
-        for term, key, unit in [*sizes, ("Volume", "volume_ml", "ml")]
+        for term, key, unit in (("Longest diameter", "longest_diameter_mm", "mm"), ("Area", "area_mm2", "mm²"))
         if finding[key] is not None
     ]
     if not pairs:
@@ -245,10 +253,8 @@ def _finding(number: int, finding: Json, result: Json) -> Markup:
             ("Box", f"{amount(x1 - x0)} × {amount(y1 - y0)} px"),
         ]
     if finding["rating"] is not None:
-        pairs.insert(0, _rating(finding["rating"]))
+        pairs.insert(0, rating(finding["rating"]))
     pairs.append(("Center", f"x {x:.1f}, y {y:.1f} px"))
-    if finding["center_lps_mm"] is not None:
-        pairs.append(("Patient (LPS)", f"{', '.join(map(amount, finding['center_lps_mm']))} mm"))
     return element(
         "li",
         element(
@@ -273,27 +279,13 @@ def _same_lesion(number: int, result: Json) -> Markup | None:
     return None
 
 
-def _rating(rating: Json) -> tuple[str, object]:
-    return sentence(rating["name"]), element("b", f"{rating['probability'] * 100:.1f} %")
-
-
 def _measures(result: Json) -> Markup | None:
-    pairs = [_measure(name, value) for name, value in result["measures"].items()]
+    pairs = [measure(name, value) for name, value in result["measures"].items()]
     if result["rating"] is not None:
-        pairs.insert(0, _rating(result["rating"]))
+        pairs.insert(0, rating(result["rating"]))
     if not pairs:
         return None
     return joined([element("h4", "Measures of the exam"), terms(pairs, "values")])
-
-
-def _measure(name: str, value: float | None) -> tuple[str, object]:
-    """`longest_diameter_mm` becomes "Longest diameter" in mm; what cannot be known says so."""
-    suffix = max((unit for unit in _UNITS if name.endswith(f"_{unit}")), key=len, default="")
-    term = name.removesuffix(f"_{suffix}").replace("_", " ")
-    if value is None:
-        unknown = "uncalibrated: no millimetres" if suffix in {"mm", "mm2", "ml"} else "not known"
-        return sentence(term), element("span", unknown, class_="quiet")
-    return sentence(term), f"{amount(value)} {_UNITS.get(suffix, '')}".rstrip()
 
 
 def _notes(result: Json) -> Markup | None:

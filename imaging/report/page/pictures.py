@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from imaging.page.markup import Json, Markup, count, element, inner_link, quoted
+from imaging.page.markup import Json, Markup, count, element, inner_link, joined, quoted
 
 # Previews beyond this are linked, not embedded: a browser must still open the page of a large export.
 EMBEDDED_BYTES_LIMIT = 96 * 2**20
@@ -81,27 +81,42 @@ def _figure(
     if one_of_several and preview["region"] is not None:
         where += f" region {preview['region']}"
     view = result["views"].get(preview["source_sop_uid"])
+    organs = [organ for organ in result["structures"] if _shows(preview, organ)]
     if picture is None:
         link = previews.link(preview["path"])
         words = element("a", "Picture not embedded", href=link) if link else "Picture missing"
         frame = element("p", words, class_="missing")
     else:
-        frame = _frame(picture, preview["box_px"], found, where)
-    numbers = ", ".join(str(number) for number, _ in found)
-    caption = f"{'Finding' if len(found) == 1 else 'Findings'} {numbers}" if numbers else "Nothing outlined"
+        frame = _frame(picture, preview["box_px"], found, organs, where)
+    caption = _caption(found, organs)
     source = element("span", element("bdi", preview["source_sop_uid"], class_="uid"), where, class_="quiet")
     side = None if view is None else element("b", quoted(view), " ")
     return element("figure", frame, element("figcaption", side, caption, source))
 
 
-def _frame(picture: tuple[Markup, int, int], box: list[float], found: list[tuple[int, Json]], where: str) -> Markup:
+def _caption(found: list[tuple[int, Json]], organs: list[Json]) -> Markup:
+    """What is outlined, and on which slice of a volume; the organs are dashed."""
+    numbers = ", ".join(str(number) for number, _ in found)
+    names = ", ".join(organ["label"] for organ in organs)
+    parts: list[object] = [f"{'Finding' if len(found) == 1 else 'Findings'} {numbers}"] if numbers else []
+    parts += [joined(["dashed: " if parts else "Dashed: ", quoted(names)])] if names else []
+    outlined = [*(one for _, one in found), *organs]
+    parts += [f"slice {outlined[0]['slice']}"] if outlined and outlined[0]["slice"] is not None else []
+    if not outlined:
+        return joined(["Nothing outlined"])
+    return joined(piece for n, part in enumerate(parts) for piece in ((", ", part) if n else (part,)))
+
+
+def _frame(
+    picture: tuple[Markup, int, int], box: list[float], found: list[tuple[int, Json]], organs: list[Json], where: str
+) -> Markup:
     source, width, height = picture
     told = f"Tissue region{where}, {count(len(found), 'outlined finding')}"
     image = element("img", src=source, width=width, height=height, alt=told, decoding="async")
     return element(
         "button",
         image,
-        _overlay(box, found),
+        _overlay(box, found, organs),
         type="button",
         class_="frame",
         aria_expanded="false",
@@ -109,20 +124,24 @@ def _frame(picture: tuple[Markup, int, int], box: list[float], found: list[tuple
     )
 
 
-def _overlay(box: list[float], found: list[tuple[int, Json]]) -> Markup | None:
+def _overlay(box: list[float], found: list[tuple[int, Json]], organs: list[Json]) -> Markup | None:
     """Outlines in source pixels over the part `box` of the frame, whatever pixel size the picture has."""
     x0, y0, x1, y1 = box
-    if not found or x1 <= x0 or y1 <= y0:
+    if not (found or organs) or x1 <= x0 or y1 <= y0:
         return None
-    shapes, badges = [], []
+    shapes = [element("polygon", points=_points(organ), class_="organ") for organ in organs]
+    badges = []
     for number, finding in found:
-        points = " ".join(f"{_plain(x)},{_plain(y)}" for x, y in finding["outline_px"] or _corners(finding["box_px"]))
-        shapes += [element("polygon", points=points, class_=layer) for layer in ("halo", "line")]
+        shapes += [element("polygon", points=_points(finding), class_=layer) for layer in ("halo", "line")]
         left, top = (finding["box_px"][0] - x0) / (x1 - x0), (finding["box_px"][1] - y0) / (y1 - y0)
         badges.append(_badge(number, min(max(left, 0.0), 0.94), min(max(top, 0.08), 1.0)))
     view = f"{_plain(x0)} {_plain(y0)} {_plain(x1 - x0)} {_plain(y1 - y0)}"
     drawing = element("svg", *shapes, viewBox=view, preserveAspectRatio="none", width="100%", height="100%")
     return element("svg", drawing, *badges, class_="overlay", aria_hidden="true")
+
+
+def _points(finding: Json) -> str:
+    return " ".join(f"{_plain(x)},{_plain(y)}" for x, y in finding["outline_px"] or _corners(finding["box_px"]))
 
 
 def _badge(number: int, left: float, top: float) -> Markup:

@@ -78,6 +78,7 @@ figcaption .quiet { display: block; font-size: .9em; }
 .overlay polygon { fill: none; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
 .halo { stroke: #000; stroke-opacity: .75; stroke-width: 4px; }
 .line { stroke: #ffd84d; stroke-width: 2px; }
+.organ { stroke: #7fd4ff; stroke-width: 1.5px; stroke-dasharray: 5 4; }
 .overlay text {
   font: 700 .85rem system-ui, sans-serif; fill: #ffd84d; stroke: #000; stroke-width: 3px; paint-order: stroke;
 }
@@ -95,6 +96,19 @@ figcaption .quiet { display: block; font-size: .9em; }
 .values { display: flex; flex-wrap: wrap; gap: .3rem 1.5rem; margin: .3rem 0; }
 .notes li { padding-left: 1rem; position: relative; }
 .notes li::before { content: "–"; position: absolute; left: 0; color: var(--quiet); }
+.left-out { margin-top: .3rem; font-size: .9rem; }
+.left-out li { padding: .2rem 0; }
+.lesions { width: 100%; border-collapse: collapse; font-size: .92rem; }
+.lesions th {
+  font-size: .8rem; font-weight: 500; color: var(--quiet); text-align: left; vertical-align: bottom;
+  overflow-wrap: normal;
+}
+.lesions th, .lesions td { padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--rule); }
+.lesions td { vertical-align: top; white-space: nowrap; }
+.lesions td:first-child { white-space: normal; }
+.lesions td:first-child > div { display: flex; gap: .7rem; }
+.lesions .number { align-self: start; }
+.lesions td .quiet { font-size: .82rem; }
 .objects li { display: grid; margin-bottom: .3rem; }
 .objects .quiet { font-size: .78rem; }
 .rows { border: 1px solid var(--rule); border-radius: 6px; background: var(--paper); }
@@ -129,6 +143,11 @@ details > summary { cursor: pointer; }
   .evidence { grid-template-columns: minmax(0, 1fr); }
   .evidence:not(.no-pictures) > .details { margin-top: 1rem; }
   .rows li { grid-template-columns: minmax(0, 1fr); }
+  .lesions, .lesions tbody, .lesions tr, .lesions td { display: block; }
+  .lesions thead { display: none; }
+  .lesions tr { padding: .5rem 0; border-bottom: 1px solid var(--rule); }
+  .lesions td { display: flex; justify-content: space-between; gap: .5rem; padding: .1rem 0; border: 0; }
+  .lesions td:not(:first-child)::before { content: attr(data-head); color: var(--quiet); }
 }
 @media (max-width: 26rem) {
   .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
