@@ -102,12 +102,13 @@ def _placeholder(place: int) -> str:
 def _name_sources(made: Dataset, refs: Sequence[SourceRef]) -> None:
     """Puts the true frames where the stand-ins are referenced: per frame, for the object, and by series."""
     by_placeholder = {_placeholder(place): ref for place, ref in enumerate(refs)}
-    for group in made.PerFrameFunctionalGroupsSequence:
-        for item in group.DerivationImageSequence[0].SourceImageSequence:
-            ref = by_placeholder[str(item.ReferencedSOPInstanceUID)]
-            item.update(_reference(ref))
-            if ref.frame_number is not None:
-                item.ReferencedFrameNumber = ref.frame_number
+    groups = made.PerFrameFunctionalGroupsSequence
+    named = [item for group in groups for item in group.DerivationImageSequence[0].SourceImageSequence]
+    for item in {id(item): item for item in named}.values():  # highdicom shares an item among the segments of a slice
+        ref = by_placeholder[str(item.ReferencedSOPInstanceUID)]
+        item.update(_reference(ref))
+        if ref.frame_number is not None:
+            item.ReferencedFrameNumber = ref.frame_number
     instances = {ref.sop_uid: ref for ref in refs}
     made.SourceImageSequence = [_reference(ref) for ref in instances.values()]
     by_series: dict[str, list[Dataset]] = defaultdict(list)
