@@ -42,7 +42,7 @@ PARTS = (
     "MeasuredValueSequence", "NumericValue", "MeasurementUnitsCodeSequence", "GraphicType", "GraphicData",
     "ReferencedSOPSequence", "ReferencedSOPClassUID", "ReferencedSOPInstanceUID", "ReferencedFrameNumber",
     "CodeValue", "CodingSchemeDesignator", "CodeMeaning", "ReferencedContentItemIdentifier", "SeriesInstanceUID",
-    "StudyInstanceUID",
+    "StudyInstanceUID", "ReferencedSegmentNumber",
 )  # fmt: skip
 
 Change = Callable[[Dataset], None]
@@ -51,7 +51,9 @@ Position = tuple[int, ...]
 
 
 def item_name(item: Dataset) -> str:
-    named = item.get("ConceptNameCodeSequence")
+    named, template = item.get("ConceptNameCodeSequence"), item.get("ContentTemplateSequence")
+    if named and template and named[0].CodeMeaning == "Measurement Group":  # planar and volumetric groups differ
+        return f"Measurement Group {template[0].TemplateIdentifier}"
     return str(named[0].CodeMeaning) if named else str(item.get("ValueType", "by reference"))
 
 

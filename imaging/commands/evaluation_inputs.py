@@ -209,10 +209,12 @@ def findings_on(path: Path, image_uid: str, shape: tuple[int, ...]) -> list[tupl
     if len(shape) != 2:
         raise InputError(f"truth: found {len(shape)} axes; allowed are 2 beside DICOM results", Reason.GEOMETRY)
     scores = {f.tracking_uid: f.score for r in reports for f in r.findings if f.tracking_uid and f.score is not None}
+    structures = {f.tracking_uid for r in reports for f in r.findings if f.is_structure}
     placed = [
         (s.tracking_uid, _one_uid(frame.sources), frame.mask, scores.get(s.tracking_uid, 1.0))
         for result in segmentations
         for s in result.segments
+        if s.tracking_uid not in structures
         for frame in s.frames
     ]
     drawn = {uid for uid, *_ in placed if uid}
@@ -242,9 +244,9 @@ def findings_on(path: Path, image_uid: str, shape: tuple[int, ...]) -> list[tupl
 
 
 def _each_once(reports: list[ReadReport]) -> list[ReadFinding]:
-    """The findings of all reports; one that two reports tell of, by its tracking UID, once."""
+    """The findings of all reports, but no structures; one that is told of twice, by its tracking UID, once."""
     told: dict[str, ReadFinding] = {}
-    for number, finding in enumerate(f for report in reports for f in report.findings):
+    for number, finding in enumerate(f for report in reports for f in report.findings if not f.is_structure):
         told.setdefault(finding.tracking_uid or f"untracked {number}", finding)
     return list(told.values())
 
@@ -265,7 +267,8 @@ def _rating(reports: list[ReadReport], image_uid: str) -> Rated:
     if not reports:
         raise InputError("results: found 0 structured reports; allowed are one or more", Reason.PREDICTION_FAILED)
     wanted = {image_uid} if image_uid else None
-    found = [f for r in reports for f in r.findings if wanted is None or (f.image and f.image.sop_uid in wanted)]
+    told_of = [f for r in reports for f in r.findings if not f.is_structure]
+    found = [f for f in told_of if wanted is None or (f.image and f.image.sop_uid in wanted)]
     told = [r.rating for r in reports if r.rating is not None and (wanted is None or r.rating.sop_uid in wanted)]
     rated = [rating.probability for rating in told] or [f.rating for f in found if f.rating is not None]
     if not found:

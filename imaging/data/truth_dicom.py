@@ -11,12 +11,12 @@ import numpy as np
 from imaging.data.images import SAME_PLACE, describe, reorient
 from imaging.data.marks import Mark, Mask, Point, Region, fill_ellipse, fill_polygon, other_grid, patient_corners
 from imaging.dicom.content_tree import Reference
-from imaging.dicom.elements import numbers
 from imaging.dicom.index import read_header
+from imaging.dicom.placement import frame_affine
 from imaging.dicom.records import ReadFinding, ReadReport, ReadSegment, ReadSegmentation
 from imaging.dicom.results import read_result
 from imaging.errors import GeometryError, ImagingError, InputError, Reason
-from imaging.image import LPS_TO_RAS, Array, Floats, Grid, Image, resample
+from imaging.image import Array, Floats, Grid, Image, resample
 
 _RTSTRUCT: Final = "1.2.840.10008.5.1.4.1.1.481.3"
 # How far, in slices, a contour may lie from the plane of the slice it is drawn on.
@@ -103,20 +103,11 @@ def _frame_affines(path: Path, header: Any) -> list[tuple[int, Floats]]:
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     found: list[tuple[int, Floats]] = []
     for number, item in enumerate(header.get("PerFrameFunctionalGroupsSequence") or [], start=1):
-
-        def group(name: str, item: Any = item) -> Any:
-            return (item.get(f"{name}Sequence") or shared.get(f"{name}Sequence") or [None])[0]
-
-        position, orientation, measures = map(group, ("PlanePosition", "PlaneOrientation", "PixelMeasures"))
-        if position is None or orientation is None or measures is None:
+        affine = frame_affine(header, number, f"truth {path.name}, frame {number}")
+        if affine is None:
             return []
-        where = f"truth {path.name}, frame {number}"
-        cosines = numbers(orientation, "ImageOrientationPatient", 6, where)
-        rows, columns = numbers(measures, "PixelSpacing", 2, where)
-        corner = numbers(position, "ImagePositionPatient", 3, where)
-        lps = np.column_stack([cosines[3:] * rows, cosines[:3] * columns, corner])
-        segment = group("SegmentIdentification")
-        found.append((int(segment.ReferencedSegmentNumber) if segment else 0, LPS_TO_RAS[:3, :3] @ lps))
+        named = item.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
+        found.append((int(named[0].ReferencedSegmentNumber) if named else 0, affine))
     return found
 
 

@@ -15,6 +15,7 @@ from pydicom import Dataset
 from imaging.findings import Code
 
 _DEEPEST: Final = 40
+_DERIVATION: Final = ("121401", "DCM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,15 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A number with its unit; `value` is None where the file gives only a reason for its absence."""
+    """A number with its unit; `value` is None where the file gives only a reason for its absence.
+
+    `derivation` (121401 DCM) is how it was computed from many values, None where the file does not say.
+    """
 
     concept: Code | None
     value: float | None
     unit: Code | None
+    derivation: Code | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,14 @@ def _measure(dataset: Dataset) -> Measure:
     measured = dataset.get("MeasuredValueSequence") or []
     if not measured:
         return Measure(concept, None, None)
-    return Measure(concept, float(measured[0].NumericValue), code(measured[0].get("MeasurementUnitsCodeSequence")))
+    below = {code(item.get("ConceptNameCodeSequence")): item for item in dataset.get("ContentSequence") or []}
+    derived = next((item for name, item in below.items() if name and (name.value, name.scheme) == _DERIVATION), None)
+    return Measure(
+        concept,
+        float(measured[0].NumericValue),
+        code(measured[0].get("MeasurementUnitsCodeSequence")),
+        None if derived is None else code(derived.get("ConceptCodeSequence")),
+    )
 
 
 def reference(item: Dataset) -> Reference:

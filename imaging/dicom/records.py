@@ -10,6 +10,7 @@ from imaging.findings import Code, Mask
 from imaging.image import Floats
 
 PROBABILITY: Final = ("111047", "DCM")
+_ANATOMICAL_STRUCTURE: Final = {("91723000", "SCT"), ("123037004", "SCT")}  # CID 7150, now and in older editions
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ class ReadFinding:
     `points_px` (n, 2) is x, y in corner convention as stored, so a closed POLYLINE repeats its first point; None where
     the group has no 2-D region. `score` is the certainty in 0-1. Of a Mammography CAD report each Single Image Finding
     is one: `points_px` is its outline, `center_px` (x, y) its centre, and `intent` its Rendering Intent.
+
+    Of a volumetric group (TID 1411) `segment` is the segment it refers to and `segment_sources` the images that this
+    was made from. `category` is the Finding Category, which few writers give.
     """
 
     tracking_id: str
@@ -54,6 +58,14 @@ class ReadFinding:
     references: tuple[Reference, ...]
     center_px: tuple[float, float] | None = None
     intent: Code | None = None
+    category: Code | None = None
+    segment: Reference | None = None
+    segment_sources: tuple[Reference, ...] = ()
+
+    @property
+    def is_structure(self) -> bool:
+        """Whether the group measures a part of the anatomy, which is there in everyone, and so finds nothing."""
+        return self.category is not None and (self.category.value, self.category.scheme) in _ANATOMICAL_STRUCTURE
 
     @property
     def rating(self) -> float | None:
@@ -121,10 +133,15 @@ class ReadReport:
 
 @dataclass(frozen=True)
 class SegmentFrame:
-    """One frame of a segment: `mask` (row, column) bool, and the source frames it was made from, where named."""
+    """One frame of a segment: `mask` (row, column) bool, and the source frames it was made from, where named.
+
+    `affine` (3, 3) takes pixel centres (row, column, 1) to `patient_ras` millimetres, by the segmentation's own
+    position, orientation and spacing; None where it has none.
+    """
 
     mask: Mask
     sources: tuple[Reference, ...]
+    affine: Floats | None = None
 
 
 @dataclass(frozen=True)

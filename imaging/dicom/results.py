@@ -20,6 +20,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from imaging.dicom.cad import cad_composites, cad_detections, cad_findings
 from imaging.dicom.content_tree import ContentItem, Reference, code, content_tree, reference, values
+from imaging.dicom.placement import frame_affine
 from imaging.dicom.records import (
     PROBABILITY,
     Equipment,
@@ -46,6 +47,7 @@ _DAMAGE: Final = (
 _FINDING, _SITE, _CERTAINTY = ("121071", "DCM"), ("363698007", "SCT"), ("111012", "DCM")
 _STATEMENT: Final = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%(?:, on image ([0-9.]+))?")
 _TRACKING_ID, _TRACKING_UID = ("112039", "DCM"), ("112040", "DCM")
+_CATEGORY, _SEGMENT, _SEGMENT_SOURCE = ("276214006", "SCT"), ("121191", "DCM"), ("121233", "DCM")
 _GROUP, _SUMMARY, _DETECTIONS = ("125007", "DCM"), ("111017", "DCM"), ("111064", "DCM")
 _LIBRARY, _COMMENT, _PROCEDURE = ("111028", "DCM"), ("121106", "DCM"), ("121058", "DCM")
 
@@ -152,7 +154,7 @@ def _finding(item: ContentItem, parts: tuple[ContentItem, ...]) -> ReadFinding:
     if region is None:  # Others put the region below the measurement it was inferred from (TID 300).
         region = next((i for i in item.walk() if i.value_type == "SCOORD"), None)
     image = next((i.value for i in region.walk() if i.value_type == "IMAGE"), None) if region else None
-    label = named.get(_FINDING)
+    label, category, segment = named.get(_FINDING), named.get(_CATEGORY), named.get(_SEGMENT)
     return ReadFinding(
         tracking_id=str(named.get(_TRACKING_ID, "")),
         tracking_uid=str(named.get(_TRACKING_UID, "")),
@@ -164,6 +166,9 @@ def _finding(item: ContentItem, parts: tuple[ContentItem, ...]) -> ReadFinding:
         image=image,
         measures=tuple(n for n in numbers if not (n.concept and n.concept.value == _CERTAINTY[0])),
         references=tuple(i.value for i in item.walk() if isinstance(i.value, Reference)),
+        category=category if isinstance(category, Code) else None,
+        segment=segment if isinstance(segment, Reference) else None,
+        segment_sources=tuple(p.value for p in parts if p.is_named(_SEGMENT_SOURCE) and isinstance(p.value, Reference)),
     )
 
 
@@ -207,7 +212,8 @@ def _segmentation(dataset: Dataset, identity: dict[int, bytes]) -> ReadSegmentat
         raise ValueError(f"{len(groups)} per-frame groups for {len(pixels)} frames")
     frames: dict[int, list[SegmentFrame]] = {}
     numbers = [int(item.SegmentNumber) for item in dataset.SegmentSequence]
-    for group, plane in zip(groups, pixels, strict=True):
+    for place, (group, plane) in enumerate(zip(groups, pixels, strict=True), start=1):
+        affine = frame_affine(dataset, place, f"result file, frame {place}")
         sources = _frame_sources(group) or _frame_sources(shared)
         if storage == "LABELMAP":
             present = [(number, plane == number) for number in np.unique(plane).tolist() if number in numbers]
@@ -215,7 +221,7 @@ def _segmentation(dataset: Dataset, identity: dict[int, bytes]) -> ReadSegmentat
             identification = group.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
             present = [(int(identification[0].ReferencedSegmentNumber), plane > 0)]
         for number, mask in present:
-            frames.setdefault(number, []).append(SegmentFrame(mask, sources))
+            frames.setdefault(number, []).append(SegmentFrame(mask, sources, affine))
     return ReadSegmentation(
         sop_class_uid=str(dataset.get("SOPClassUID", "")),
         sop_uid=str(dataset.get("SOPInstanceUID", "")),

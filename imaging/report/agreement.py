@@ -6,7 +6,7 @@ never among them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 import numpy as np
@@ -19,8 +19,10 @@ from imaging.dicom.records import ReadFinding
 from imaging.errors import ReadbackError, Reason
 from imaging.exam.result import Side
 from imaging.findings import Code, Finding, Mask
-from imaging.image import Floats, View
+from imaging.image import Floats, SourceRef, View
 from imaging.report import mammography_codes as mammo
+from imaging.report.codes import CERTAINTY, MeasureCode
+from imaging.report.statements import Roi
 
 Sources = Mapping[str, Dataset]
 
@@ -40,6 +42,36 @@ def check_reference(where: str, reference: Reference, sources: Sources) -> None:
     count = int(header.get("NumberOfFrames") or 1)
     if any(not 1 <= frame <= count for frame in reference.frames):
         refuse(where, "ReferencedFrameNumber (0008,1160)", reference.frames, f"1 to {count}")
+
+
+def frames_of(ref: SourceRef) -> tuple[int, ...]:
+    """The frame numbers that a reference to one frame has; none for a single-frame object."""
+    return () if ref.frame_number is None else (ref.frame_number,)
+
+
+def check_head(where: str, found: ReadFinding, roi: Roi) -> None:
+    """A group is about its region: tracking, category of a solid, finding and site."""
+    for field, value, wanted in (
+        ("tracking UID", found.tracking_uid, roi.tracking_uid),
+        ("tracking identifier", found.tracking_id, roi.name),
+        ("category", found.category, None if roi.solid is None else roi.label.category),
+        ("finding", found.label, roi.label.finding),
+        ("finding site", found.sites, (roi.site,)),
+    ):
+        if value != wanted:
+            refuse(where, field, value, wanted)
+
+
+def check_measures(where: str, found: ReadFinding, measures: Sequence[tuple[MeasureCode, float]]) -> None:
+    """A group states each of `measures` once, and nothing else. Certainty is read as the finding's score."""
+    told = [(coded, value) for coded, value in measures if coded.concept != CERTAINTY]
+    certainty = next((round(value, 2) / 100.0 for coded, value in measures if coded.concept == CERTAINTY), None)
+    if found.score != certainty:
+        refuse(where, "certainty", found.score, certainty)
+    wanted = {(coded.concept, coded.derivation): (round(value, coded.decimals), coded.unit) for coded, value in told}
+    given = {(m.concept, m.derivation): (m.value, m.unit) for m in found.measures}
+    if given != wanted or len(found.measures) != len(wanted):
+        refuse(where, "measurements", sorted(str(m) for m in found.measures), "those of the finding, with their units")
 
 
 def check_region(where: str, found: ReadFinding, key: Finding) -> None:

@@ -6,6 +6,8 @@ Item and Descendants says so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from highdicom.sr import CodedConcept
@@ -47,7 +49,11 @@ TRACKING_UID: Final = _dcm("112040", "Tracking Unique Identifier")
 FINDING: Final = _dcm("121071", "Finding")
 FINDING_SITE: Final = Code("363698007", "SCT", "Finding Site")
 IMAGE_REGION: Final = _dcm("111030", "Image Region")
+FINDING_CATEGORY: Final = Code("276214006", "SCT", "Finding category")
+REFERENCED_SEGMENT: Final = _dcm("121191", "Referenced Segment")
+SEGMENT_SOURCE: Final = _dcm("121233", "Source image for segmentation")
 CERTAINTY: Final = _dcm("111012", "Certainty of Finding")
+DERIVATION: Final = _dcm("121401", "Derivation")
 
 ALGORITHM_NAME: Final = _dcm("111001", "Algorithm Name")
 ALGORITHM_VERSION: Final = _dcm("111003", "Algorithm Version")
@@ -61,8 +67,13 @@ SUMMARY_OF_DETECTIONS: Final = _dcm("111064", "Summary of Detections")
 PROBABILITY_OF_CANCER: Final = _dcm("111047", "Probability of cancer")
 COMMENT: Final = _dcm("121106", "Comment")
 
+PROSTATE: Final = Code("41216001", "SCT", "Prostate")  # CID 6300
+
 MILLIMETRE: Final = Code("mm", "UCUM", "mm")
 SQUARE_MILLIMETRE: Final = Code("mm2", "UCUM", "square millimeter")
+CUBIC_CENTIMETRE: Final = Code("cm3", "UCUM", "cubic centimeter")  # CID 7462 holds no milliliter
+SQUARE_MICROMETRE_PER_SECOND: Final = Code("um2/s", "UCUM", "um2/s")  # CID 7181; 1e-6 mm2/s
+PSA_DENSITY_UNIT: Final = Code("ng/ml/cm3", "UCUM", "nanogram per milliliter per cubic centimeter")
 PERCENT: Final = Code("%", "UCUM", "Percent")
 PIXELS: Final = Code("{pixels}", "UCUM", "pixels")
 
@@ -85,27 +96,56 @@ MODALITIES: Final[dict[str, Code]] = {  # CID 29
     "MR": _dcm("MR", "Magnetic Resonance"),
 }
 
+
+@dataclass(frozen=True, slots=True)
+class MeasureCode:
+    """How a measure is written: concept, unit, how it was derived from many values, and its decimals."""
+
+    concept: Code
+    unit: Code
+    derivation: Code | None = None
+    decimals: int = 2
+
+
 _LONG_AXIS: Final = Code("103339001", "SCT", "Long axis")  # CID 7470
 _AREA: Final = Code("42798000", "SCT", "Area")  # CID 7471
 _CIRCUMFERENCE: Final = Code("74551000", "SCT", "Circumference")  # CID 7470
+_VOLUME: Final = Code("118565006", "SCT", "Volume")  # CID 7472
+_DIAMETER_3D: Final = Code("L0JK", "IBSI", "Maximum 3D Diameter of a Mesh")  # CID 7470
+_ADC: Final = _dcm("113041", "Apparent Diffusion Coefficient")  # CID 7469
+_MEAN: Final = Code("373098007", "SCT", "Mean")  # CID 7464
+_TENTH_PERCENTILE: Final = Code("371890005", "SCT", "Tenth percentile")
+_PSA_DENSITY: Final = Code("15325-4", "LN", "Prostate specific Antigen Density")  # CID 6352
 
-MEASURES: Final[dict[str, tuple[Code, Code]]] = {
-    "longest_diameter_mm": (_LONG_AXIS, MILLIMETRE),
-    "longest_diameter_px": (_LONG_AXIS, PIXELS),
-    "area_mm2": (_AREA, SQUARE_MILLIMETRE),
-    "area_px": (_AREA, PIXELS),
-    "circumference_mm": (_CIRCUMFERENCE, MILLIMETRE),
-    "circumference_px": (_CIRCUMFERENCE, PIXELS),
+# Of an outline on one image.
+MEASURES: Final[Mapping[str, MeasureCode]] = {
+    "longest_diameter_mm": MeasureCode(_LONG_AXIS, MILLIMETRE),
+    "longest_diameter_px": MeasureCode(_LONG_AXIS, PIXELS),
+    "area_mm2": MeasureCode(_AREA, SQUARE_MILLIMETRE),
+    "area_px": MeasureCode(_AREA, PIXELS),
+    "circumference_mm": MeasureCode(_CIRCUMFERENCE, MILLIMETRE),
+    "circumference_px": MeasureCode(_CIRCUMFERENCE, PIXELS),
+}
+# Of a solid in a volume.
+SOLID_MEASURES: Final[Mapping[str, MeasureCode]] = {
+    "volume_ml": MeasureCode(_VOLUME, CUBIC_CENTIMETRE, decimals=3),
+    "longest_diameter_mm": MeasureCode(_DIAMETER_3D, MILLIMETRE),
+    "adc_mean_um2_s": MeasureCode(_ADC, SQUARE_MICROMETRE_PER_SECOND, _MEAN),
+    "adc_p10_um2_s": MeasureCode(_ADC, SQUARE_MICROMETRE_PER_SECOND, _TENTH_PERCENTILE),
+    "psa_density_ng_ml2": MeasureCode(_PSA_DENSITY, PSA_DENSITY_UNIT, decimals=3),
 }
 
 
-def measure_codes(name: str) -> tuple[Code, Code]:
-    """Concept name and unit of a measure. Raises ImagingError for a measure that has no code here."""
-    if name not in MEASURES:
+def measure_code(name: str, known: Mapping[str, MeasureCode]) -> MeasureCode:
+    """How a measure of an outline (MEASURES) or a solid (SOLID_MEASURES) is written.
+
+    Raises ImagingError for one that has no code there.
+    """
+    if name not in known:
         raise ImagingError(
-            f"ExamFinding.measures: found {name!r}; a report can only code {', '.join(MEASURES)}", Reason.REPORT_FAILED
+            f"ExamFinding.measures: found {name!r}; a report can only code {', '.join(known)}", Reason.REPORT_FAILED
         )
-    return MEASURES[name]
+    return known[name]
 
 
 def detection_summary(completeness: Completeness, reasons: frozenset[Reason]) -> Code:

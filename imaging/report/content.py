@@ -12,6 +12,7 @@ from imaging.errors import ImagingError, Reason
 from imaging.findings import Code
 from imaging.image import Floats
 from imaging.report import codes
+from imaging.report.codes import MeasureCode
 
 HAS_MODIFIER: Final = "HAS CONCEPT MOD"
 HAS_OBSERVATION_CONTEXT: Final = "HAS OBS CONTEXT"
@@ -86,6 +87,14 @@ def time(relationship: str, name: Code, value: str) -> Dataset:
     return item
 
 
+def measurement(coded: MeasureCode, value: float, modifiers: Iterable[Dataset]) -> Dataset:
+    """A measure of a group, rounded as its code says, with what modifies it."""
+    item = _number(CONTAINS, coded.concept, value, coded.decimals, coded.unit)
+    derived = [] if coded.derivation is None else [code(HAS_MODIFIER, codes.DERIVATION, coded.derivation)]
+    item.ContentSequence = [*derived, *modifiers]
+    return item
+
+
 def number(relationship: str, name: Code, value: float, unit: Code, children: Iterable[Dataset] = ()) -> Dataset:
     """A measurement, rounded to two decimals so that it fits the 16 characters of DS and repeats exactly."""
     item = _number(relationship, name, value, 2, unit)
@@ -125,6 +134,19 @@ def image(relationship: str, sop_class_uid: str, sop_uid: str, frames: Iterable[
         reference.ReferencedFrameNumber = numbers
     item.ReferencedSOPSequence = [reference]
     return item
+
+
+def named_image(name: Code, source: Dataset) -> Dataset:
+    """An `image` with a concept name, as the templates of groups demand; elsewhere images have none."""
+    source.ConceptNameCodeSequence = [codes.concept(name)]
+    return source
+
+
+def segment(sop_class_uid: str, sop_uid: str, number: int) -> Dataset:
+    """A reference to segment `number` (from 1) of a segmentation object (PS3.3 C.18.4)."""
+    item = image(CONTAINS, sop_class_uid, sop_uid, ())
+    item.ReferencedSOPSequence[0].ReferencedSegmentNumber = number
+    return named_image(codes.REFERENCED_SEGMENT, item)
 
 
 def by_reference(relationship: str, path: Iterable[int]) -> Dataset:

@@ -10,17 +10,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import numpy as np
-
 from imaging import __version__
 from imaging.dicom.content_tree import ContentItem, Reference
-from imaging.dicom.records import Equipment, ReadFinding, ReadReport, ReadSegment, ReadSegmentation
+from imaging.dicom.records import Equipment, ReadReport, ReadSegment, ReadSegmentation
 from imaging.dicom.results import read_result
 from imaging.errors import InputError, ReadbackError, Reason
-from imaging.exam.result import ExamFinding, ExamResult
-from imaging.findings import Code, Rating
+from imaging.exam.result import ExamResult
 from imaging.report import codes
-from imaging.report.agreement import Sources, check_projection, check_reference, check_region, refuse
+from imaging.report.agreement import (
+    Sources,
+    check_head,
+    check_measures,
+    check_projection,
+    check_reference,
+    check_region,
+    frames_of,
+    refuse,
+)
 from imaging.report.document import (
     ECHOED,
     MANUFACTURER,
@@ -34,8 +40,13 @@ from imaging.report.mammography_cad import MAMMOGRAPHY_CAD_SR, MODALITY
 from imaging.report.mammography_codes import LATERALITIES
 from imaging.report.mammography_readback import verify_cad
 from imaging.report.rows import missing_row
-from imaging.report.seg import obstacle
-from imaging.report.statements import comments, exam_statement, images_of, measures_of, tracking_uid
+from imaging.report.segment_readback import (
+    check_segment_reference,
+    check_segments,
+    segmentation_obstacle,
+    segments_by_tracking,
+)
+from imaging.report.statements import comments, exam_statement, images_of, planar_measures, rois, solid_measures
 from imaging.report.tid1500 import observer_rows
 
 _FILE_META_START: Final = 132
@@ -64,8 +75,9 @@ def verify(documents: Sequence[Document], result: ExamResult, sources: Sources) 
     _check_report(reports[0], result)
     _check_remarks(reports[0], segmentations, result, sources)
     _check_references(reports[0], segmentations, result, sources)
-    _check_findings(reports[0], result)
-    _check_segmentations(segmentations, result, sources)
+    segments = segments_by_tracking(segmentations, result, sources)
+    _check_groups(reports[0], result, segments)
+    check_segments(segments, result, sources)
     for cad_report in cad_reports:
         verify_cad(cad_report, result, sources)
 
@@ -114,7 +126,7 @@ def _check_equipment(where: str, found: Sequence[Equipment], result: ExamResult)
 
 def _check_report(read: ReadReport, result: ExamResult) -> None:
     """Mandatory rows, outcome codes, flags and everything that must be said in words."""
-    missing = missing_row(read.root, bool(result.findings))
+    missing = missing_row(read.root, bool(rois(result)))
     if missing is not None:
         refuse(read.sop_uid, "ContentSequence (0040,A730)", f"no {missing}", "every mandatory row of TID 1500")
     reasons = frozenset(unread.reason for unread in result.unread)
@@ -154,9 +166,10 @@ def _check_remarks(
 ) -> None:
     """Every segmentation is named, and where an image with findings has none the report says why."""
     needed = [one.sop_uid for one in segmentations]
-    for finding in result.findings:
-        reason = obstacle(sources[finding.key.ref.sop_uid], finding.key)
-        needed += [] if reason is None else [f"image {finding.key.ref.sop_uid}, because {reason}"]
+    for roi in rois(result):
+        reason, ref = segmentation_obstacle(roi, sources), roi.measured.key.ref
+        where = f"image {ref.sop_uid}" if roi.solid is None else f"series {ref.series_uid} and no volume"
+        needed += [] if reason is None else [f"{where}, because {reason}"]
     for phrase in needed:
         if not any(phrase in comment for comment in read.comments):
             refuse(read.sop_uid, "comments", "nothing", f"a sentence with {phrase!r}")
@@ -188,14 +201,14 @@ def _check_references(
     """Every reference resolves, and library and evidence name exactly the images of the result."""
     images = images_of(result)
     for item in read.root.walk():
-        if isinstance(item.value, Reference):
+        if isinstance(item.value, Reference) and item.name != codes.REFERENCED_SEGMENT:
             check_reference(read.sop_uid, item.value, sources)
     listed = {entry.sop_uid: entry.frames for entry in read.library}
     wanted = {uid: tuple(sorted(frames)) for uid, (_, frames) in images.items()}
     if listed != wanted or len(read.library) != len(wanted):
         refuse(read.sop_uid, "Image Library", f"{len(listed)} images", f"the {len(wanted)} images of the result")
     for item in read.root.walk():
-        if item.value_type == "IMAGE" and item.relationship == "CONTAINS":
+        if item.value_type == "IMAGE" and item.relationship == "CONTAINS" and item.name is None:
             where = f"{read.sop_uid}, library image {item.value.sop_uid}"
             check_projection(where, item, result.views.get(item.value.sop_uid), LATERALITIES)
     evidence = {(e.study_uid, e.series_uid, e.sop_class_uid, e.sop_uid) for e in read.evidence}
@@ -205,74 +218,34 @@ def _check_references(
         refuse(read.sop_uid, "evidence (0040,A375)", f"{len(evidence)} instances", "the images and segmentations")
 
 
-def _check_findings(read: ReadReport, result: ExamResult) -> None:
-    if len(read.findings) != len(result.findings):
-        refuse(read.sop_uid, "measurement groups", len(read.findings), len(result.findings))
-    for number, (found, finding) in enumerate(zip(read.findings, result.findings, strict=True), start=1):
-        where = f"{read.sop_uid}, finding {number}"
-        label, key = result.algorithm.label(finding.key.label), finding.key
-        frames = () if key.ref.frame_number is None else (key.ref.frame_number,)
-        for field, value, wanted in (
-            ("tracking UID", found.tracking_uid, tracking_uid(result, number)),
-            ("finding", found.label, label.finding),
-            ("finding site", found.sites, (label.site,)),
+def _check_groups(
+    read: ReadReport, result: ExamResult, segments: Mapping[str, tuple[ReadSegmentation, ReadSegment]]
+) -> None:
+    """A planar group per region, in order, then a volumetric one per solid that has a segment."""
+    regions = rois(result)
+    planar = [found for found in read.findings if found.segment is None]
+    volumetric = [found for found in read.findings if found.segment is not None]
+    solids = [(roi, roi.solid) for roi in regions if roi.solid is not None and roi.tracking_uid in segments]
+    for what, count, wanted in (
+        ("planar measurement groups", len(planar), len(regions)),
+        ("volumetric measurement groups", len(volumetric), len(solids)),
+    ):
+        if count != wanted:
+            refuse(read.sop_uid, what, count, wanted)
+    for number, (found, roi) in enumerate(zip(planar, regions, strict=True), start=1):
+        where, key = f"{read.sop_uid}, finding {number}", roi.measured.key
+        check_head(where, found, roi)
+        for field, value, allowed in (
             ("image", found.image and found.image.sop_uid, key.ref.sop_uid),
-            ("frame", found.image and found.image.frames, frames),
-            ("certainty", found.score, round(key.score * 100.0, 2) / 100.0),
+            ("frame", found.image and found.image.frames, frames_of(key.ref)),
             ("graphic type", found.graphic_type, "POLYLINE"),
         ):
-            if value != wanted:
-                refuse(where, field, value, wanted)
+            if value != allowed:
+                refuse(where, field, value, allowed)
         check_region(where, found, key)
-        _check_measures(where, found, finding, result.algorithm.stated_rating)
-
-
-def _check_measures(where: str, found: ReadFinding, finding: ExamFinding, rating: Rating | None) -> None:
-    wanted: dict[Code, tuple[float, Code]] = {}
-    for name, value in measures_of(finding).items():
-        concept, unit = codes.measure_codes(name)
-        wanted[concept] = (round(value, 2), unit)
-    if rating is not None and finding.rating is not None:
-        wanted[rating.concept] = (round(finding.rating * 100.0, 2), codes.PERCENT)
-    given = {m.concept: (m.value, m.unit) for m in found.measures}
-    if given != wanted or len(found.measures) != len(wanted):
-        refuse(where, "measurements", sorted(str(m) for m in found.measures), "those of the finding, with their units")
-
-
-def _check_segmentations(segmentations: Sequence[ReadSegmentation], result: ExamResult, sources: Sources) -> None:
-    """Each finding on a still that allows one has exactly one segment, with its mask, codes and Tracking UID."""
-    segments: dict[str, tuple[str, ReadSegment]] = {}
-    for read in segmentations:
-        if read.storage != "BINARY":
-            refuse(read.sop_uid, "SegmentationType (0062,0001)", read.storage, "BINARY")
-        for segment in read.segments:
-            segments[segment.tracking_uid] = (read.sop_uid, segment)
-    count = sum(len(read.segments) for read in segmentations)
-    keys = [finding.key for finding in result.findings]
-    wanted = [n for n, key in enumerate(keys, start=1) if obstacle(sources[key.ref.sop_uid], key) is None]
-    if {tracking_uid(result, n) for n in wanted} != set(segments) or count != len(wanted):
-        refuse(f"study {result.study_uid}", "segments", count, f"{len(wanted)}, one per finding on a still")
-    for number in wanted:
-        sop_uid, segment = segments[tracking_uid(result, number)]
-        _check_segment(f"{sop_uid}, segment {segment.number}", segment, result, number, sources)
-
-
-def _check_segment(where: str, segment: ReadSegment, result: ExamResult, number: int, sources: Sources) -> None:
-    key = result.findings[number - 1].key
-    label = result.algorithm.label(key.label)
-    for field, found, wanted in (
-        ("category", segment.category, label.category),
-        ("type", segment.kind, label.kind),
-        ("anatomic region", segment.sites, (label.site,)),
-        ("algorithm name", segment.algorithm, result.algorithm.name),
-        ("frames", len(segment.frames), 1),
-    ):
-        if found != wanted:
-            refuse(where, field, found, wanted)
-    frame = segment.frames[0]
-    for reference in frame.sources:
-        check_reference(where, reference, sources)
-    if [reference.sop_uid for reference in frame.sources] != [key.ref.sop_uid]:
-        refuse(where, "SourceImageSequence (0008,2112)", "another image", key.ref.sop_uid)
-    if not np.array_equal(frame.mask, key.full_mask()):
-        refuse(where, "PixelData (7FE0,0010)", "another mask", "the mask of the finding")
+        check_measures(where, found, planar_measures(result, roi))
+    for found, (roi, solid) in zip(volumetric, solids, strict=True):
+        where = f"{read.sop_uid}, volume of {roi.name}"
+        check_head(where, found, roi)
+        check_segment_reference(where, found, solid, segments[roi.tracking_uid])
+        check_measures(where, found, solid_measures(result, roi, solid))

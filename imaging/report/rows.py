@@ -64,34 +64,47 @@ BELOW: Final[dict[Code, tuple[Row, ...]]] = {
         _contains("TEXT", codes.COMMENT),
     ),
     codes.IMAGING_MEASUREMENTS: (*_ALGORITHM, _contains("CONTAINER", codes.MEASUREMENT_GROUP)),
-    codes.MEASUREMENT_GROUP: (  # TID 1410, 1419
-        _context("TEXT", codes.TRACKING_IDENTIFIER),
-        _context("UIDREF", codes.TRACKING_UID),
-        _contains("CODE", codes.FINDING),
-        _contains("SCOORD", codes.IMAGE_REGION),
-        _modifier("CODE", codes.FINDING_SITE),
-        _contains("NUM", codes.CERTAINTY),
-    ),
     codes.IMAGE_REGION: (Row("SELECTED FROM", "IMAGE", None),),
 }
 
+# Certainty is not here: a finding has it, a structure does not, and read-back knows which is which.
+_GROUP: Final = (  # TID 1410, 1411 and 1419
+    _context("TEXT", codes.TRACKING_IDENTIFIER),
+    _context("UIDREF", codes.TRACKING_UID),
+    _contains("CODE", codes.FINDING),
+    _modifier("CODE", codes.FINDING_SITE),
+)
+_PLANAR_GROUP: Final = (*_GROUP, _contains("SCOORD", codes.IMAGE_REGION))  # TID 1410
+_VOLUMETRIC_GROUP: Final = (  # TID 1411
+    *_GROUP,
+    _contains("CODE", codes.FINDING_CATEGORY),
+    _contains("IMAGE", codes.REFERENCED_SEGMENT),
+    _contains("IMAGE", codes.SEGMENT_SOURCE),
+    _contains("NUM", codes.SOLID_MEASURES["volume_ml"].concept),
+)
 _LIBRARY_ENTRY: Final = (Row("HAS ACQ CONTEXT", "CODE", codes.MODALITY),)  # TID 1602
 
 
-def missing_row(root: ContentItem, with_findings: bool) -> str | None:
+def missing_row(root: ContentItem, with_groups: bool) -> str | None:
     """The first mandatory row that the report lacks, in words; None when it is complete."""
-    wanted = (*ROOT, _contains("CONTAINER", codes.IMAGING_MEASUREMENTS)) if with_findings else ROOT
+    wanted = (*ROOT, _contains("CONTAINER", codes.IMAGING_MEASUREMENTS)) if with_groups else ROOT
     if root.name != codes.MEASUREMENT_REPORT:
         return f"root {codes.MEASUREMENT_REPORT.meaning}"
     lacking = _lacking(root, wanted)
     for item in root.walk():
         if lacking is not None:
             return lacking
-        rows = BELOW.get(item.name, ()) if item.name is not None else ()
-        if item.value_type == "IMAGE" and item.relationship == "CONTAINS":
-            rows = _LIBRARY_ENTRY
-        lacking = _lacking(item, rows)
+        lacking = _lacking(item, _rows_below(item))
     return lacking
+
+
+def _rows_below(item: ContentItem) -> tuple[Row, ...]:
+    if item.name == codes.MEASUREMENT_GROUP:
+        return _VOLUMETRIC_GROUP if item.template == "1411" else _PLANAR_GROUP
+    if item.name is None:
+        is_entry = item.value_type == "IMAGE" and item.relationship == "CONTAINS"
+        return _LIBRARY_ENTRY if is_entry else ()
+    return BELOW.get(item.name, ())
 
 
 def _lacking(item: ContentItem, rows: tuple[Row, ...]) -> str | None:

@@ -5,18 +5,27 @@ Our own text is ASCII, so that it reads the same under every Specific Character 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from imaging.exam.result import Algorithm, Composite, ExamFinding, ExamResult, Side, Unread
-from imaging.findings import Code
+from imaging.findings import Code, Label
 from imaging.image import SourceRef
+from imaging.report import codes
+from imaging.report.codes import MeasureCode
 from imaging.report.document import derived_uid
+from imaging.solid import Solid
 
 NOT_VALIDATED: Final = "Not for clinical use: the algorithm is not validated."
 RESEARCH_ONLY: Final = "Not for clinical use: research software."
 UNCALIBRATED: Final = "the image has no calibration, so no size in millimeters can be given."
+_VOLUMES: Final = frozenset({"MR"})  # modalities of which a series, not an image, is what a reader misses
 _TRACKING_STEP_PX: Final = 4
+_TRACKING_STEP_MM: Final = 4.0
+_PSA_DENSITY: Final = "psa_density_ng_ml2"
+# Measures of the examination whose names do not end in a one-word unit: words, unit, decimals.
+_EXAM_MEASURES: Final = {"psa_ng_ml": ("PSA", "ng/ml", 2), _PSA_DENSITY: ("PSA density", "ng/ml/cm3", 3)}
 _SIDES: Final[dict[Side, str]] = {"L": "left", "R": "right"}
 _RECALL: Final = {True: "reached", False: "not reached", None: "not reached by the images that were analyzed"}
 
@@ -34,6 +43,46 @@ def images_of(result: ExamResult) -> dict[str, tuple[SourceRef, list[int]]]:
     return images
 
 
+@dataclass(frozen=True)
+class Roi:
+    """One region of interest of a report: a finding, or a structure in which was looked.
+
+    `name` is its Tracking Identifier and `tracking_uid` its Tracking Unique Identifier, the same in SR and SEG.
+    """
+
+    name: str
+    tracking_uid: str
+    label: Label
+    measured: ExamFinding
+    is_finding: bool
+
+    @property
+    def solid(self) -> Solid | None:
+        return self.measured.key.solid
+
+    @property
+    def site(self) -> Code:
+        """The sector where it lies, where that is known, else the organ of its label."""
+        return self.measured.site or self.label.site
+
+
+def rois(result: ExamResult) -> tuple[Roi, ...]:
+    """Everything of the result that is outlined: its findings in their order, then its structures in theirs."""
+    algorithm = result.algorithm
+    found = [
+        Roi(finding_name(result, n), tracking_uid(result, n), algorithm.label(finding.key.label), finding, True)
+        for n, finding in enumerate(result.findings, start=1)
+    ]
+    labels = [algorithm.label(structure.key.label) for structure in result.structures]
+    for place, (label, structure) in enumerate(zip(labels, result.structures, strict=True)):
+        again = sum(other.finding == label.finding for other in labels[:place])
+        name = label.finding.meaning + (f" {again + 1}" if again else "")
+        key = _tracking_key(structure)
+        uid = derived_uid("structure", result.study_uid, algorithm.identity, key, str(again))
+        found.append(Roi(name, uid, label, structure, False))
+    return tuple(found)
+
+
 def finding_name(result: ExamResult, number: int) -> str:
     """The Tracking Identifier of finding `number` (from 1), the same in SR and SEG."""
     label = result.algorithm.label(result.findings[number - 1].key.label)
@@ -43,9 +92,10 @@ def finding_name(result: ExamResult, number: int) -> str:
 def tracking_uid(result: ExamResult, number: int) -> str:
     """The Tracking Unique Identifier of finding `number` (from 1): a re-run with the same package repeats it.
 
-    It depends on study, package identity, image, label and geometry in steps of a few pixels, so that a border pixel
-    that falls the other way keeps it. Other weights give another one: whether two versions saw the same lesion is for
-    matching to say, not for a coincidence of coordinates.
+    It depends on study, package identity, image, label and geometry in steps of a few pixels (of a solid: series and
+    centroid in steps of a few millimetres), so that a border pixel that falls the other way keeps it. Other weights
+    give another one: whether two versions saw the same lesion is for matching to say, not for a coincidence of
+    coordinates.
     """
     keys = [_tracking_key(finding) for finding in result.findings[:number]]
     again = keys[:-1].count(keys[-1])
@@ -59,14 +109,43 @@ def composite_tracking_uid(result: ExamResult, composite: Composite) -> str:
 
 def _tracking_key(finding: ExamFinding) -> str:
     key = finding.key
+    if key.solid is not None:
+        centre = [round(float(v) / _TRACKING_STEP_MM) for v in key.solid.centroid_mm]
+        return f"{key.label} {key.ref.series_uid} {centre}"
     place = [round(v / _TRACKING_STEP_PX) for v in key.box_px]
     return f"{key.label} {key.ref.sop_uid} {key.ref.frame_number} {place}"
 
 
-def measures_of(finding: ExamFinding) -> dict[str, float]:
-    """The measures that can be given, by name: the finding's own sizes and the exam's; none where uncalibrated."""
-    own = {"longest_diameter_mm": finding.key.longest_diameter_mm, "area_mm2": finding.key.area_mm2}
-    return {name: value for name, value in (own | finding.measures).items() if value is not None}
+def planar_measures(result: ExamResult, roi: Roi) -> list[tuple[MeasureCode, float]]:
+    """What the group of an outline states: its own sizes and the exam's measures; no size where it is uncalibrated.
+
+    The exam measures a solid whole (`solid_measures`), so an outline that is its cross-section has only its own sizes.
+    """
+    key = roi.measured.key
+    own = {"longest_diameter_mm": key.longest_diameter_mm, "area_mm2": key.area_mm2}
+    return _stated(result, roi, own if key.solid is not None else own | roi.measured.measures, codes.MEASURES)
+
+
+def solid_measures(result: ExamResult, roi: Roi, solid: Solid) -> list[tuple[MeasureCode, float]]:
+    """What the group of a solid states; the prostate's has the PSA density of the examination."""
+    own = {"volume_ml": solid.volume_ml, "longest_diameter_mm": solid.longest_diameter_mm}
+    measures = own | roi.measured.measures
+    if not roi.is_finding and roi.label.finding == codes.PROSTATE:
+        measures |= {_PSA_DENSITY: result.measures.get(_PSA_DENSITY)}
+    return _stated(result, roi, measures, codes.SOLID_MEASURES)
+
+
+def _stated(
+    result: ExamResult, roi: Roi, measures: Mapping[str, float | None], known: Mapping[str, MeasureCode]
+) -> list[tuple[MeasureCode, float]]:
+    """Certainty of a finding (a structure is no question), the measures that are known, and a rating if allowed."""
+    told = [(codes.measure_code(name, known), value) for name, value in measures.items() if value is not None]
+    if not roi.is_finding:
+        return told
+    rating = result.algorithm.stated_rating
+    rated = [] if rating is None or roi.measured.rating is None else [(rating.concept, roi.measured.rating * 100.0)]
+    certainty = (MeasureCode(codes.CERTAINTY, codes.PERCENT), roi.measured.key.score * 100.0)
+    return [certainty, *told, *((MeasureCode(concept, codes.PERCENT), percent) for concept, percent in rated)]
 
 
 def exam_statement(result: ExamResult) -> tuple[Code, str] | None:
@@ -85,9 +164,13 @@ def exam_statement(result: ExamResult) -> tuple[Code, str] | None:
 def comments(result: ExamResult) -> list[str]:
     """What the report says in words: validity, search, extent, unread images, cine frames, calibration, notes."""
     lines = _validity(result.algorithm)
-    searched = sorted({label.finding.meaning for label in result.algorithm.labels})
+    structures = {structure.key.label for structure in result.structures}
+    searched = sorted({label.finding.meaning for label in result.algorithm.labels if label.name not in structures})
     lines.append(f"Searched for: {', '.join(searched)}. {extent(result)}")
     lines += [_unread_line(group) for group in unread_groups(result)]
+    outlined = [roi.name for roi in rois(result) if not roi.is_finding]
+    if outlined:
+        lines.append(f"Outlined and measured, no finding: {', '.join(outlined)}.")
     for number, finding in enumerate(result.findings, start=1):
         name, ref = finding_name(result, number), finding.key.ref
         if finding.frames:
@@ -101,7 +184,8 @@ def comments(result: ExamResult) -> list[str]:
     for measure, value in result.measures.items():
         if value is not None:
             name, _, unit = measure.rpartition("_")
-            lines.append(f"Examination, {name.replace('_', ' ')}: {round(value, 2)} {unit}")
+            words, unit, decimals = _EXAM_MEASURES.get(measure, (name.replace("_", " "), unit, 2))
+            lines.append(f"Examination, {words}: {round(value, decimals)} {unit}")
     # Notes quote header values, so their letters may be any; our own text is ASCII.
     return [*lines, *("".join(c if " " <= c <= "~" else "?" for c in note) for note in result.notes)]
 
@@ -148,17 +232,22 @@ def extent(result: ExamResult) -> str:
 
 
 def unread_groups(result: ExamResult) -> list[list[Unread]]:
-    """Unread items with the same image and the same reason, in order."""
+    """Unread items with the same image and the same reason, in order; of a study of volumes, with the same series."""
     groups: dict[tuple[str, str], list[Unread]] = {}
     for item in result.unread:
-        groups.setdefault((item.ref.sop_uid, item.reason), []).append(item)
+        whole = item.ref.series_uid if result.modality in _VOLUMES else item.ref.sop_uid
+        groups.setdefault((whole, item.reason), []).append(item)
     return list(groups.values())
 
 
 def _unread_line(group: Sequence[Unread]) -> str:
     ref, reason = group[0].ref, group[0].reason
     frames = {item.ref.frame_number for item in group if item.ref.frame_number is not None}
-    where = f"frames {_ranges(frames)} of image {ref.sop_uid}" if frames else f"image {ref.sop_uid}"
+    images = {item.ref.sop_uid for item in group}
+    if len(images) > 1:
+        where = f"{len(images)} images of series {ref.series_uid}"
+    else:
+        where = f"frames {_ranges(frames)} of image {ref.sop_uid}" if frames else f"image {ref.sop_uid}"
     return f"Not analyzed: {where}. Reason {reason.value}: {reason.meaning}."
 
 

@@ -11,22 +11,15 @@ from typing import Final
 
 from pydicom import Dataset
 
-from imaging.exam.result import Algorithm, ExamFinding, ExamResult
+from imaging.exam.result import Algorithm, ExamResult
 from imaging.findings import Code
 from imaging.report import codes, content
 from imaging.report.content import CONTAINS, HAS_ACQUISITION_CONTEXT, HAS_MODIFIER, HAS_OBSERVATION_CONTEXT
 from imaging.report.document import Case, Document, Kind, derived_uid, new_object, seal
+from imaging.report.groups import algorithm_rows, planar_group, segment_of, volumetric_group
 from imaging.report.mammography_codes import IMAGE_LATERALITY, LATERALITIES
 from imaging.report.projections import size_rows, study_date, view_rows
-from imaging.report.statements import (
-    comments,
-    exam_statement,
-    extent,
-    finding_name,
-    images_of,
-    measures_of,
-    tracking_uid,
-)
+from imaging.report.statements import comments, exam_statement, extent, images_of, rois
 
 COMPREHENSIVE_3D_SR: Final = "1.2.840.10008.5.1.4.1.1.88.34"
 
@@ -34,7 +27,7 @@ COMPREHENSIVE_3D_SR: Final = "1.2.840.10008.5.1.4.1.1.88.34"
 def write_report(case: Case, segmentations: Sequence[tuple[Document, Dataset]], remarks: Sequence[str]) -> Document:
     """The sealed SR of a result. `segmentations` go into the evidence; `remarks` are further comments."""
     dataset = report_object(case, "sr", COMPREHENSIVE_3D_SR, segmentations)
-    dataset.update(_root(case, remarks))
+    dataset.update(_root(case, segmentations, remarks))
     return seal(dataset, case.identity, "sr")
 
 
@@ -58,7 +51,7 @@ def report_object(
     return dataset
 
 
-def _root(case: Case, remarks: Sequence[str]) -> Dataset:
+def _root(case: Case, segmentations: Sequence[tuple[Document, Dataset]], remarks: Sequence[str]) -> Dataset:
     result = case.result
     root = Dataset()
     root.ValueType = "CONTAINER"
@@ -71,10 +64,16 @@ def _root(case: Case, remarks: Sequence[str]) -> Dataset:
         content.code(HAS_MODIFIER, codes.PROCEDURE_REPORTED, result.algorithm.procedure),
         _image_library(case),
     ]
-    if result.findings:
-        groups = [_planar_group(result, number) for number in range(1, len(result.findings) + 1)]
+    regions = rois(result)
+    if regions:
+        groups = [planar_group(result, roi) for roi in regions]
+        groups += [
+            volumetric_group(result, roi, place)
+            for roi in regions
+            if (place := segment_of(roi, segmentations)) is not None
+        ]
         root.ContentSequence.append(
-            content.container(codes.IMAGING_MEASUREMENTS, [*_algorithm(CONTAINS, result.algorithm), *groups])
+            content.container(codes.IMAGING_MEASUREMENTS, [*algorithm_rows(CONTAINS, result.algorithm), *groups])
         )
     root.ContentSequence.append(_qualitative_evaluations(result, remarks))
     return root
@@ -99,21 +98,6 @@ def _observer(algorithm: Algorithm) -> Iterable[Dataset]:
         yield build(HAS_OBSERVATION_CONTEXT, name, value)
 
 
-def _algorithm(relationship: str, algorithm: Algorithm) -> list[Dataset]:
-    """TID 4019 Algorithm Identification: contained in a section, a concept modifier of a measurement (TID 1419).
-
-    Sections carry the parameters; a measurement says name and version, or a reader would meet them on every line.
-    """
-    rows = [
-        content.text(relationship, codes.ALGORITHM_NAME, algorithm.name),
-        content.text(relationship, codes.ALGORITHM_VERSION, algorithm.version),
-    ]
-    if relationship == CONTAINS:
-        parameters = (f"identity={algorithm.identity}", *algorithm.parameters)
-        rows += [content.text(relationship, codes.ALGORITHM_PARAMETERS, line) for line in parameters]
-    return rows
-
-
 def _image_library(case: Case) -> Dataset:
     """TID 1600 with one Image Library Group (TID 1601, descriptors TID 1602 and, of a projection, TID 1603)."""
     entries = [
@@ -136,43 +120,6 @@ def _descriptors(case: Case, uid: str) -> list[Dataset]:
     ]
 
 
-def _planar_group(result: ExamResult, number: int) -> Dataset:
-    """TID 1410: the outline on its key frame, then what was measured (TID 1419).
-
-    The template wants exactly one of an outline (111030) and a segmentation frame (121214, with 121233). Viewers draw
-    outlines, so the SEG is in the evidence, named in a comment and tied to this group by the Tracking UID.
-    """
-    finding = result.findings[number - 1]
-    key, label = finding.key, result.algorithm.label(finding.key.label)
-    frames = () if key.ref.frame_number is None else (key.ref.frame_number,)
-    source = content.image(content.SELECTED_FROM, key.ref.sop_class_uid, key.ref.sop_uid, frames)
-    return content.container(
-        codes.MEASUREMENT_GROUP,
-        [
-            content.text(HAS_OBSERVATION_CONTEXT, codes.TRACKING_IDENTIFIER, finding_name(result, number)),
-            content.uid_reference(HAS_OBSERVATION_CONTEXT, codes.TRACKING_UID, tracking_uid(result, number)),
-            content.code(CONTAINS, codes.FINDING, label.finding),
-            content.outline(codes.IMAGE_REGION, key.outline_px, source),
-            content.code(HAS_MODIFIER, codes.FINDING_SITE, label.site),
-            *_measurements(finding, result.algorithm),
-        ],
-        "1410",
-    )
-
-
-def _measurements(finding: ExamFinding, algorithm: Algorithm) -> Iterable[Dataset]:
-    yield content.number(
-        CONTAINS, codes.CERTAINTY, finding.key.score * 100.0, codes.PERCENT, _algorithm(HAS_MODIFIER, algorithm)
-    )
-    for name, value in measures_of(finding).items():
-        concept, unit = codes.measure_codes(name)
-        yield content.number(CONTAINS, concept, value, unit, _algorithm(HAS_MODIFIER, algorithm))
-    rating = algorithm.stated_rating
-    if rating is not None and finding.rating is not None:
-        percent = finding.rating * 100.0
-        yield content.number(CONTAINS, rating.concept, percent, codes.PERCENT, _algorithm(HAS_MODIFIER, algorithm))
-
-
 def _qualitative_evaluations(result: ExamResult, remarks: Sequence[str]) -> Dataset:
     """The outcome in codes (CID 6047, CID 6042) and everything a reader must know, as comments."""
     reasons = frozenset(unread.reason for unread in result.unread)
@@ -182,7 +129,7 @@ def _qualitative_evaluations(result: ExamResult, remarks: Sequence[str]) -> Data
     return content.container(
         codes.QUALITATIVE_EVALUATIONS,
         [
-            *_algorithm(CONTAINS, result.algorithm),
+            *algorithm_rows(CONTAINS, result.algorithm),
             content.code(CONTAINS, codes.CAD_SUMMARY, outcome),
             content.code(CONTAINS, codes.SUMMARY_OF_DETECTIONS, detections),
             *([] if statement is None else [content.text(CONTAINS, *statement)]),

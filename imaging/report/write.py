@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pydicom import Dataset
@@ -13,7 +13,8 @@ from imaging.report.document import Case, Document, Identity, Scheme, identity_o
 from imaging.report.mammography_cad import MODALITY, write_cad_report
 from imaging.report.readback import verify
 from imaging.report.seg import obstacle, write_segmentation
-from imaging.report.statements import finding_name, images_of
+from imaging.report.seg_volume import by_volume, volume_obstacle, write_volume_segmentation
+from imaging.report.statements import Roi, images_of, rois
 from imaging.report.tid1500 import write_report
 
 _PATIENT_ID, _STUDY_UID = 0x00100020, 0x0020000D
@@ -22,25 +23,14 @@ _PATIENT_ID, _STUDY_UID = 0x00100020, 0x0020000D
 def write_documents(
     result: ExamResult, sources: Mapping[str, Dataset], content_time: datetime, scheme: Scheme = "sct"
 ) -> list[Document]:
-    """SEG documents of the stills with findings, then the SR, each verified against result and sources.
+    """SEG documents of the volumes and stills with findings, then the SR, each verified against result and sources.
 
     Of mammography the Mammography CAD SR comes last, its SNOMED codes in `scheme`.
     `sources` holds, by SOP Instance UID, the header of every image of the result as it was read (pixel data not
     needed). Raises ImagingError when the result cannot be written and ReadbackError when what was written disagrees.
     """
     case = Case(result, sources, _one_identity(result, sources), content_time)
-    segmentations: list[tuple[Document, Dataset]] = []
-    remarks: list[str] = []
-    for sop_uid, numbers in _findings_by_image(result).items():
-        names = ", ".join(finding_name(result, number) for number in numbers)
-        # Findings of one result come from one network: either all are boxes or none is.
-        reason = obstacle(sources[sop_uid], result.findings[numbers[0] - 1].key)
-        if reason is not None:
-            remarks.append(f"{names}: no segmentation object of image {sop_uid}, because {reason}.")
-            continue
-        made = write_segmentation(case, numbers, sources[sop_uid], len(segmentations) + 1)
-        segmentations.append(made)
-        remarks.append(f"{names}: pixel mask in segmentation object {made[0].sop_instance_uid}.")
+    segmentations, remarks = _segmentations(case)
     report = write_report(case, segmentations, remarks)
     documents = [*(document for document, _ in segmentations), report]
     if result.modality == MODALITY:
@@ -49,11 +39,38 @@ def write_documents(
     return documents
 
 
-def _findings_by_image(result: ExamResult) -> dict[str, list[int]]:
-    numbers: dict[str, list[int]] = {}
-    for number, finding in enumerate(result.findings, start=1):
-        numbers.setdefault(finding.key.ref.sop_uid, []).append(number)
-    return numbers
+def _segmentations(case: Case) -> tuple[list[tuple[Document, Dataset]], list[str]]:
+    """The SEG of every volume and still with findings, and for each a sentence, or why it has none."""
+    made: list[tuple[Document, Dataset]] = []
+    remarks: list[str] = []
+    regions, sources = rois(case.result), case.sources
+    for solid, of_volume in by_volume(regions):
+        names = ", ".join(roi.name for roi in of_volume)
+        reason = volume_obstacle(solid, sources)
+        if reason is not None:
+            series = solid.refs[0].series_uid
+            remarks.append(f"{names}: no segmentation object of series {series} and no volume, because {reason}.")
+            continue
+        made.append(write_volume_segmentation(case, solid, of_volume, len(made) + 1))
+        remarks.append(f"{names}: segmented in segmentation object {made[-1][0].sop_instance_uid}.")
+    for sop_uid, of_image in _by_still(regions).items():
+        names = ", ".join(roi.name for roi in of_image)
+        # Findings of one result come from one network: either all are boxes or none is.
+        reason = obstacle(sources[sop_uid], of_image[0].measured.key)
+        if reason is not None:
+            remarks.append(f"{names}: no segmentation object of image {sop_uid}, because {reason}.")
+            continue
+        made.append(write_segmentation(case, of_image, sources[sop_uid], len(made) + 1))
+        remarks.append(f"{names}: pixel mask in segmentation object {made[-1][0].sop_instance_uid}.")
+    return made, remarks
+
+
+def _by_still(regions: Sequence[Roi]) -> dict[str, list[Roi]]:
+    stills: dict[str, list[Roi]] = {}
+    for roi in regions:
+        if roi.solid is None:
+            stills.setdefault(roi.measured.key.ref.sop_uid, []).append(roi)
+    return stills
 
 
 def _one_identity(result: ExamResult, sources: Mapping[str, Dataset]) -> Identity:
