@@ -72,8 +72,19 @@ class Candidate:
         return float(np.linalg.norm(corners[-1] - corners[0])) * len(corners) / max(1, len(corners) - 1)
 
     @property
+    def matrix(self) -> tuple[int, int]:
+        first, _ = self.members[0]
+        return first.rows, first.columns
+
+    @property
     def pixel_mm(self) -> float:
         return max(self.members[0][1].spacing_mm)
+
+    @property
+    def protocol(self) -> tuple[str, ...]:
+        """The protocol of all its images; empty where they differ or leave it open."""
+        stated = {i.acquisition.protocol for i, _ in self.members if i.acquisition is not None}
+        return stated.pop() if len(stated) == 1 else ()
 
     @property
     def acquired(self) -> str:
