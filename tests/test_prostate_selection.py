@@ -345,6 +345,16 @@ def test_b_values_of_another_scan_are_not_joined(tmp_path: Path, tags: dict[str,
     assert told(chosen(tmp_path)) == ({"high b": [2]}, {1: {Reason.LESS_SUITED}})
 
 
+def test_the_b_0_of_a_scan_of_directions_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "b 0").mkdir()
+    apart(tmp_path / "b 0", 1, 0.0)
+    apart(tmp_path, 1, 500.0)
+    apart(tmp_path, 2, 1000.0)
+    assert told(chosen(tmp_path))[0] == {"high b": [2], "b 0": [1], "b 500": [1]}
+    apart(tmp_path, 1, 500.0, {"DiffusionGradientOrientation": [0.0, 0.0, 1.0]})
+    assert told(chosen(tmp_path)) == ({"high b": [2]}, {1: {Reason.DIFFUSION_DIRECTION, Reason.LESS_SUITED}})
+
+
 def test_b_values_on_other_slices_are_not_joined(tmp_path: Path) -> None:
     apart(tmp_path, 1, 0.0, depths=np.arange(15) * 3.0 + 1.0)
     apart(tmp_path, 2, 500.0, depths=np.arange(14) * 3.0)

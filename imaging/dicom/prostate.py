@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from imaging.dicom.candidates import Candidate, find_candidates
 from imaging.dicom.instance import refused
 from imaging.errors import Reason
@@ -35,8 +33,6 @@ _COARSER: Final = 1.25
 _COARSEST_T2_MM: Final = 1.0
 # The least b-value that still parts cancer from gland; PI-RADS v2.1 reads 800 to 1000 and wishes for 1400 or more.
 _LEAST_HIGH_B: Final = 600.0
-# Half of what neighbouring slices are apart at least: volumes nearer than this share their slices.
-_SAME_SLICES_MM: Final = 0.5
 
 _KINDS: Final[dict[str, Reason]] = {
     "map": Reason.DERIVED_MAP,
@@ -131,7 +127,7 @@ def _choose_diffusion(table: _Table, weighted: list[Candidate], calculated: list
     table.rejected += [(v, v.fault or Reason.CALCULATED_B) for v in calculated]
     if best is not None and best.kind == "diffusion" and best not in measured:
         table.notes.append("Nothing says whether the high b was acquired or calculated")
-    beside = [v for v in usable if best is not None and (v in measured or best not in measured) and _joins(v, best)]
+    beside = [] if best is None else _beside_high(best, usable, measured)
     table.rejected += [(v, v.fault or _why_not_beside(v, best)) for v in usable if v not in (*high, *beside)]
     for b in sorted({v.b for v in beside if v.b is not None}):
         own_series = [v for v in beside if best is not None and v.series is best.series]
@@ -153,11 +149,22 @@ def _measured(volumes: list[Candidate]) -> list[Candidate]:
     ]
 
 
-def _joins(volume: Candidate, best: Candidate) -> bool:
-    """Whether a volume is another b-value on the same slices, of the same series or acquired by the same protocol."""
-    if volume.fault or volume.kind != best.kind or volume.b == best.b or not _shares(volume, best):
-        return False
-    return volume.series is best.series or (bool(volume.protocol) and volume.protocol == best.protocol)
+def _beside_high(best: Candidate, volumes: list[Candidate], measured: list[Candidate]) -> list[Candidate]:
+    """The other b-values on its slices, of its series or of another one by the same protocol.
+
+    A series that holds single directions is a scan of its own, and so is its b 0.
+    """
+    directed = {v.series.uid for v in volumes if v.fault in (Reason.DIFFUSION_DIRECTION, Reason.DIFFUSION_TENSOR)}
+
+    def joins(volume: Candidate) -> bool:
+        if volume.fault or volume.kind != best.kind or volume.b == best.b or not volume.shares_slices(best):
+            return False
+        if volume.series is best.series:
+            return True
+        is_same_kind = (volume in measured or best not in measured) and volume.series.uid not in directed
+        return is_same_kind and bool(volume.protocol) and volume.protocol == best.protocol
+
+    return [v for v in volumes if joins(v)]
 
 
 def _why_not_beside(volume: Candidate, best: Candidate | None) -> Reason:
@@ -257,15 +264,7 @@ def _beside(high: Candidate | None) -> tuple[_Step, ...]:
     """ADC maps with the slices of the chosen diffusion series come first."""
     if high is None:
         return ()
-    return ((Reason.LESS_SUITED, lambda volumes: _or_all([_shares(v, high) for v in volumes])),)
-
-
-def _shares(volume: Candidate, other: Candidate) -> bool:
-    """Whether two volumes have the same slices and pixels."""
-    if volume.matrix != other.matrix or volume.corners.shape != other.corners.shape:
-        return False
-    near = bool(np.abs(volume.corners - other.corners).max() < _SAME_SLICES_MM)
-    return near and np.allclose(volume.members[0][1].spacing_mm, other.members[0][1].spacing_mm, rtol=1e-3)
+    return ((Reason.LESS_SUITED, lambda volumes: _or_all([v.shares_slices(high) for v in volumes])),)
 
 
 # What is told
