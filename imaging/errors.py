@@ -83,6 +83,8 @@ class Reason(StrEnum):
     LESS_SUITED = "less_suited_series"
     REPEATED_SERIES = "repeated_series"
     IMPLAUSIBLE_ADC = "implausible_adc"
+    MISSING_ROLE = "missing_role"
+    ROLE_NOT_READ = "role_not_read"
 
     @property
     def meaning(self) -> str:
@@ -166,6 +168,8 @@ _MEANING: dict[Reason, str] = {
     Reason.INCOMPLETE_VOLUME: "too few slices to cover the organ, or fewer than another scan of the same kind",
     Reason.LESS_SUITED: "another series of the study fits the same role better",
     Reason.REPEATED_SERIES: "a later, complete scan of the same kind was made",
+    Reason.MISSING_ROLE: "a series that the exam cannot be analysed without is missing or cannot be read",
+    Reason.ROLE_NOT_READ: "a series that this package does not read",
     Reason.IMPLAUSIBLE_ADC: "the values of the ADC map are none that tissue has, in any unit that is known",
 }
 
@@ -243,6 +247,8 @@ _REMEDY: dict[Reason, str] = {
     Reason.INCOMPLETE_VOLUME: "Export the series whole if it has more.",
     Reason.LESS_SUITED: "Nothing: the better one is read.",
     Reason.REPEATED_SERIES: "Nothing: the later scan is read.",
+    Reason.MISSING_ROLE: "Export the study whole. If the series was never made, this package cannot read the study.",
+    Reason.ROLE_NOT_READ: "Nothing.",
     Reason.IMPLAUSIBLE_ADC: "Export the diffusion series, from which the ADC is computed again.",
 }
 

@@ -23,14 +23,14 @@ def to_tensor(image: Image) -> MetaTensor:
     """The image as a float32 MetaTensor (channel, row, column), with its grid in the affine."""
     tensor = MetaTensor(torch.from_numpy(np.array(image.array, dtype=np.float32)))
     tensor.meta.update(channels=image.channels, region=image.region)
-    return _placed(tensor, image.grid)
+    return place(tensor, image.grid)
 
 
 def luminance_tensor(pixels: np.ndarray, grid: Grid) -> MetaTensor:
     """Float32 luminance (row, column) as a MetaTensor (1, row, column) on its grid, without a copy."""
     tensor = MetaTensor(torch.from_numpy(np.ascontiguousarray(pixels[None], dtype=np.float32)))
     tensor.meta.update(channels="luminance", region=None)
-    return _placed(tensor, grid)
+    return place(tensor, grid)
 
 
 def grid_of(tensor: MetaTensor) -> Grid:
@@ -41,7 +41,8 @@ def grid_of(tensor: MetaTensor) -> Grid:
     return Grid(tuple(tensor.shape[1:]), affine[np.ix_(keep, keep)], tensor.meta["frame"], tensor.meta["unit"])
 
 
-def _placed(tensor: MetaTensor, grid: Grid) -> MetaTensor:
+def place(tensor: MetaTensor, grid: Grid) -> MetaTensor:
+    """The tensor itself, said to lie on the grid."""
     dims = len(grid.shape)
     affine = np.eye(4)
     keep = [*range(dims), 3]
@@ -55,7 +56,7 @@ def _moved(tensor: MetaTensor, array: np.ndarray, grid: Grid) -> MetaTensor:
     """New pixels on a new grid with the tensor's other facts; a declared region no longer applies."""
     moved = MetaTensor(torch.as_tensor(np.ascontiguousarray(array)), meta=dict(tensor.meta))
     moved.meta["region"] = None
-    return _placed(moved, grid)
+    return place(moved, grid)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""The volumes of one exam, role by role → one Image: the key volume, with the others beside it.
+
+Each role is read by itself, so that a broken one costs only what needs it. Without the key volume nothing has a grid to
+be found on, so then no image is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from imaging.dicom.adc import read_adc
+from imaging.dicom.prostate import ADC
+from imaging.dicom.select import ImageRef
+from imaging.dicom.volume import Stack, find_stacks
+from imaging.errors import ImagingError, InputError, Reason
+from imaging.image import Image, SourceRef
+
+Lost = tuple[SourceRef, ImagingError]
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """What was read: `image` is None where the key volume could not be; `lost` has every frame that was not read."""
+
+    image: Image | None
+    lost: tuple[Lost, ...]
+
+
+def read_exam(roles: Mapping[str, Sequence[ImageRef]], key: str, disposable: bool = False) -> Exam:
+    """The volumes of `roles`, those but `key` in `Image.beside`; an ADC map in 10⁻⁶ mm²/s.
+
+    The notes of all volumes stand in the image's. `disposable` as in `codecs`.
+    """
+    volumes: dict[str, Image] = {}
+    lost: list[Lost] = []
+    for role, images in roles.items():
+        try:
+            volumes[role] = _volume(role, images, disposable)
+        except ImagingError as error:
+            lost += [(ref, error) for image in images for ref in image.source_refs()]
+    first = volumes.pop(key, None)
+    if first is None:
+        reason = Reason.MISSING_ROLE
+        without = InputError(f"study {_study(roles)}: its {key} cannot be read; the exam needs it", reason)
+        return Exam(None, (*lost, *((ref, without) for volume in volumes.values() for ref in volume.refs)))
+    notes = dict.fromkeys((*first.notes, *(note for volume in volumes.values() for note in volume.notes)))
+    return Exam(replace(first, beside=volumes, notes=tuple(notes)), tuple(lost))
+
+
+def _volume(role: str, images: Sequence[ImageRef], disposable: bool) -> Image:
+    """The one volume of a role. Raises InputError for what makes none or several."""
+    found = find_stacks(images, disposable)
+    stacks = [one for one in found if isinstance(one, Stack)]
+    for error in found:
+        if isinstance(error, ImagingError):
+            raise error
+    if len(stacks) != 1:
+        name = images[0].instance.name
+        raise InputError(f"{name}: the {role} has {len(stacks)} volumes; allowed is one", Reason.GEOMETRY)
+    return read_adc(stacks[0]) if role == ADC else replace(stacks[0].read(), b_value=_b_value(images[0]))
+
+
+def _b_value(image: ImageRef) -> float | None:
+    """The b-value of the first frame that is meant."""
+    acquisition = image.instance.acquisition
+    frames = acquisition.frames if acquisition else ()
+    meant = [frame for frame in frames if image.frames is None or frame.number in image.frames]
+    return meant[0].b_value.value if meant and meant[0].b_value else None
+
+
+def _study(roles: Mapping[str, Sequence[ImageRef]]) -> str:
+    return next((image.instance.study_uid for images in roles.values() for image in images), "")
