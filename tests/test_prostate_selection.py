@@ -668,50 +668,7 @@ def test_every_image_is_used_or_has_its_reason(tmp_path: Path) -> None:
     assert len(everything) == 15 * 4 + 7
 
 
-# Real studies
-
-REAL: list[tuple[str, Roles, Left]] = [
-    (
-        "prostatex_0001",
-        {"T2W": [10], "ADC": [8], "high b": [7], "b 50": [7], "b 400": [7]},
-        {4: {Reason.NOT_AXIAL}, 6: {Reason.REPEATED_SERIES}, 9: {Reason.CALCULATED_B}},
-    ),
-    (
-        "prostatex_0218",
-        {"T2W": [5], "ADC": [9], "high b": [8], "b 0": [8], "b 100": [8], "b 400": [8]},
-        {
-            10: {Reason.CALCULATED_B},
-            11: {Reason.DIFFUSION_TENSOR},
-            14: {Reason.DERIVED_MAP},
-            27: {Reason.DYNAMIC_CONTRAST},
-            48: {Reason.DYNAMIC_CONTRAST},
-        },
-    ),
-    ("prostate3t_0001", {"T2W": [4]}, {}),
-    ("prostate3t_0002", {"T2W": [5]}, {}),
-    ("prostate3t_0003", {"T2W": [4]}, {}),
-    ("ge_adc", {"ADC": [701]}, {}),
-    ("missing_slice", {"high b": [9]}, {}),
-    ("philips_dwi_slice", {}, {801: {Reason.NO_B_VALUE}}),
-]
-
-
-@pytest.mark.shared_data
-@pytest.mark.parametrize(("folder", "roles", "left"), REAL, ids=[row[0] for row in REAL])
-def test_roles_of_real_studies(shared_data: Path, folder: str, roles: Roles, left: Left) -> None:
-    selection = chosen(shared_data / "prostate_mri" / folder)
-    assert told(selection) == (roles, left)
-    if not selection.group:
-        return
-    for refs in selection.group.roles.values():
-        refusals = {ref.instance.refusal for ref in refs}
-        if folder == "missing_slice":
-            assert refusals == {Reason.MISSING_SLICE}
-            continue
-        assert refusals == {None}
-        (stack,) = find_stacks(refs)
-        assert isinstance(stack, Stack), str(stack)
-        assert stack.grid.shape[0] == len(refs)
+# Real images
 
 
 @pytest.mark.shared_data
