@@ -1,4 +1,4 @@
-"""Prediction or detections → findings on the source grid: masks, boxes, outlines, sizes, in the source's own pixels.
+"""What networks say of an image, and findings on its source grid: masks, boxes, outlines, sizes, in source pixels.
 
 Nothing here knows networks or DICOM. Pixel coordinates are the source image's, x = column and y = row, in the corner
 convention (the first pixel spans 0 to 1), which is also that of a DICOM SCOORD (PS3.3 C.18.6).
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from imaging.image import Array, Floats, Grid, SourceRef, resample
+from imaging.image import Array, Floats, Grid, SourceRef
 from imaging.solid import Solid
 
 Mask = NDArray[np.bool_]
@@ -69,12 +69,13 @@ class Rating:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a network says of one image: `probabilities` (class, row, column) float32 in 0-1, on `grid`.
+    """What a network says of one image: `probabilities` (class, [slice,] row, column) float32 in 0-1, on `grid`.
 
-    `source_grid` is the whole source frame; `ref` names it. `classes` holds the probability of each class of the whole
-    image, in the network's order and with a sum of 1; empty for a network that has none. `region` (top, left, bottom,
-    right) is the part of the source frame that was analysed, None for all of it: nothing is found outside it, though
-    the model grid may reach further. `presence` is the probability that the image holds anything at all.
+    `source_grid` is the whole source frame or volume; `ref` names it, `slices` each slice of a volume. `classes` holds
+    the probability of each class of the whole image, in the network's order and with a sum of 1; empty for a network
+    that has none. `region` (low corner, high corner) is the part of the source frame that was analysed, None for all of
+    it: nothing is found outside it, though the model grid may reach further. `presence` is the probability that the
+    image holds anything at all.
     """
 
     probabilities: Array
@@ -82,8 +83,9 @@ class Prediction:
     source_grid: Grid
     ref: SourceRef
     classes: tuple[float, ...] = ()
-    region: tuple[int, int, int, int] | None = None
+    region: tuple[int, ...] | None = None
     presence: float = 1.0
+    slices: tuple[SourceRef, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,70 +235,6 @@ class Reading:
     structures: tuple[Finding, ...] = ()
 
 
-def extract(
-    prediction: Prediction, labels: tuple[str, ...], boundary: float, least_pixels: int, least_score: float = 0.0
-) -> list[Finding]:
-    """Findings of a 2-D segmentation: connected parts (4-neighbours) of each class above `boundary`, best score first.
-
-    Class 0 is background; class k is `labels[k - 1]`. The probabilities return to the source grid before they are
-    cut, so the outline is as fine as the source. A part with fewer than `least_pixels` pixels *of the model grid* is
-    dropped. The score is the part's highest probability times that of the image holding anything (`presence`); parts
-    below `least_score`, the operating point, are dropped. No part: an empty list.
-    """
-    window = _window(prediction)
-    if window is None:
-        return []
-    origin, target = window
-    pixels_per_model_pixel = prediction.grid.voxel_size / prediction.source_grid.voxel_size
-    found: list[Finding] = []
-    for index, label in enumerate(labels, start=1):
-        chance = resample(prediction.probabilities[index], prediction.grid, target)
-        parts, _ = ndimage.label(chance >= boundary)
-        for part, where in enumerate(ndimage.find_objects(parts), start=1):
-            mask: Mask = parts[where] == part
-            if mask.sum() < max(1.0, least_pixels * pixels_per_model_pixel):
-                continue
-            score = prediction.presence * float(np.clip(chance[where][mask].max(), 0.0, 1.0))
-            if score < least_score:
-                continue
-            corner = (origin[0] + where[0].start, origin[1] + where[1].start)
-            outline = trace_outline(mask) + np.array([corner[1], corner[0]], dtype=np.float64)
-            found.append(Finding(label, score, prediction.ref, prediction.source_grid, mask, corner, outline))
-    return sorted(found, key=lambda f: (-f.score, f.mask_origin))
-
-
-def place(detections: Detections, labels: tuple[str, ...], least_score: float = 0.0) -> list[Finding]:
-    """Findings of a 2-D detector: its boxes on the source grid, best score first; none for none.
-
-    A box returns by the corner law alone, so it is as exact as the affine. What reaches beyond the analysed part of
-    the frame is cut off there; boxes below `least_score`, the operating point, are dropped.
-    """
-    top, left, bottom, right = detections.region or (0, 0, *detections.source_grid.shape)
-    within = np.array([top, left, bottom, right], dtype=np.float64)
-    found: list[Finding] = []
-    carried = detections.grid.carry_boxes(detections.boxes.reshape(-1, 4), detections.source_grid)
-    for box, score, label in zip(carried, detections.scores, detections.labels, strict=True):
-        low, high = np.clip(box[:2], within[:2], within[2:]), np.clip(box[2:], within[:2], within[2:])
-        if score < least_score or np.any(high <= low):
-            continue
-        first = np.minimum(np.ceil(low - 0.5), np.floor(high - 1e-9)).astype(int)
-        last = np.maximum(np.ceil(high - 0.5).astype(int), first + 1)
-        y0, x0, y1, x1 = (float(v) for v in (*low, *high))
-        found.append(
-            Finding(
-                labels[int(label) - 1],
-                float(score),
-                detections.ref,
-                detections.source_grid,
-                np.ones(tuple(last - first), dtype=np.bool_),
-                (int(first[0]), int(first[1])),
-                np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),
-                (x0, y0, x1, y1),
-            )
-        )
-    return sorted(found, key=lambda f: (-f.score, f.box_px))
-
-
 def cross_section(label: str, score: float, solid: Solid) -> Finding:
     """The finding that a solid is, on the slice where its area is largest (the first of equals).
 
@@ -313,19 +251,6 @@ def cross_section(label: str, score: float, solid: Solid) -> Finding:
     plane = Grid.plane(rows, columns, row_step, column_step, "mm")
     outline = trace_outline(mask) + np.array([origin[1], origin[0]], dtype=np.float64)
     return Finding(label, score, solid.refs[number], plane, mask, origin, outline, solid=solid)
-
-
-def _window(prediction: Prediction) -> tuple[tuple[int, int], Grid] | None:
-    """The analysed part of the source frame that the model grid covers: its first (row, column) and its grid."""
-    grid, source = prediction.grid, prediction.source_grid
-    top, left, bottom, right = prediction.region or (0, 0, *source.shape)
-    box = grid.carry_boxes(np.array([[0, 0, *grid.shape]]), source)[0]
-    low = np.maximum(np.floor(box[:2] + 1e-6), (top, left)).astype(int)
-    high = np.minimum(np.ceil(box[2:] - 1e-6), (bottom, right)).astype(int)
-    if np.any(high <= low):
-        return None
-    origin = (int(low[0]), int(low[1]))
-    return origin, source.crop(origin, (int(high[0] - low[0]), int(high[1] - low[1])))
 
 
 def trace_outline(mask: Mask) -> Floats:

@@ -203,6 +203,11 @@ class Image:
                 Reason.GEOMETRY,
             )
 
+    @property
+    def all_refs(self) -> tuple[SourceRef, ...]:
+        """The frames of the image and of every volume beside it."""
+        return (*self.refs, *(ref for volume in self.beside.values() for ref in volume.refs))
+
 
 def resample(array: Array, source: Grid, target: Grid, order: int = 1, fill: float = 0.0) -> Array:
     """The array ([slice,] row, column) of `source`, sampled at the voxel centres of `target`.

@@ -43,7 +43,7 @@ class Applicability:
 class RecipeChoice:
     """A recipe by name with its settings and learned references; `identity` is the hash it must have here."""
 
-    name: Literal["ultrasound", "mammography"]
+    name: Literal["ultrasound", "mammography", "prostate"]
     settings: dict[str, Any]
     identity: str
 
@@ -89,9 +89,12 @@ class Card:
         rating: What a finding is rated by, of two of the classes.
         mirror: Whether the network's answer is its mean over the image and its left-right mirror image.
         most_marked_empty: Share of validation images without a finding that the threshold may mark at most.
-        false_positives: Of a detector: false positives per validation image that the threshold may give at most.
+        false_positives: Of a detector, or of candidates: false positives per validation image or exam that the
+            threshold may give at most.
         recalled_empty: Share of validation exams without a finding that the operating point may recall at most; None
             for a package without a recall decision.
+        parts: Of volumes: what a label is made into. `largest` is for organs; `candidates` are lesions by the
+            PI-CAI protocol.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Card:
     most_marked_empty: float = 1.0
     false_positives: float = 1.0
     recalled_empty: float | None = None
+    parts: Literal["every", "largest", "candidates"] = "every"
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,11 @@ class Description:
         temperature: Divides the class outputs before their softmax; fitted on training-site validation cases.
         boundary: Probability from which a pixel belongs to a finding.
         operating_point: Exam score from which to recall, chosen on training-site validation exams; None without.
-        tile: Of a detector: sides of the tiles in which it reads an image; empty for whole images.
-        overlap: Pixels that neighbouring tiles share; None takes the side of the largest anchor.
+        tile: Sides of the tiles in which a detector reads an image, or of the windows in which a volume is read; empty
+            for all at once.
+        overlap: Pixels that neighbouring tiles share; None takes the side of the largest anchor. Windows share half.
+        locator: A folder of this one that holds the package which finds the organ first, with the sha256 of its
+            package.yaml; None looks for findings in the whole field of view.
     """
 
     format_version: int
@@ -152,6 +159,7 @@ class Description:
     operating_point: float | None = None
     tile: list[int] = field(default_factory=list)
     overlap: int | None = None
+    locator: File | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,13 @@ class Package:
     description: Description
     identity: str
     explicit: bool = field(default=False)
+    locator: Package | None = None
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The volumes of an exam that it reads, its locator's too; none where each image is read by itself."""
+        own = tuple(self.description.recipe.settings.get("roles", ()))
+        return tuple(dict.fromkeys((*own, *(self.locator.roles if self.locator else ()))))
 
     @property
     def name(self) -> str:
@@ -184,6 +199,7 @@ class Package:
                 f"weights sha256 {told.weights.sha256}",
                 f"recipe {told.recipe.name} sha256 {told.recipe.identity}",
                 f"threshold {told.threshold:g}, boundary {told.boundary:g}, least pixels {card.least_pixels}",
+                *([] if self.locator is None else [f"locator {self.locator.name} {self.locator.identity}"]),
                 *([f"temperature {told.temperature:g}"] if card.classes else []),
                 *([] if told.operating_point is None else [f"operating point {told.operating_point:g}"]),
                 f"sitewise-imaging {__version__}",
@@ -224,7 +240,22 @@ def load_package(folder: Path, explicit: bool = False) -> Package:
         raise PackageError(f"{path}: {key} is {found}; allowed is {allowed}", Reason.PACKAGE_INVALID)
     for pinned in (description.weights, description.golden):
         _verify(folder, pinned)
-    return Package(folder, description, _identity(description), explicit)
+    locator = None if description.locator is None else _load_locator(folder, description.locator)
+    return Package(folder, description, _identity(description), explicit, locator)
+
+
+def _load_locator(folder: Path, pinned: File) -> Package:
+    """The package that finds the organ. It may not have a locator itself."""
+    inner = folder / pinned.name
+    if Path(pinned.name).name != pinned.name or not (inner / DESCRIPTION).is_file():
+        raise PackageError(f"package {folder.name}: there is no '{pinned.name}/{DESCRIPTION}'", Reason.PACKAGE_INVALID)
+    _verify(inner, File(DESCRIPTION, pinned.sha256))
+    located = load_package(inner)
+    if located.locator is not None:
+        raise PackageError(
+            f"{inner}: locator is '{located.locator.name}'; allowed is none in a locator", Reason.PACKAGE_INVALID
+        )
+    return located
 
 
 def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
@@ -232,6 +263,7 @@ def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
     yield from _rating_faults([c.name for c in description.card.classes], description.card.rating)
     yield from _calibration_faults(description.card.calibration)
     yield from _detector_faults(description)
+    yield from _volume_faults(description)
     if description.operating_point is not None and not 0 <= description.operating_point <= 1:
         yield "operating_point", description.operating_point, "a number from 0 to 1"
     if not 0 < description.temperature < math.inf:
@@ -252,6 +284,16 @@ def _detector_faults(description: Description) -> Iterator[tuple[str, object, st
         len(description.tile) != network.spatial_dims or any(n < 1 or n % network.multiple for n in description.tile)
     ):
         yield "tile", description.tile, f"{network.spatial_dims} sides that are multiples of {network.multiple}"
+
+
+def _volume_faults(description: Description) -> Iterator[tuple[str, object, str]]:
+    card, is_volume = description.card, description.network.spatial_dims == 3
+    if not is_volume and card.parts != "every":
+        yield "card.parts", card.parts, "every, but for volumes"
+    if not is_volume and description.locator is not None:
+        yield "locator", description.locator.name, "none, but for volumes"
+    if is_volume and card.mirror:
+        yield "card.mirror", card.mirror, "false for volumes"
 
 
 def _rating_faults(classes: list[str], rating: Rating | None) -> Iterator[tuple[str, object, str]]:

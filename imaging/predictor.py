@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -14,20 +16,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
-from imaging.errors import PackageError, Reason
-from imaging.findings import Detections, Finding, Prediction, Reading, Thumbnail, extract, place
+from imaging.errors import InputError, PackageError, Reason
+from imaging.extraction import Cut, bounds, extract, extract_solids, measured, place
+from imaging.findings import Detections, Finding, Prediction, Reading, Thumbnail
 from imaging.harmonise.mammography import MammographyRecipe
+from imaging.harmonise.prostate_mri import ProstateRecipe
 from imaging.harmonise.recipe import Recipe, identity
-from imaging.harmonise.spatial import Respace, grid_of
+from imaging.harmonise.spatial import Respace, grid_of, luminance_tensor
 from imaging.harmonise.ultrasound import UltrasoundRecipe
 from imaging.image import Array, Grid, Image, Origin, SourceRef
 from imaging.models.build import build
 from imaging.models.detection import detect
+from imaging.models.windows import probabilities
 from imaging.package import Package, RecipeChoice
 
-RECIPES: dict[str, type[Recipe]] = {"ultrasound": UltrasoundRecipe, "mammography": MammographyRecipe}
+RECIPES: dict[str, type[Recipe]] = {
+    "ultrasound": UltrasoundRecipe,
+    "mammography": MammographyRecipe,
+    "prostate": ProstateRecipe,
+}
 
 _THUMBNAIL_SIDE = 384
+_SHOWN = (1.0, 99.5)  # percentiles of a volume that pictures of its slices show as black and white
 Box = tuple[int, int, int, int]  # top, left, bottom, right
 # Stands for an image that no DICOM object holds: a picture of a data set, a golden phantom.
 UNREFERENCED = SourceRef("unreferenced", "unreferenced", "", "unreferenced")
@@ -36,34 +46,54 @@ UNREFERENCED = SourceRef("unreferenced", "unreferenced", "", "unreferenced")
 class Predictor:
     """A package's network, recipe and threshold, ready to read images on one device."""
 
-    def __init__(self, package: Package, model: nn.Module, recipe: Recipe, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        package: Package,
+        model: nn.Module,
+        recipe: Recipe,
+        device: str = "cpu",
+        locator: Predictor | None = None,
+    ) -> None:
         """From its parts; `load_predictor` builds and checks them from a package folder."""
         self.package = package
         self.recipe = recipe
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
+        self.locator = locator
 
     def read(self, image: Image) -> Reading:
         """Findings of one image on its source grid, at the package's threshold. Raises ImagingError."""
         begin = perf_counter()
+        structures = self._locate(image)
+        if structures:
+            image = replace(image, region=bounds(one.solid for one in structures if one.solid))
+        located = perf_counter()
         tissue = self.recipe.tissue(image)
         harmonised = self.recipe.harmonise(tissue)
         ready = perf_counter()
         told = self.package.description
         prediction = self._prediction(image, tissue, harmonised)
         found = self.findings(prediction, told.threshold)
-        seconds = {"harmonise": ready - begin, "network": perf_counter() - ready}
         classes: dict[str, float] = {}
         if isinstance(prediction, Prediction):
             classes = dict(zip((one.name for one in told.card.classes), prediction.classes, strict=True))
+        looked = perf_counter()
+        if maps := self.recipe.quantities(image):
+            found = [measured(finding, maps) for finding in found]
         return Reading(
-            image.refs or (UNREFERENCED,),
+            image.all_refs or (UNREFERENCED,),
             tuple(found),
-            (_thumbnail(image, tissue),),
-            seconds,
+            _thumbnails(image, tissue, found or structures),
+            {
+                "locate": located - begin,
+                "harmonise": ready - located,
+                "network": looked - ready,
+                "measure": perf_counter() - looked,
+            },
             classes,
             tuple(tissue.meta.get("notes", ())),
             tissue.meta.get("anterior"),
+            structures,
         )
 
     def predict(self, image: Image) -> Prediction | Detections:
@@ -77,10 +107,29 @@ class Predictor:
         labels = tuple(label.name for label in told.card.labels)
         if isinstance(prediction, Detections):
             return place(prediction, labels, least_score)
+        if told.network.spatial_dims == 3:
+            cut = Cut(told.boundary, told.card.least_pixels, least_score, told.card.parts)
+            return extract_solids(prediction, labels, cut)
         return extract(prediction, labels, told.boundary, told.card.least_pixels, least_score)
+
+    def _locate(self, image: Image) -> tuple[Finding, ...]:
+        """The organ, by the package's locator; none where it has none. Raises InputError where no organ is found."""
+        if self.locator is None:
+            return ()
+        threshold = self.locator.package.description.threshold
+        found = self.locator.findings(self.locator.predict(image), threshold)
+        if not found:
+            study = image.refs[0].study_uid if image.refs else UNREFERENCED.study_uid
+            raise InputError(
+                f"study {study}: {self.locator.package.name} finds no organ, so nothing was looked for in it",
+                Reason.ORGAN_NOT_FOUND,
+            )
+        return tuple(found)
 
     def signal(self, image: Image) -> Array:
         """Every probability that the network gives of labels on one image, before any decision: (label, …)."""
+        if self.package.description.network.spatial_dims == 3:
+            return self._windowed(self.recipe.harmonise(self.recipe.tissue(image)).as_tensor())[1:]
         if not self.package.description.network.gives_boxes:
             return self._probabilities(self.recipe.harmonise(self.recipe.tissue(image)).as_tensor())[0][1:]
         harmonised = self.recipe.harmonise(self.recipe.tissue(image)).as_tensor().float()[None]
@@ -90,8 +139,11 @@ class Predictor:
         return told
 
     def _prediction(self, image: Image, tissue: MetaTensor, harmonised: MetaTensor) -> Prediction | Detections:
-        ref = image.refs[0] if image.refs else UNREFERENCED
-        grid, extent = grid_of(harmonised), _extent(tissue, image)
+        ref, grid = image.refs[0] if image.refs else UNREFERENCED, grid_of(harmonised)
+        if image.source_grid.frame == "patient_ras":
+            slices = image.refs or (ref,) * image.grid.shape[0]
+            return Prediction(self._windowed(harmonised), grid, image.source_grid, ref, slices=slices)
+        extent = _extent(tissue, image)
         if self.package.description.network.gives_boxes:
             return self._detections(harmonised.as_tensor(), grid, image.source_grid, ref, extent)
         chances, classes = self._probabilities(harmonised.as_tensor())
@@ -106,6 +158,14 @@ class Predictor:
         found = detect(self.model, harmonised.float().to(self.device), told.network, told.tile or None, told.overlap)
         return Detections(found.boxes.numpy(), found.scores.numpy(), found.labels.numpy(), grid, source, ref, extent)
 
+    def _windowed(self, harmonised: torch.Tensor) -> Array:
+        """(label, slice, row, column) with the background first, window by window."""
+        image = torch.as_tensor(harmonised).float()[None].to(self.device)
+        with torch.inference_mode():
+            told: Array = probabilities(self.model, image, self.package.description.tile or None).cpu().numpy()
+        self._refuse_non_finite(told)
+        return told
+
     def _probabilities(self, harmonised: torch.Tensor) -> tuple[Array, tuple[float, ...]]:
         """(label, *spatial) with the background first, and of each class; means over the mirrored image if so told."""
         told = self.package.description
@@ -119,12 +179,15 @@ class Predictor:
             if views[0].classes is not None:
                 shares = [(view.classes / told.temperature).softmax(dim=1)[0] for view in views]
                 classes = tuple(torch.stack(shares).mean(dim=0).tolist())
-        if not (np.isfinite(chances).all() and np.isfinite(classes).all()):
+        self._refuse_non_finite(chances, np.asarray(classes))
+        return chances, classes
+
+    def _refuse_non_finite(self, *told: Array) -> None:
+        if not all(np.isfinite(values).all() for values in told):
             raise PackageError(
                 f"package {self.package.folder.name}: the network gave a probability that is not a number",
                 Reason.PREDICTION_FAILED,
             )
-        return chances, classes
 
 
 def load_predictor(package: Package, device: str = "cpu", threads: int | None = None) -> Predictor:
@@ -152,7 +215,8 @@ def load_predictor(package: Package, device: str = "cpu", threads: int | None = 
             f"description names ({type(error).__name__})",
             Reason.PACKAGE_INVALID,
         ) from error
-    predictor = Predictor(package, model, recipe, device)
+    locator = None if package.locator is None else load_predictor(package.locator, device)
+    predictor = Predictor(package, model, recipe, device, locator)
     _check_golden(predictor)
     return predictor
 
@@ -224,16 +288,28 @@ def _extent(tissue: MetaTensor, image: Image) -> Box:
     return int(top), int(left), int(bottom), int(right)
 
 
-def _thumbnail(image: Image, tissue: MetaTensor) -> Thumbnail:
+def _thumbnails(image: Image, tissue: MetaTensor, found: Sequence[Finding]) -> tuple[Thumbnail, ...]:
+    """Of an image itself; of a volume the slices on which something is seen best, or the middle one."""
+    if tissue.ndim == 3:
+        ref = image.refs[0] if image.refs else UNREFERENCED
+        return (_thumbnail(tissue, image.source_grid, ref),)
+    refs = image.refs or (UNREFERENCED,) * image.grid.shape[0]
+    seen = [refs.index(finding.ref) for finding in found] or [image.grid.shape[0] // 2]
+    values = tissue.numpy()[0]
+    low, high = np.percentile(values, _SHOWN)
+    _, rows, columns = image.grid.shape
+    plane = Grid.plane(rows, columns, image.grid.spacing[1], image.grid.spacing[2], "mm")
+    scale = 255.0 / max(float(high - low), 1e-6)
+    shown = {number: np.clip((values[number] - low) * scale, 0, 255) for number in seen}
+    return tuple(_thumbnail(luminance_tensor(one, plane), plane, refs[number]) for number, one in shown.items())
+
+
+def _thumbnail(tissue: MetaTensor, source: Grid, ref: SourceRef) -> Thumbnail:
     grid = grid_of(tissue)
     step = max(n * s for n, s in zip(grid.shape, grid.spacing, strict=True)) / _THUMBNAIL_SIDE
     shown = Respace((max(step, min(grid.spacing)),) * 2)(tissue)
     values: Any = shown.numpy()[0]
     scale = 255 / max(float(values.max()), 1.0) if values.max() > 255 else 1.0
-    box = grid_of(shown).carry_boxes(np.array([[0, 0, *values.shape]]), image.source_grid)[0]
+    box = grid_of(shown).carry_boxes(np.array([[0, 0, *values.shape]]), source)[0]
     pixels = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
-    return Thumbnail(
-        image.refs[0] if image.refs else UNREFERENCED,
-        pixels,
-        (float(box[1]), float(box[0]), float(box[3]), float(box[2])),
-    )
+    return Thumbnail(ref, pixels, (float(box[1]), float(box[0]), float(box[3]), float(box[2])))

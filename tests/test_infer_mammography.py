@@ -16,7 +16,8 @@ from pydicom import FileDataset, dcmread
 from imaging.dicom.content_tree import Reference
 from imaging.dicom.records import ReadReport
 from imaging.dicom.results import read_result
-from imaging.findings import Detections, place
+from imaging.extraction import place
+from imaging.findings import Detections
 from imaging.harmonise.mammography import MammographyRecipe
 from imaging.harmonise.spatial import grid_of
 from imaging.phantoms.mammography_dicom import mammogram

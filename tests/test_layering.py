@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "solid": {"errors", "image"},
     "findings": {"errors", "image", "solid"},
     "candidates": {"errors"},
+    "extraction": {"image", "solid", "findings", "candidates"},
     "dicom": {"errors", "image", "presentation", "findings", "workers"},
     "exam": {"errors", "image", "findings", "solid"},
     "models": {"errors"},
@@ -29,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"errors", "image", "dicom", "harmonise"},
     "tasks": {"errors", "image", "data", "models", "findings", "harmonise", "evaluation"},
     "package": {"errors", "image", "dicom", "findings", "exam", "models"},
-    "predictor": {"errors", "image", "harmonise", "findings", "solid", "candidates", "models", "package"},
+    "predictor": {"errors", "image", "harmonise", "findings", "extraction", "models", "package"},
     "packaging": {
         "errors",
         "image",

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from imaging.data.images import read_image
 from imaging.errors import ImagingError, Reason
-from imaging.findings import Detections, Prediction, extract, place
+from imaging.extraction import extract, place
+from imaging.findings import Detections, Prediction
 from imaging.harmonise.breast import anterior_point, breast_height, breast_mask, chest_side
 from imaging.harmonise.mammography import MammographyRecipe, _ranged
 from imaging.harmonise.spatial import Crop, Flip, Respace, Transpose, grid_of, to_tensor

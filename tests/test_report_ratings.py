@@ -118,7 +118,7 @@ def answered(package: Package, says: Callable[[int], dict[str, float]], finds: b
 
     def frames() -> Iterator[Frame]:
         for number, ref in enumerate(refs):
-            yield Frame(number, ref, cast(Any, SimpleNamespace(notes=(), number=number)), 0.0)
+            yield Frame(number, (ref,), cast(Any, SimpleNamespace(notes=(), number=number)), 0.0)
 
     def read(_: Package, image: Any) -> Reading:
         ref = refs[image.number]

@@ -6,12 +6,12 @@ be found on, so then no image is given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from imaging.dicom.adc import read_adc
 from imaging.dicom.prostate import ADC
-from imaging.dicom.select import ImageRef
+from imaging.dicom.select import ImageRef, Volumes
 from imaging.dicom.volume import Stack, find_stacks
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.image import Image, SourceRef
@@ -27,22 +27,22 @@ class Exam:
     lost: tuple[Lost, ...]
 
 
-def read_exam(roles: Mapping[str, Sequence[ImageRef]], key: str, disposable: bool = False) -> Exam:
-    """The volumes of `roles`, those but `key` in `Image.beside`; an ADC map in 10⁻⁶ mm²/s.
+def read_exam(exam: Volumes, disposable: bool = False) -> Exam:
+    """The volume of the key role, with the others in `Image.beside`; an ADC map in 10⁻⁶ mm²/s.
 
     The notes of all volumes stand in the image's. `disposable` as in `codecs`.
     """
     volumes: dict[str, Image] = {}
     lost: list[Lost] = []
-    for role, images in roles.items():
+    for role, images in exam.roles.items():
         try:
             volumes[role] = _volume(role, images, disposable)
         except ImagingError as error:
             lost += [(ref, error) for image in images for ref in image.source_refs()]
-    first = volumes.pop(key, None)
+    first = volumes.pop(exam.key, None)
     if first is None:
         reason = Reason.MISSING_ROLE
-        without = InputError(f"study {_study(roles)}: its {key} cannot be read; the exam needs it", reason)
+        without = InputError(f"{_study(exam)}: there is no {exam.key} that can be read; the exam needs it", reason)
         return Exam(None, (*lost, *((ref, without) for volume in volumes.values() for ref in volume.refs)))
     notes = dict.fromkeys((*first.notes, *(note for volume in volumes.values() for note in volume.notes)))
     return Exam(replace(first, beside=volumes, notes=tuple(notes)), tuple(lost))
@@ -69,5 +69,6 @@ def _b_value(image: ImageRef) -> float | None:
     return meant[0].b_value.value if meant and meant[0].b_value else None
 
 
-def _study(roles: Mapping[str, Sequence[ImageRef]]) -> str:
-    return next((image.instance.study_uid for images in roles.values() for image in images), "")
+def _study(exam: Volumes) -> str:
+    uids = {image.instance.study_uid for images in exam.roles.values() for image in images}
+    return f"study {', '.join(sorted(uids))}"

@@ -23,6 +23,8 @@ T2W: Final = "T2W"
 ADC: Final = "ADC"
 HIGH_B: Final = "high b"
 ROLES: Final = (T2W, ADC, HIGH_B)
+DIFFUSION: Final = frozenset({ADC, HIGH_B})
+B_VALUE: Final = "b "  # before the number, in the roles of the further b-values
 
 # Beyond this height more slices are no gain: a scan of the whole pelvis must not win over one of the prostate.
 _ENOUGH_COVERAGE_MM: Final = 50.0
@@ -132,7 +134,7 @@ def _choose_diffusion(table: _Table, weighted: list[Candidate], calculated: list
     for b in sorted({v.b for v in beside if v.b is not None}):
         own_series = [v for v in beside if best is not None and v.series is best.series]
         steps = (_first_of(own_series, Reason.LESS_SUITED), *_LATEST)
-        table.play(f"b {b:g}", [v for v in beside if v.b == b], steps)
+        table.play(f"{B_VALUE}{b:g}", [v for v in beside if v.b == b], steps)
     return best
 
 

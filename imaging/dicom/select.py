@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from imaging.dicom.index import Instance, Region, Series
 from imaging.dicom.instance import MR_IMAGES, PROSTATE_PARTS, refused
-from imaging.dicom.prostate import ROLES, choose
+from imaging.dicom.prostate import B_VALUE, DIFFUSION, ROLES, choose
 from imaging.dicom.view import MAMMOGRAMS, TOMOSYNTHESIS, Projection
 from imaging.errors import Reason
 from imaging.image import SourceRef
@@ -82,19 +82,53 @@ class ImageRef:
 
 
 @dataclass(frozen=True)
+class Volumes:
+    """The volumes of one exam that are read together: role → slices. Findings return to that of role `key`."""
+
+    roles: dict[str, tuple[ImageRef, ...]]
+    key: str
+
+    def source_refs(self) -> list[SourceRef]:
+        """One SourceRef per frame of every volume."""
+        return [ref for images in self.roles.values() for image in images for ref in image.source_refs()]
+
+
+@dataclass(frozen=True)
 class Group:
     """The images of one study that are read together: role → images in acquisition order, a volume's along its normal.
 
-    `notes` are sentences about the choice: which role is missing, what was inferred.
+    `notes` are sentences about the choice: which role is missing, what was inferred. `key` is the role of the volume
+    that findings return to; empty where each image is read by itself.
     """
 
     study_uid: str
     name: str
     roles: dict[str, tuple[ImageRef, ...]]
     notes: tuple[str, ...] = ()
+    key: str = ""
+
+    def parts(self) -> list[ImageRef | Volumes]:
+        """What is decoded and analysed at once: an image, or all volumes of the exam."""
+        if not self.key:
+            return list(self.images())
+        volumes = Volumes({role: refs for role, refs in self.roles.items() if role != UNPLACED}, self.key)
+        return [*([volumes] if volumes.roles else []), *self.roles.get(UNPLACED, ())]
 
     def images(self) -> Iterable[ImageRef]:
         return (ref for refs in self.roles.values() for ref in refs)
+
+    def only(self, roles: Iterable[str]) -> tuple[Group, tuple[ImageRef, ...]]:
+        """The group with the named roles and what they are computed from, and the images that this leaves out.
+
+        b-values stay with any diffusion role. An image that cannot be read and has no role stays: it may have been a
+        slice of any.
+        """
+        named = set(roles)
+        if named & DIFFUSION:
+            named |= DIFFUSION | {role for role in self.roles if role.startswith(B_VALUE)}
+        kept = {role: refs for role, refs in self.roles.items() if role in named or role == UNPLACED}
+        left = [ref for role, refs in self.roles.items() if role not in kept for ref in refs]
+        return replace(self, roles=kept), tuple(left)
 
 
 @dataclass(frozen=True)
@@ -125,7 +159,8 @@ def select(series: list[Series], rule: Rule, anatomy: Anatomy | None = None) -> 
         roles, left, notes = _volumes(series, admitted)
     else:
         roles, left = _views(admitted, rule) if rule.views else _all(admitted, rule)
-    group = Group(series[0].study_uid, rule.role, roles, notes) if roles else None
+    key = rule.volumes[0] if rule.volumes else ""
+    group = Group(series[0].study_uid, rule.role, roles, notes, key) if roles else None
     place = {id(instance): k for k, instance in enumerate(ordered)}
     return Selection(group, tuple(sorted((*rejected, *left), key=lambda one: place[id(one[0])])))
 

@@ -8,7 +8,7 @@ the stored image was turned from the detector; nothing here refers to the detect
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, Self
 
@@ -102,6 +102,11 @@ class MammographyRecipe:
         lines = fine.shape[1]
         placed = Crop(((lines - self.rows) // 2, 0), (self.rows, self.columns))(fine)
         return (placed / _WHITE).clamp(0.0, 1.0)
+
+    def quantities(self, image: Image) -> Mapping[str, Image]:
+        """None: no value of such an image has a unit."""
+        del image
+        return {}
 
     def fit(self, images: Iterable[Image]) -> Self:
         """Nothing is learned: the recipe itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar, Protocol, Self
 
@@ -32,7 +32,11 @@ class Recipe(Protocol):
         ...
 
     def harmonise(self, tissue: MetaTensor) -> MetaTensor:
-        """The tissue on the model's grid with the model's intensities, (channel, row, column) float32."""
+        """The tissue on the model's grid with the model's intensities, (channel, [slice,] row, column) float32."""
+        ...
+
+    def quantities(self, image: Image) -> Mapping[str, Image]:
+        """Maps with a unit by name, each on its own grid; empty where the modality has none."""
         ...
 
     def fit(self, images: Iterable[Image]) -> Self:

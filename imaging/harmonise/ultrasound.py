@@ -6,7 +6,7 @@ ultrasound is uncalibrated; calibration still makes anisotropic pixels square (d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -61,6 +61,11 @@ class UltrasoundRecipe:
     def harmonise(self, tissue: MetaTensor) -> MetaTensor:
         """(1, side, side) float32 in 0-1."""
         return Compose([FitSquare(self.side), ScalePercentiles(self.low, self.high)])(tissue)
+
+    def quantities(self, image: Image) -> Mapping[str, Image]:
+        """None: no value of such an image has a unit."""
+        del image
+        return {}
 
     def fit(self, images: Iterable[Image]) -> Self:
         """Nothing is learned: the recipe itself."""

@@ -75,7 +75,7 @@ def answer(task: Task, frames: Iterable[Frame], processes: Processes) -> Answer:
             gathered.notes.update(dict.fromkeys(reading.notes))
             gathered.add(frame.item, reading)
         except ImagingError as error:
-            gathered.unread.append(Unread(frame.ref, error.reason, str(error)))
+            gathered.unread.extend(Unread(ref, error.reason, str(error)) for ref in frame.refs)
     return _sum_up(task, gathered)
 
 

@@ -7,6 +7,7 @@ one image or one report: an item is tried once more in a fresh process before th
 from __future__ import annotations
 
 import importlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from imaging.dicom import hush
+from imaging.dicom.exam import read_exam
 from imaging.dicom.index import read_header
 from imaging.dicom.read import read_frames
-from imaging.dicom.select import ImageRef
+from imaging.dicom.select import ImageRef, Volumes
 from imaging.errors import ImagingError, Reason, WorkerError
 from imaging.exam.result import ExamResult
 from imaging.findings import Reading
@@ -63,10 +65,13 @@ class RunLimits:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One decoded frame, or the error that it cost. `item` counts the images asked for; `seconds` is its decoding."""
+    """One decoded frame, or all frames of an exam's volumes, or the error that they cost.
+
+    `item` counts the parts asked for; `seconds` is the decoding.
+    """
 
     item: int
-    ref: SourceRef
+    refs: tuple[SourceRef, ...]
     image: Image | ImagingError
     seconds: float
 
@@ -78,7 +83,7 @@ class Processes:
         self.limits = limits
         self._device = device
         light = WorkerLimits(limits.worker_memory_bytes, limits.decode_seconds, threads=1)
-        self._decoders = Workers(limits.workers, light, preload=["imaging.dicom.read"])
+        self._decoders = Workers(limits.workers, light, preload=["imaging.dicom.exam"])
         writing = WorkerLimits(limits.worker_memory_bytes, limits.report_seconds, threads=1)
         self._reporter = Worker(writing, preload=["imaging.report.write"])
         model = WorkerLimits(None, limits.model_seconds, threads=limits.threads)
@@ -92,18 +97,18 @@ class Processes:
         self._reporter.close()
         self._model.close()
 
-    def frames(self, images: Sequence[ImageRef]) -> Iterator[Frame]:
-        """Every frame of every image, in order. An image whose decoder was lost ends with its frames unread."""
-        given: dict[int, int] = {}
-        for item, part in self._decoders.stream(decode, ((image,) for image in images)):
-            done = given.get(item, 0)
+    def frames(self, parts: Sequence[ImageRef | Volumes]) -> Iterator[Frame]:
+        """Every frame of every part, in order. A part whose decoder was lost ends with its other frames unread."""
+        given: dict[int, set[SourceRef]] = defaultdict(set)
+        for item, part in self._decoders.stream(decode, ((one,) for one in parts)):
             if isinstance(part, ImagingError):
-                for ref in images[item].source_refs()[done:]:
-                    yield Frame(item, ref, part, 0.0)
+                for ref in parts[item].source_refs():
+                    if ref not in given[item]:
+                        yield Frame(item, (ref,), part, 0.0)
             else:
-                ref, image, seconds = part
-                given[item] = done + 1
-                yield Frame(item, ref, image, seconds)
+                refs, image, seconds = part
+                given[item].update(refs)
+                yield Frame(item, refs, image, seconds)
 
     def start(self, packages: Iterable[Package]) -> None:
         """Load the packages in the model process while the report process starts; both take seconds.
@@ -139,16 +144,27 @@ class Processes:
             return second
 
 
-def decode(image: ImageRef) -> Iterator[tuple[SourceRef, Image | ImagingError, float]]:
-    """In a decoder: each frame with the seconds that it took."""
+def decode(part: ImageRef | Volumes) -> Iterator[tuple[tuple[SourceRef, ...], Image | ImagingError, float]]:
+    """In a decoder: each frame, or the volumes at once, with the seconds that it took."""
     hush()
-    frames = read_frames(image, disposable=True)
+    frames = _volumes(part) if isinstance(part, Volumes) else _frames(part)
     while True:
         begin = perf_counter()
         frame = next(frames, None)
         if frame is None:
             return
         yield (*frame, perf_counter() - begin)
+
+
+def _frames(image: ImageRef) -> Iterator[tuple[tuple[SourceRef, ...], Image | ImagingError]]:
+    return (((ref,), frame) for ref, frame in read_frames(image, disposable=True))
+
+
+def _volumes(exam: Volumes) -> Iterator[tuple[tuple[SourceRef, ...], Image | ImagingError]]:
+    read = read_exam(exam, disposable=True)
+    if read.image is not None:
+        yield read.image.all_refs, read.image
+    yield from (((ref,), error) for ref, error in read.lost)
 
 
 _LOADED: dict[str, Predictor] = {}

@@ -24,6 +24,7 @@ _TELLING = (
     Reason.OTHER_VIEW,
     Reason.SPECIMEN,
     Reason.NO_TISSUE_REGION,
+    Reason.MISSING_ROLE,
     Reason.NOT_AXIAL,
     Reason.NO_B_VALUE,
     Reason.NO_HIGH_B,
@@ -82,7 +83,14 @@ def plan(index: Index, packages: Sequence[Package]) -> Plan:
 
 
 def _select(series: list[Series], package: Package) -> Selection:
-    return select(series, RULES[package.description.recipe.name], package.anatomy)
+    """The group, of an exam of several volumes only those that the package's recipe reads."""
+    selection = select(series, RULES[package.description.recipe.name], package.anatomy)
+    if selection.group is None or not selection.group.key:
+        return selection
+    group, left = selection.group.only(package.roles)
+    reason = Reason.ROLE_NOT_READ if group.roles else Reason.MISSING_ROLE
+    rejected = {ref.instance.sop_uid: (ref.instance, ref.instance.refusal or reason) for ref in left}
+    return Selection(group if group.roles else None, (*selection.rejected, *rejected.values()))
 
 
 def _most_telling(selection: Selection) -> Reason:

@@ -110,10 +110,10 @@ class _Going:
         if pending:
             processes.start({task.package.identity: task.package for task, _ in pending}.values())
         self.seconds["start"] = perf_counter() - begin
-        images = [ref for task, _ in pending for ref in task.group.images()]
-        owner = [number for number, (task, _) in enumerate(pending) for _ in task.group.images()]
-        self._progress.begin(sum(len(ref.source_refs()) for ref in images))
-        frames = groupby(processes.frames(images), key=lambda frame: owner[frame.item])
+        parts = [part for task, _ in pending for part in task.group.parts()]
+        owner = [number for number, (task, _) in enumerate(pending) for _ in task.group.parts()]
+        self._progress.begin(sum(len(part.source_refs()) for part in parts))
+        frames = groupby(processes.frames(parts), key=lambda frame: owner[frame.item])
         for number, own in frames:
             task, fingerprint = pending[number]
             given = answer(task, self._counted(own), processes)
@@ -161,7 +161,8 @@ class _Going:
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
             yield frame
-            self._progress.frame()
+            for _ in frame.refs:
+                self._progress.frame()
 
     def _release(self, task: Task, given: Answer, processes: Processes) -> tuple[Json, dict[str, bytes]]:
         """What is said of the task and the files of its folder; no file when the report was not released."""

@@ -1,0 +1,166 @@
+"""Prediction or detections → findings on the source grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+from imaging.candidates import Candidate, Extraction, Threshold, extract_candidates
+from imaging.findings import Detections, Finding, Mask, Prediction, cross_section, trace_outline
+from imaging.image import Array, Grid, Image, resample
+from imaging.solid import Quantity, Solid
+
+Parts = Literal["every", "largest", "candidates"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How the labels of a volume are made into solids.
+
+    `parts`: every part from `boundary` on, the largest of them alone (an organ), or the candidates of the PI-CAI
+    protocol, whose threshold follows the map and not the boundary. A part with fewer than `least_voxels` voxels *of the
+    model grid* is dropped, and one whose highest probability is below `least_score`.
+    """
+
+    boundary: float = 0.5
+    least_voxels: int = 1
+    least_score: float = 0.0
+    parts: Parts = "every"
+
+
+def extract(
+    prediction: Prediction, labels: tuple[str, ...], boundary: float, least_pixels: int, least_score: float = 0.0
+) -> list[Finding]:
+    """Findings of a 2-D segmentation: connected parts (4-neighbours) of each class above `boundary`, best score first.
+
+    Class 0 is background; class k is `labels[k - 1]`. The probabilities return to the source grid before they are
+    cut, so the outline is as fine as the source. A part with fewer than `least_pixels` pixels *of the model grid* is
+    dropped. The score is the part's highest probability times that of the image holding anything (`presence`); parts
+    below `least_score`, the operating point, are dropped. No part: an empty list.
+    """
+    window = _window(prediction)
+    if window is None:
+        return []
+    origin, target = window
+    pixels_per_model_pixel = prediction.grid.voxel_size / prediction.source_grid.voxel_size
+    found: list[Finding] = []
+    for index, label in enumerate(labels, start=1):
+        chance = resample(prediction.probabilities[index], prediction.grid, target)
+        parts, _ = ndimage.label(chance >= boundary)
+        for part, where in enumerate(ndimage.find_objects(parts), start=1):
+            mask: Mask = parts[where] == part
+            if mask.sum() < max(1.0, least_pixels * pixels_per_model_pixel):
+                continue
+            score = prediction.presence * float(np.clip(chance[where][mask].max(), 0.0, 1.0))
+            if score < least_score:
+                continue
+            corner = (origin[0] + where[0].start, origin[1] + where[1].start)
+            outline = trace_outline(mask) + np.array([corner[1], corner[0]], dtype=np.float64)
+            found.append(Finding(label, score, prediction.ref, prediction.source_grid, mask, corner, outline))
+    return sorted(found, key=lambda f: (-f.score, f.mask_origin))
+
+
+def place(detections: Detections, labels: tuple[str, ...], least_score: float = 0.0) -> list[Finding]:
+    """Findings of a 2-D detector: its boxes on the source grid, best score first; none for none.
+
+    A box returns by the corner law alone, so it is as exact as the affine. What reaches beyond the analysed part of
+    the frame is cut off there; boxes below `least_score`, the operating point, are dropped.
+    """
+    top, left, bottom, right = detections.region or (0, 0, *detections.source_grid.shape)
+    within = np.array([top, left, bottom, right], dtype=np.float64)
+    found: list[Finding] = []
+    carried = detections.grid.carry_boxes(detections.boxes.reshape(-1, 4), detections.source_grid)
+    for box, score, label in zip(carried, detections.scores, detections.labels, strict=True):
+        low, high = np.clip(box[:2], within[:2], within[2:]), np.clip(box[2:], within[:2], within[2:])
+        if score < least_score or np.any(high <= low):
+            continue
+        first = np.minimum(np.ceil(low - 0.5), np.floor(high - 1e-9)).astype(int)
+        last = np.maximum(np.ceil(high - 0.5).astype(int), first + 1)
+        y0, x0, y1, x1 = (float(v) for v in (*low, *high))
+        found.append(
+            Finding(
+                labels[int(label) - 1],
+                float(score),
+                detections.ref,
+                detections.source_grid,
+                np.ones(tuple(last - first), dtype=np.bool_),
+                (int(first[0]), int(first[1])),
+                np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),
+                (x0, y0, x1, y1),
+            )
+        )
+    return sorted(found, key=lambda f: (-f.score, f.box_px))
+
+
+def extract_solids(prediction: Prediction, labels: tuple[str, ...], cut: Cut) -> list[Finding]:
+    """Findings of a 3-D segmentation, each the cross-section of its solid, best score first.
+
+    Class 0 is background; class k is `labels[k - 1]`. One class at a time returns to the source grid before it is cut.
+    Voxels join over faces, edges and corners.
+    """
+    window = _window(prediction)
+    if window is None:
+        return []
+    corner, target = window
+    least = max(1.0, cut.least_voxels * prediction.grid.voxel_size / prediction.source_grid.voxel_size)
+    found: list[Finding] = []
+    for index, label in enumerate(labels, start=1):
+        chance = resample(prediction.probabilities[index], prediction.grid, target).clip(0.0, 1.0)
+        for part in _parts(chance, cut, int(np.ceil(least)) - 1):
+            if part.confidence >= cut.least_score:
+                low = [int(o) + s.start for o, s in zip(corner, part.window, strict=True)]
+                solid = Solid(part.mask, (low[0], low[1], low[2]), prediction.source_grid, prediction.slices)
+                found.append(cross_section(label, part.confidence, solid))
+    return sorted(found, key=lambda f: (-f.score, f.solid.origin if f.solid else ()))
+
+
+def measured(finding: Finding, maps: Mapping[str, Image]) -> Finding:
+    """The finding with what quantitative maps say inside its solid, on the maps resampled to the source voxels.
+
+    Voxels that a map does not cover, or where it is 0 (no signal), do not count; a map that says nothing is left out.
+    """
+    solid = finding.solid
+    if solid is None or not maps:
+        return finding
+    target = solid.grid.crop(solid.origin, solid.mask.shape)
+    told: dict[str, Quantity] = {}
+    for name, image in maps.items():
+        values = resample(image.array[0], image.grid, target)[solid.mask]
+        values = values[np.isfinite(values) & (values > 0)]
+        if values.size:
+            told[name] = Quantity(float(values.mean()), float(np.percentile(values, 10)))
+    return replace(finding, solid=replace(solid, quantities=told))
+
+
+def bounds(solids: Iterable[Solid]) -> tuple[int, ...] | None:
+    """The box around all of them on their grid, low then high corner, half-open; None of none."""
+    boxes = [(*solid.origin, *np.add(solid.origin, solid.mask.shape)) for solid in solids]
+    if not boxes:
+        return None
+    array = np.array(boxes)
+    return tuple(int(v) for v in (*array[:, :3].min(axis=0), *array[:, 3:].max(axis=0)))
+
+
+def _parts(chance: Array, cut: Cut, drop_voxels: int) -> list[Candidate]:
+    """The parts of one class's probabilities with more than `drop_voxels` voxels."""
+    threshold: Threshold = "dynamic" if cut.parts == "candidates" else cut.boundary
+    found = extract_candidates(chance, Extraction(threshold, drop_voxels=drop_voxels))
+    return [max(found, key=lambda part: int(part.mask.sum()))] if found and cut.parts == "largest" else found
+
+
+def _window(prediction: Prediction) -> tuple[tuple[int, ...], Grid] | None:
+    """The analysed part of the source that the model grid covers: its first voxel and its grid."""
+    grid, source = prediction.grid, prediction.source_grid
+    dims = len(source.shape)
+    region = np.asarray(prediction.region or (*[0] * dims, *source.shape))
+    box = grid.carry_boxes(np.array([[*[0] * dims, *grid.shape]]), source)[0]
+    low = np.maximum(np.floor(box[:dims] + 1e-6), region[:dims]).astype(int)
+    high = np.minimum(np.ceil(box[dims:] - 1e-6), region[dims:]).astype(int)
+    if np.any(high <= low):
+        return None
+    origin = tuple(int(v) for v in low)
+    return origin, source.crop(origin, tuple(int(v) for v in high - low))
