@@ -20,7 +20,7 @@ from imaging.dicom.adc import read_adc
 from imaging.dicom.exam import read_exam
 from imaging.dicom.index import build_index
 from imaging.dicom.prostate import T2W
-from imaging.dicom.select import RULES, UNPLACED, Group, Selection, select
+from imaging.dicom.select import RULES, UNPLACED, Group, Selection, Volumes, select
 from imaging.dicom.volume import Stack, find_stacks, read_volumes
 from imaging.errors import ImagingError, Reason
 from imaging.harmonise.diffusion import fit_adc
@@ -276,7 +276,7 @@ def test_a_missing_slice_is_never_interpolated(tmp_path: Path, study: Path, loss
         name: {Reason.MISSING_SLICE if name == role else None} for name in ("T2W", "ADC", "high b")
     }
     assert len(group.roles[role]) == 18
-    exam = read_exam(group.roles, T2W)
+    exam = read_exam(Volumes(group.roles, T2W))
     lost = {error.reason for ref, error in exam.lost if ref.series_uid == group.roles[role][0].instance.series_uid}
     assert lost == {Reason.MISSING_SLICE}
     assert (exam.image is None) is (role == "T2W")
@@ -314,7 +314,7 @@ def test_a_lone_diffusion_series_has_its_roles_and_no_exam(tmp_path: Path, study
     group = the_group(copied(study, tmp_path, "s07_dwi_mixed_b"))
     assert {role: len(refs) for role, refs in group.roles.items()} == {"high b": 19, "b 50": 19, "b 400": 19}
     assert "No series of the study is its T2W" in group.notes
-    exam = read_exam(group.roles, T2W)
+    exam = read_exam(Volumes(group.roles, T2W))
     assert exam.image is None
     assert len(exam.lost) == 57
     assert {error.reason for _, error in exam.lost} == {Reason.MISSING_ROLE}
@@ -329,7 +329,7 @@ def test_an_adc_map_of_zeros(tmp_path: Path, study: Path) -> None:
 
     group = the_group(copied(study, tmp_path, *EXAM, change=clear))
     assert refusals(group, "ADC") == {None}
-    exam = read_exam(group.roles, T2W)
+    exam = read_exam(Volumes(group.roles, T2W))
     assert exam.image
     assert set(exam.image.beside) == {"high b", "b 50", "b 400"}
     assert {error.reason for _, error in exam.lost} == {Reason.IMPLAUSIBLE_ADC}
