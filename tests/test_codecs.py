@@ -464,7 +464,7 @@ def test_one_frame_reads_only_its_own_bytes(layout: str, tmp_path: Path) -> None
     path.write_bytes(stored)
     frames = Frames(path, "a.dcm")
     np.testing.assert_array_equal(frames.read(2).array, CINE[2])
-    with pytest.raises(InputError, match="frame 2: the compressed frame cannot be used: no EOI marker"):
+    with pytest.raises(InputError, match="frame 2: the compressed frame cannot be used: no SOI marker"):
         frames.read(1)
 
 
@@ -546,6 +546,40 @@ def test_any_truncation_is_refused_with_a_reason(syntax: str) -> None:
         except InputError:
             refused += 1
     assert refused
+
+
+@pytest.mark.parametrize("syntax", [JPEG_LS, JPEG2000, LOSSLESS_FIRST])
+def test_a_frame_whose_second_half_was_never_written_is_refused(syntax: str, tmp_path: Path) -> None:
+    """Zeros to the stated length, as an interrupted transfer leaves them. Decoders make a picture of it."""
+    array = noise((34, 40), 8)
+    frame = encoded(array, syntax, tmp_path)
+    half = len(frame) // 2
+    assert "marker at its end" in refused(frame[:half] + bytes(len(frame) - half), form_of(array), syntax)
+
+
+@pytest.mark.parametrize("syntax", [JPEG_LS, JPEG2000, LOSSLESS_FIRST])
+@pytest.mark.parametrize("padding", [b"", b"\0", b"\xff", bytes(20)])
+def test_padding_behind_the_end_of_a_frame_is_passed_over(syntax: str, padding: bytes, tmp_path: Path) -> None:
+    array = noise((34, 40), 8)
+    frame = encoded(array, syntax, tmp_path)
+    np.testing.assert_array_equal(decode(frame + padding, form_of(array), syntax, "made").array, array)
+
+
+def encoded(array: np.ndarray, syntax: str, folder: Path) -> bytes:
+    if syntax == LOSSLESS_FIRST:
+        return by_gdcm(array, syntax, folder)
+    return {JPEG_LS: jpeg_ls, JPEG2000: jpeg2000}[syntax](array)
+
+
+def test_a_wrapped_jpeg_2000_ends_inside_its_box() -> None:
+    """A whole JP2 file as frame: boxes may follow that of the stream, and its last box may have no length."""
+    stream = jpeg2000(CINE[0])
+    head = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + struct.pack(">I4s4xI", 20, b"ftyp", 0) + b"jp2 "
+    box = struct.pack(">I4s", 8 + len(stream), b"jp2c") + stream
+    for frame in (head + box + struct.pack(">I4s", 12, b"xml ") + b"<a/>", head + b"\0\0\0\0jp2c" + stream):
+        np.testing.assert_array_equal(decode(frame, BOMB, JPEG2000, "made").array, CINE[0])
+    cut_off = head + box[:-2] + struct.pack(">I4s", 12, b"xml ") + b"<a/>"
+    assert "no EOC marker" in refused(cut_off, BOMB, JPEG2000)
 
 
 def test_an_unknown_jfif_version_does_not_reach_gdcm(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pydicom.data import get_testdata_file, get_testdata_files
 from imaging.dicom.firewall import inspect
 from imaging.dicom.index import FileState, build_index, read_header
 from imaging.dicom.instance import REGIONS, WANTED, Facts, NotPlain, describe_common
+from imaging.dicom.passport import read_passport
 from imaging.errors import ImagingError, InputError, Reason
 
 
@@ -65,6 +66,29 @@ def test_the_walk_describes_real_files_as_pydicom_does(shared_data: Path) -> Non
     assert counts.pop("equal") > 500
     assert set(counts) <= {"not plain", "refused", "not_dicom"}
     assert counts["not plain"] < 12
+
+
+@pytest.mark.parametrize(
+    ("steps", "calibrated"),
+    [
+        ({"PixelSpacing": [0.1, 0.1]}, "yes"),
+        ({"ImagerPixelSpacing": [0.1, 0.1]}, "yes"),
+        ({}, "no"),
+        ({"PixelSpacing": None}, "no"),
+        ({"ImagerPixelSpacing": None}, "no"),
+        ({"NominalScannedPixelSpacing": [0.1, 0.1]}, "no"),
+    ],
+)
+def test_a_passport_says_whether_millimetres_are_known(tmp_path: Path, steps: dict[str, Any], calibrated: str) -> None:
+    """By either reader of headers; a film's scanner states steps on paper, which are none of the patient."""
+    ds = mr()
+    del ds.PixelSpacing
+    for keyword, value in steps.items():
+        setattr(ds, keyword, value)
+    ds.save_as(tmp_path / "a.dcm")
+    header = inspect(tmp_path / "a.dcm", wanted=WANTED, opened=frozenset((REGIONS,)))
+    for source in (Facts.of(header), read_header(tmp_path / "a.dcm")):
+        assert read_passport(source)["calibrated"] == calibrated  # type: ignore[arg-type]
 
 
 def mr() -> Dataset:

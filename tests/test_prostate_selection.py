@@ -300,6 +300,94 @@ def test_the_highest_b_and_the_b_values_of_its_own_series_alone(tmp_path: Path) 
     assert told(chosen(tmp_path)) == ({"high b": [2], "b 100": [2]}, {1: {Reason.LESS_SUITED}})
 
 
+def test_a_lower_b_that_could_be_high_is_beside_the_highest(tmp_path: Path) -> None:
+    """An ADC is fitted from b-values up to 1000, so 800 must not be lost to 1400."""
+    dwi(tmp_path, 1, (50, 800, 1400))
+    selection = chosen(tmp_path)
+    assert told(selection) == ({"high b": [1], "b 50": [1], "b 800": [1]}, {})
+    assert [len(refs) for refs in the_group(selection).roles.values()] == [15, 15, 15]
+
+
+# One scan, a series for each b-value
+APART = {**EPI, "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"], "FrameOfReferenceUID": "1.2.3.99", "FlipAngle": 90}
+
+
+def apart(folder: Path, number: int, b: float, tags: dict[str, Any] | None = None, **other: Any) -> None:
+    slices(folder, number, {**APART, "DiffusionBValue": b, **(tags or {})}, **other)
+
+
+def test_b_values_in_series_of_their_own_are_joined(tmp_path: Path) -> None:
+    for number, b in enumerate((0.0, 500.0, 1000.0), 1):
+        apart(tmp_path, number, b)
+    selection = chosen(tmp_path)
+    assert told(selection) == ({"high b": [3], "b 0": [1], "b 500": [2]}, {})
+    said = "The b 500 is of another series than the high b, acquired by the same protocol on the same slices"
+    assert said in the_group(selection).notes
+
+
+OTHER_SCANS: list[tuple[str, dict[str, Any]]] = [
+    ("echo time", {"EchoTime": 70}),
+    ("repetition time", {"RepetitionTime": 3000}),
+    ("flip angle", {"FlipAngle": 60}),
+    ("bandwidth", {"PixelBandwidth": 1500}),
+    ("frame of reference", {"FrameOfReferenceUID": "1.2.3.98"}),
+    ("no frame of reference", {"FrameOfReferenceUID": ""}),
+    ("no echo time", {"EchoTime": None}),
+    ("pixels", {"PixelSpacing": [2.1, 2.1]}),
+    ("a maker that scales", {"Manufacturer": "Philips"}),
+]
+
+
+@pytest.mark.parametrize("tags", [row[1] for row in OTHER_SCANS], ids=[row[0] for row in OTHER_SCANS])
+def test_b_values_of_another_scan_are_not_joined(tmp_path: Path, tags: dict[str, Any]) -> None:
+    apart(tmp_path, 1, 0.0, tags)
+    apart(tmp_path, 2, 1000.0)
+    assert told(chosen(tmp_path)) == ({"high b": [2]}, {1: {Reason.LESS_SUITED}})
+
+
+def test_the_b_0_of_a_scan_of_directions_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "b 0").mkdir()
+    apart(tmp_path / "b 0", 1, 0.0)
+    apart(tmp_path, 1, 500.0)
+    apart(tmp_path, 2, 1000.0)
+    assert told(chosen(tmp_path))[0] == {"high b": [2], "b 0": [1], "b 500": [1]}
+    apart(tmp_path, 1, 500.0, {"DiffusionGradientOrientation": [0.0, 0.0, 1.0]})
+    assert told(chosen(tmp_path)) == ({"high b": [2]}, {1: {Reason.DIFFUSION_DIRECTION, Reason.LESS_SUITED}})
+
+
+def test_b_values_on_other_slices_are_not_joined(tmp_path: Path) -> None:
+    apart(tmp_path, 1, 0.0, depths=np.arange(15) * 3.0 + 1.0)
+    apart(tmp_path, 2, 500.0, depths=np.arange(14) * 3.0)
+    apart(tmp_path, 3, 1000.0)
+    assert told(chosen(tmp_path)) == ({"high b": [3]}, {1: {Reason.LESS_SUITED}, 2: {Reason.LESS_SUITED}})
+
+
+@pytest.mark.parametrize(("gain", "roles"), [(11, {"high b": [2], "b 0": [1]}), (12, {"high b": [2]})])
+def test_series_of_one_receiver_gain_are_joined(tmp_path: Path, gain: int, roles: Roles) -> None:
+    """GE writes the gains of its prescan; a step of the analogue one is a factor that no fit would notice."""
+    for number, b, own in ((1, 0.0, gain), (2, 1000.0, 11)):
+        apart(tmp_path, number, b, change=lambda k, d, own=own: private(d, 0x19, "GEMS_ACQU_01", 0x95, "SS", own))
+    assert told(chosen(tmp_path))[0] == roles
+
+
+@pytest.mark.parametrize(("slope", "roles"), [("2.5", {"high b": [2], "b 0": [1]}), ("2.6", {"high b": [2]})])
+def test_series_of_one_scale_are_joined(tmp_path: Path, slope: str, roles: Roles) -> None:
+    for number, b, own in ((1, 0.0, slope), (2, 1000.0, "2.5")):
+        tags = {"Manufacturer": "Philips", "RescaleSlope": own, "RescaleIntercept": "0"}
+        scale = lambda k, d: private(d, 0x2005, "Philips MR Imaging DD 001", 0x0E, "FL", 0.5)  # noqa: E731
+        apart(tmp_path, number, b, tags, change=scale)
+    assert told(chosen(tmp_path))[0] == roles
+
+
+def test_of_two_alike_that_of_the_same_series_is_beside(tmp_path: Path) -> None:
+    """A repetition of b 50 that is later, but not of the scan of the high b."""
+    common = {**TRACE, **{key: APART[key] for key in ("FrameOfReferenceUID", "FlipAngle")}}
+    dwi(tmp_path, 1, (50, 800), common)
+    (tmp_path / "later").mkdir()
+    slices(tmp_path / "later", 2, common, change=siemens(50))
+    assert told(chosen(tmp_path)) == ({"high b": [1], "b 50": [1]}, {2: {Reason.LESS_SUITED}})
+
+
 CALCULATED: list[dict[str, Any]] = [
     {"SequenceName": "*ep_b50_800"},
     {"ImageType": ["DERIVED", "PRIMARY", "DIFFUSION", "CALC_BVALUE"]},
@@ -315,6 +403,49 @@ def test_a_calculated_b_is_read_only_without_an_acquired_one(tmp_path: Path, tag
     assert "the scanner's calculated one is used" in the_group(selection).notes[0]
     dwi(tmp_path, 1, (50, 800))
     assert told(chosen(tmp_path)) == ({"high b": [1], "b 50": [1]}, {2: {Reason.CALCULATED_B}})
+
+
+# As scanners name what they derive, without a word for calculated.
+DERIVED: list[dict[str, Any]] = [
+    {"ImageType": ["DERIVED", "SECONDARY", "COMBINED"], "SeriesDescription": "SynB 2000"},
+    {"ImageType": ["DERIVED", "PRIMARY", "M_SE", "M", "SE"], "SeriesDescription": "eDWI_b2000"},
+    {"ImageType": ["DERIVED", "PRIMARY", "DIFFUSION", "NONE"], "DiffusionDirectionality": "ISOTROPIC"},
+]
+
+
+@pytest.mark.parametrize("tags", DERIVED)
+def test_a_derived_b_alone_in_its_series_gives_way_to_a_measured_one(tmp_path: Path, tags: dict[str, Any]) -> None:
+    slices(tmp_path, 2, {**EPI, **tags, "DiffusionBValue": 2000.0})
+    selection = chosen(tmp_path)
+    assert told(selection) == ({"high b": [2]}, {})
+    assert "Nothing says whether the high b was acquired or calculated" in the_group(selection).notes
+    dwi(tmp_path, 1, (50, 800), {**EPI, "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"]})
+    assert told(chosen(tmp_path)) == ({"high b": [1], "b 50": [1]}, {2: {Reason.CALCULATED_B}})
+
+
+def test_a_derived_b_is_read_where_no_measured_one_is_high(tmp_path: Path) -> None:
+    slices(tmp_path, 2, {**EPI, **DERIVED[0], "DiffusionBValue": 2000.0})
+    dwi(tmp_path, 1, (50, 550))
+    roles, left = told(chosen(tmp_path))
+    assert (roles, left) == ({"high b": [2]}, {1: {Reason.LESS_SUITED}})
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda folder: dwi(folder, 2, (1400,), TRACE),
+        lambda folder: dwi(folder, 2, (50, 1400), {**EPI, **DERIVED[0]}),
+        lambda folder: dwi(folder, 2, (1400,), {**EPI, "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"]}),
+    ],
+    ids=["a trace", "with another b-value", "an original image"],
+)
+def test_a_higher_b_that_was_measured_does_not_give_way(tmp_path: Path, made: Callable[[Path], None]) -> None:
+    """A trace is derived too, and GE combines its directions into derived series of all b-values."""
+    dwi(tmp_path, 1, (50, 800))
+    made(tmp_path)
+    roles, left = told(chosen(tmp_path))
+    assert roles["high b"] == [2]
+    assert left == {1: {Reason.LESS_SUITED}}
 
 
 def test_low_b_values_alone_are_no_high_b(tmp_path: Path) -> None:
@@ -537,50 +668,7 @@ def test_every_image_is_used_or_has_its_reason(tmp_path: Path) -> None:
     assert len(everything) == 15 * 4 + 7
 
 
-# Real studies
-
-REAL: list[tuple[str, Roles, Left]] = [
-    (
-        "prostatex_0001",
-        {"T2W": [10], "ADC": [8], "high b": [7], "b 50": [7], "b 400": [7]},
-        {4: {Reason.NOT_AXIAL}, 6: {Reason.REPEATED_SERIES}, 9: {Reason.CALCULATED_B}},
-    ),
-    (
-        "prostatex_0218",
-        {"T2W": [5], "ADC": [9], "high b": [8], "b 0": [8], "b 100": [8], "b 400": [8]},
-        {
-            10: {Reason.CALCULATED_B},
-            11: {Reason.DIFFUSION_TENSOR},
-            14: {Reason.DERIVED_MAP},
-            27: {Reason.DYNAMIC_CONTRAST},
-            48: {Reason.DYNAMIC_CONTRAST},
-        },
-    ),
-    ("prostate3t_0001", {"T2W": [4]}, {}),
-    ("prostate3t_0002", {"T2W": [5]}, {}),
-    ("prostate3t_0003", {"T2W": [4]}, {}),
-    ("ge_adc", {"ADC": [701]}, {}),
-    ("missing_slice", {"high b": [9]}, {}),
-    ("philips_dwi_slice", {}, {801: {Reason.NO_B_VALUE}}),
-]
-
-
-@pytest.mark.shared_data
-@pytest.mark.parametrize(("folder", "roles", "left"), REAL, ids=[row[0] for row in REAL])
-def test_roles_of_real_studies(shared_data: Path, folder: str, roles: Roles, left: Left) -> None:
-    selection = chosen(shared_data / "prostate_mri" / folder)
-    assert told(selection) == (roles, left)
-    if not selection.group:
-        return
-    for refs in selection.group.roles.values():
-        refusals = {ref.instance.refusal for ref in refs}
-        if folder == "missing_slice":
-            assert refusals == {Reason.MISSING_SLICE}
-            continue
-        assert refusals == {None}
-        (stack,) = find_stacks(refs)
-        assert isinstance(stack, Stack), str(stack)
-        assert stack.grid.shape[0] == len(refs)
+# Real images
 
 
 @pytest.mark.shared_data

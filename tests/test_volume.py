@@ -416,17 +416,6 @@ def test_a_mosaic_lies_where_its_derived_series_lies(shared_data: Path) -> None:
 
 
 @pytest.mark.shared_data
-def test_a_published_lesion_falls_on_its_voxel(shared_data: Path) -> None:
-    volume = image(read(shared_data / "prostate_mri/prostatex_0001/s06_t2_tra"))
-    table = (shared_data / "prostate_mri/labels/prostatex_findings.csv").read_text(encoding="utf-8")
-    lesion = next(row for row in csv.DictReader(table.splitlines()) if row["ProxID"] == "ProstateX-0001")
-    left, back, head = map(float, lesion["pos"].split())
-    found = np.linalg.inv(volume.grid.affine) @ [-left, -back, head, 1.0]
-    column, row, slice_ = map(int, lesion["t2_tse_tra"].split())
-    np.testing.assert_array_equal(np.rint(found[:3]), [slice_, row, column])
-
-
-@pytest.mark.shared_data
 def test_masks_of_others_lie_on_the_volume(shared_data: Path) -> None:
     volume = image(read(shared_data / "prostate_mri/prostatex_0001/s06_t2_tra"))
     against_reference(volume, shared_data / "prostate_mri/labels/prostatex_0001/gland_ai_bosma22b.nii.gz")

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from pydicom import Dataset
 
-from imaging.dicom.diffusion import BValue, computed_from, read_b_values
+from imaging.dicom.diffusion import BValue, computed_from, read_b_values, read_protocol
 from imaging.dicom.elements import functional_group, private_value, text
 
 # `calculated` is a diffusion image at a b-value that was not acquired; `map` any quantity but the ADC.
@@ -35,6 +35,7 @@ _MAPS: Final = frozenset(
         *("MIP", "MPR", "CSA MPR", "PROJECTION IMAGE", "SCREEN SAVE"),
     )
 )
+_TRACES: Final = frozenset(("TRACEW", "TRACE", "ISOTROPIC"))
 _CALCULATED: Final = frozenset(("CALC_BVALUE", "CALCULATED_B", "CDWI", "SYNTHETIC_B"))
 _CALCULATED_TEXT: Final = pattern(r"calc.?b|synthetic|computed|(?<![a-z])c-?dwi|(?<![a-z])sdwi", IGNORECASE)
 _LOCALISER_TEXT: Final = pattern(r"^loc(?![a-z])|locali[sz]er|scout|survey", IGNORECASE)
@@ -74,16 +75,18 @@ class MrFrame:
 class Acquisition:
     """What the choice among MR volumes rests on. `acquired` is date and time as digits that sort, empty when unknown.
 
-    `echo_ms` is 0 when unknown. `notes` are sentences about what was inferred.
+    `is_trace` is true where the image type names the mean over directions. `protocol` is that of
+    `diffusion.read_protocol`. `notes` are sentences about what was inferred.
     """
 
     frames: tuple[MrFrame, ...]
     is_original: bool
+    is_trace: bool
     is_3d: bool
     is_fat_suppressed: bool
     acquired: str
     number: str
-    echo_ms: float
+    protocol: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -101,14 +104,17 @@ def read_acquisition(header: Dataset, name: str) -> Acquisition:
         frames.append(_frame(facts, None if single else k + 1, b, b is None and told is not None, notes))
     notes += [b.note for b in b_values if isinstance(b, BValue) and b.note]
     facts = _Facts(header, items[0] if items else None, shared)
+    echo = facts.number("EchoTime", "MREchoSequence", "EffectiveEchoTime")
+    repetition = facts.number("RepetitionTime", "MRTimingAndRelatedParametersSequence", "RepetitionTime")
     return Acquisition(
         frames=tuple(frames),
         is_original="ORIGINAL" in facts.words,
+        is_trace=bool(facts.words & _TRACES),
         is_3d="3D" in (text(header.get("MRAcquisitionType")), text(header.get("VolumetricProperties"))),
         is_fat_suppressed=bool({"FS", "SFS", "FATSAT"} & set(_words(header, "ScanOptions"))),
         acquired=_acquired(header),
         number=text(header.get("AcquisitionNumber")),
-        echo_ms=facts.number("EchoTime", "MREchoSequence", "EffectiveEchoTime") or 0.0,
+        protocol=read_protocol(header, echo, repetition),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -249,7 +255,7 @@ def _is_t2(facts: _Facts, notes: list[str]) -> bool:
 
 def _direction(facts: _Facts, b: BValue | None) -> str:
     """What names the direction of a diffusion gradient; "" for a trace or mean of directions and for b 0."""
-    if (b is not None and b.value == 0) or facts.words & {"TRACEW", "TRACE", "ISOTROPIC"}:
+    if (b is not None and b.value == 0) or facts.words & _TRACES:
         return ""
     return next(_directions(facts), "")
 

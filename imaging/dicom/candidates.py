@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _MOST_TILT_DEGREES: Final = 40.0
 # A gland of median size is about 45 mm high; a stack shorter than this shows a part of it.
 _LEAST_COVERAGE_MM: Final = 30.0
+# Half of what neighbouring slices are apart at least: volumes nearer than this share their slices.
+_SAME_SLICES_MM: Final = 0.5
 # A tensor needs at least six directions (Basser et al., Biophys J 1994).
 _TENSOR_DIRECTIONS: Final = 6
 _WEIGHTED: Final = ("diffusion", "mosaic")
@@ -76,8 +78,21 @@ class Candidate:
         return max(self.members[0][1].spacing_mm)
 
     @property
+    def protocol(self) -> tuple[str, ...]:
+        """The protocol of all its images; empty where they differ or leave it open."""
+        stated = {i.acquisition.protocol for i, _ in self.members if i.acquisition is not None}
+        return stated.pop() if len(stated) == 1 else ()
+
+    @property
     def acquired(self) -> str:
         return max(i.acquisition.acquired for i, _ in self.members if i.acquisition is not None)
+
+    def shares_slices(self, other: Candidate) -> bool:
+        """Whether another volume has the same slices and pixels."""
+        (mine, own), (theirs, its) = self.members[0], other.members[0]
+        alike = (mine.rows, mine.columns, len(self.members)) == (theirs.rows, theirs.columns, len(other.members))
+        near = alike and bool(np.abs(self.corners - other.corners).max() < _SAME_SLICES_MM)
+        return near and np.allclose(own.spacing_mm, its.spacing_mm, rtol=1e-3)
 
 
 def find_candidates(series: Series) -> list[Candidate]:

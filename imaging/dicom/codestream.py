@@ -22,6 +22,10 @@ _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 _START_OF_SCAN: Final = 0xDA
 _HUFFMAN_TABLES: Final = 0xC4
 _REMARKS: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
+# EOI of JPEG and JPEG-LS and EOC of JPEG 2000 are the same two bytes.
+_END: Final = b"\xff\xd9"
+# Zeros after the end of a stream; fragments of even length need one (PS3.5 A.4), some systems write more, or FF.
+_MOST_PADDING: Final = 64
 
 _J2K_START: Final = b"\xff\x4f\xff\x51"
 _JP2_SIGNATURE: Final = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
@@ -51,10 +55,12 @@ def read_jpeg(codestream: bytes, processes: frozenset[int]) -> Announced:
     """The frame header of a JPEG or JPEG-LS stream. Raises ValueError when it is not one of `processes`.
 
     All segments up to the start of the first scan must follow each other without a gap, with a Huffman table among
-    them where one is needed.
+    them where one is needed, and the stream must have its end.
     """
     if codestream[:2] != b"\xff\xd8":
         raise ValueError("no SOI marker at its start")
+    if not _has_end(codestream):
+        raise ValueError("no EOI marker at its end")
     announced, colour_marker, tables = None, None, False
     for marker, start, end in _jpeg_segments(codestream):
         body = codestream[start + 4 : end]
@@ -112,17 +118,26 @@ def _jpeg_frame(body: bytes, colour_marker: bool | None) -> Announced:
     return Announced(rows, columns, samples, precision, ycbcr=ycbcr)
 
 
-def jpeg2000_start(frame: bytes) -> int:
-    """Where the codestream starts: 0, or behind the boxes of a JP2 file that somebody wrapped whole."""
+def _has_end(codestream: bytes) -> bool:
+    """Whether a stream ends with its marker, but for padding.
+
+    Decoders fill up what is missing of a stream, JPEG 2000 with any picture, and report nothing.
+    """
+    behind = codestream[-_MOST_PADDING:].rpartition(_END)
+    return behind[1] == _END and not behind[2].strip(b"\0\xff")
+
+
+def jpeg2000_stream(frame: bytes) -> bytes:
+    """The codestream: the frame, or what the boxes of a JP2 file hold that somebody wrapped whole."""
     if frame[:4] == _J2K_START:
-        return 0
+        return frame
     position = 0
     while frame[:12] == _JP2_SIGNATURE and position + 16 <= len(frame):
         length, kind = struct.unpack_from(">I4s", frame, position)
         head = 16 if length == 1 else 8
-        if kind == b"jp2c" and frame[position + head : position + head + 4] == _J2K_START:
-            return position + head
         step = struct.unpack_from(">Q", frame, position + 8)[0] if length == 1 else length
+        if kind == b"jp2c" and frame[position + head : position + head + 4] == _J2K_START:
+            return frame[position + head : position + step if step else len(frame)]
         if step < 8:
             break
         position += step
@@ -130,14 +145,17 @@ def jpeg2000_start(frame: bytes) -> int:
 
 
 def read_jpeg2000(frame: bytes) -> Announced:
-    """The SIZ segment (ISO 15444-1 A.5.1). Raises ValueError for subsampled, mixed or absurdly tiled components."""
-    start = jpeg2000_start(frame)
-    if len(frame) < start + 45:
+    """The SIZ segment (ISO 15444-1 A.5.1). Raises ValueError for subsampled, mixed or absurdly tiled components, and
+    for a stream without its end."""
+    stream = jpeg2000_stream(frame)
+    if len(stream) < 45:
         raise ValueError("its SIZ segment is cut off")
+    if not _has_end(stream):
+        raise ValueError("no EOC marker at its end")
     right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, samples = struct.unpack_from(
-        ">8IH", frame, start + 8
+        ">8IH", stream, 8
     )
-    components = frame[start + 42 : start + 42 + 3 * samples]
+    components = stream[42 : 42 + 3 * samples]
     if len(components) != 3 * samples or samples < 1 or right <= left or bottom <= top:
         raise ValueError("its SIZ segment is cut off or empty")
     if len({components[k : k + 3] for k in range(0, len(components), 3)}) != 1 or components[1:3] != b"\1\1":

@@ -76,6 +76,24 @@ def computed_from(header: Dataset) -> tuple[float, float] | None:
     return (float(match[1]), float(match[2])) if match else None
 
 
+def read_protocol(header: Dataset, echo_ms: float | None, repetition_ms: float | None) -> tuple[str, ...]:
+    """What two diffusion series must have alike for their signals to be one decay; empty where the header leaves open
+    whether they are.
+
+    Frame of reference, echo and repetition time, flip angle and bandwidth, which distorts; then how the receiver was
+    set (GE) and how values were scaled before they were stored (Philips; Chenevert et al., Transl Oncol 2014).
+    """
+    frame = text(header.get("FrameOfReferenceUID"))
+    scale = private_value(header, "Philips MR Imaging DD 001", 0x2005, 0x0E)
+    is_philips = text(header.get("Manufacturer")).upper().startswith("PHILIPS")
+    if not frame or echo_ms is None or repetition_ms is None or (is_philips and scale is None):
+        return ()
+    gains = [text(private_value(header, "GEMS_ACQU_01", 0x0019, element)) for element in (0x95, 0x96)]
+    scales = ["", ""] if scale is None else [text(header.get("RescaleSlope")), text(scale)]
+    settings = [text(header.get(keyword)) for keyword in ("FlipAngle", "PixelBandwidth")]
+    return (frame, f"{echo_ms:g}", f"{repetition_ms:g}", *settings, *gains, *scales)
+
+
 _Told = tuple[str, Any]  # source, value as stored
 
 

@@ -54,6 +54,7 @@ _ELEMENTS: Final[dict[str, tuple[int, bytes]]] = {
     "BodyPartExamined": (0x00180015, b"CS"),
     "SoftwareVersions": (0x00181020, b"LO"),
     "ProtocolName": (0x00181030, b"LO"),
+    "ImagerPixelSpacing": (0x00181164, b"DS"),
     "TransducerType": (0x00186031, b"CS"),
     "StudyInstanceUID": (0x0020000D, b"UI"),
     "SeriesInstanceUID": (0x0020000E, b"UI"),

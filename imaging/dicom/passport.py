@@ -25,11 +25,13 @@ _FIELDS: dict[str, str] = {
 def read_passport(header: Dataset) -> Passport:
     """Facts by name (`vendor`, `model`, `software`, `probe`, `photometric`, `lossy_compression`, `calibrated`).
 
-    A fact that the header does not state is `unknown`.
+    A fact that the header does not state is `unknown`. A projection is calibrated at its detector
+    (ImagerPixelSpacing), as mammograms are.
     """
     passport = {name: _text(header, keyword) for name, keyword in _FIELDS.items()}
     regions = header.get("SequenceOfUltrasoundRegions") or []
-    calibrated = "PixelSpacing" in header or any(r.get("PhysicalUnitsXDirection") == 3 for r in regions)
+    stated = (header.get(keyword) not in (None, "") for keyword in ("PixelSpacing", "ImagerPixelSpacing"))
+    calibrated = any(stated) or any(r.get("PhysicalUnitsXDirection") == 3 for r in regions)
     return passport | {"calibrated": "yes" if calibrated else "no"}
 
 

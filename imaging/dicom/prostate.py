@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from imaging.dicom.candidates import Candidate, find_candidates
 from imaging.dicom.instance import refused
 from imaging.errors import Reason
@@ -37,8 +35,6 @@ _COARSER: Final = 1.25
 _COARSEST_T2_MM: Final = 1.0
 # The least b-value that still parts cancer from gland; PI-RADS v2.1 reads 800 to 1000 and wishes for 1400 or more.
 _LEAST_HIGH_B: Final = 600.0
-# Half of what neighbouring slices are apart at least: volumes nearer than this share their slices.
-_SAME_SLICES_MM: Final = 0.5
 
 _KINDS: Final[dict[str, Reason]] = {
     "map": Reason.DERIVED_MAP,
@@ -119,7 +115,7 @@ def choose(series: Iterable[Series]) -> Choice:
 
 
 def _choose_diffusion(table: _Table, weighted: list[Candidate], calculated: list[Candidate]) -> Candidate | None:
-    """High b and, of its series, the other b-values; a calculated one where none was acquired."""
+    """High b and the other b-values of its decay; a calculated one where none was acquired."""
     usable = [_weighted(v) for v in weighted]
     high = [v for v in usable if v.fault is None or v.fault in _STAND_INS]
     high = [v for v in high if v.b is None or v.b >= _LEAST_HIGH_B]
@@ -128,22 +124,49 @@ def _choose_diffusion(table: _Table, weighted: list[Candidate], calculated: list
         table.notes.append("No high b-value was acquired: the scanner's calculated one is used")
     elif not high:
         high, calculated = calculated, []
-    best = table.play(HIGH_B, high, (*_STEPS, _HIGHEST_B, *_LATEST))
+    measured = _measured(usable)
+    best = table.play(HIGH_B, high, (_first_of(measured, Reason.CALCULATED_B), *_STEPS, _HIGHEST_B, *_LATEST))
     table.rejected += [(v, v.fault or Reason.CALCULATED_B) for v in calculated]
-    rest = [v for v in usable if v not in high]
-    beside = [v for v in rest if best is not None and _belongs(v, best)]
-    table.rejected += [(v, v.fault or _why_not_beside(v, best)) for v in rest if v not in beside]
+    if best is not None and best.kind == "diffusion" and best not in measured:
+        table.notes.append("Nothing says whether the high b was acquired or calculated")
+    beside = [] if best is None else _beside_high(best, usable, measured)
+    table.rejected += [(v, v.fault or _why_not_beside(v, best)) for v in usable if v not in (*high, *beside)]
     for b in sorted({v.b for v in beside if v.b is not None}):
-        table.play(f"{B_VALUE}{b:g}", [v for v in beside if v.b == b], _LATEST)
+        own_series = [v for v in beside if best is not None and v.series is best.series]
+        steps = (_first_of(own_series, Reason.LESS_SUITED), *_LATEST)
+        table.play(f"{B_VALUE}{b:g}", [v for v in beside if v.b == b], steps)
     return best
 
 
-def _belongs(volume: Candidate, best: Candidate) -> bool:
-    """Whether a volume is another b-value of the same series on the same slices."""
-    same = volume.fault is None and volume.series is best.series and volume.b != best.b
-    if not same or len(volume.members) != len(best.members):
-        return False
-    return bool(np.abs(volume.corners - best.corners).max() < _SAME_SLICES_MM)
+def _measured(volumes: list[Candidate]) -> list[Candidate]:
+    """Those of which the header says that they were acquired: as original images, as a trace, or with other b-values.
+
+    A calculated b-value is a derived image, and the scanner writes it as the only one of its series.
+    """
+    of_series: dict[str, set[float | None]] = defaultdict(set)
+    for volume in volumes:
+        of_series[volume.series.uid].add(volume.b)
+    return [
+        v for v in volumes if v.acquisition.is_original or v.acquisition.is_trace or len(of_series[v.series.uid]) > 1
+    ]
+
+
+def _beside_high(best: Candidate, volumes: list[Candidate], measured: list[Candidate]) -> list[Candidate]:
+    """The other b-values on its slices, of its series or of another one by the same protocol.
+
+    A series that holds single directions is a scan of its own, and so is its b 0.
+    """
+    directed = {v.series.uid for v in volumes if v.fault in (Reason.DIFFUSION_DIRECTION, Reason.DIFFUSION_TENSOR)}
+
+    def joins(volume: Candidate) -> bool:
+        if volume.fault or volume.kind != best.kind or volume.b == best.b or not volume.shares_slices(best):
+            return False
+        if volume.series is best.series:
+            return True
+        is_same_kind = (volume in measured or best not in measured) and volume.series.uid not in directed
+        return is_same_kind and bool(volume.protocol) and volume.protocol == best.protocol
+
+    return [v for v in volumes if joins(v)]
 
 
 def _why_not_beside(volume: Candidate, best: Candidate | None) -> Reason:
@@ -174,19 +197,16 @@ def _weighted(volume: Candidate) -> Candidate:
 
 def _is_original(volumes: list[Candidate]) -> list[bool]:
     """Acquired before reformatted."""
-    told = [v.acquisition.is_original for v in volumes]
-    return told if any(told) else [True] * len(told)
+    return _or_all([v.acquisition.is_original for v in volumes])
 
 
 def _is_plane_scan(volumes: list[Candidate]) -> list[bool]:
     """2-D before 3-D, which PI-RADS v2.1 has as an adjunct."""
-    told = [not v.acquisition.is_3d for v in volumes]
-    return told if any(told) else [True] * len(told)
+    return _or_all([not v.acquisition.is_3d for v in volumes])
 
 
 def _is_not_suppressed(volumes: list[Candidate]) -> list[bool]:
-    told = [not v.acquisition.is_fat_suppressed for v in volumes]
-    return told if any(told) else [True] * len(told)
+    return _or_all([not v.acquisition.is_fat_suppressed for v in volumes])
 
 
 def _covers_gland(volumes: list[Candidate]) -> list[bool]:
@@ -215,6 +235,17 @@ def _is_latest(volumes: list[Candidate]) -> list[bool]:
     return [v.acquired == latest for v in volumes]
 
 
+def _first_of(preferred: list[Candidate], reason: Reason) -> _Step:
+    """The preferred ones come first, where there are any."""
+
+    return reason, lambda volumes: _or_all([v in preferred for v in volumes])
+
+
+def _or_all(told: list[bool]) -> list[bool]:
+    """A step that would leave nothing leaves everything."""
+    return told if any(told) else [True] * len(told)
+
+
 _HIGHEST_B: Final[_Step] = (Reason.LESS_SUITED, _has_highest_b)
 _LATEST: Final[tuple[_Step, ...]] = (
     (Reason.INCOMPLETE_VOLUME, _is_complete),
@@ -235,17 +266,7 @@ def _beside(high: Candidate | None) -> tuple[_Step, ...]:
     """ADC maps with the slices of the chosen diffusion series come first."""
     if high is None:
         return ()
-
-    def has_its_slices(volumes: list[Candidate]) -> list[bool]:
-        same = [v.corners.shape == high.corners.shape and _shares(v, high) for v in volumes]
-        return same if any(same) else [True] * len(same)
-
-    return ((Reason.LESS_SUITED, has_its_slices),)
-
-
-def _shares(volume: Candidate, other: Candidate) -> bool:
-    near = bool(np.abs(volume.corners - other.corners).max() < _SAME_SLICES_MM)
-    return near and np.allclose(volume.members[0][1].spacing_mm, other.members[0][1].spacing_mm, rtol=1e-3)
+    return ((Reason.LESS_SUITED, lambda volumes: _or_all([v.shares_slices(high) for v in volumes])),)
 
 
 # What is told
@@ -292,6 +313,8 @@ def _notes(table: _Table, order: list[str]) -> Iterable[str]:
             yield f"The only {role} of the study cannot be used: {volume.fault.meaning}"
         if role == HIGH_B and (stated := volume.members[0][1].b_value):
             yield f"The high b-value is {stated.value:g} s/mm², by {stated.source}"
+        if role not in ROLES and volume.series is not table.roles[HIGH_B].series:
+            yield f"The {role} is of another series than the high b, acquired by the same protocol on the same slices"
         for instance, frame in volume.members:
             if frame.b_value and frame.b_value.inferred:
                 yield f"The b-value {frame.b_value.value:g} of {role} is inferred from {frame.b_value.source}"

@@ -277,9 +277,13 @@ def _frame(study: ProstateStudy, series: MrSeries, volumes: list[Volume], order:
     frame.FrameContentSequence, frame.PlanePositionSequence = sequence(content), sequence(position)
     _describe_values(frame, series, volume, slice_)
     if series.weighting == "dwi" and volume.b is not None:
-        diffusion = Dataset()
+        diffusion, direction = Dataset(), Dataset()
         diffusion.DiffusionBValue = float(volume.b)
         diffusion.DiffusionDirectionality = "ISOTROPIC" if volume.b else "NONE"
+        if volume.b and volume.directed:
+            diffusion.DiffusionDirectionality = "DIRECTIONAL"
+            direction.DiffusionGradientOrientation = list(volume.slab.normal)
+            diffusion.DiffusionGradientDirectionSequence = sequence(direction)
         frame.MRDiffusionSequence = sequence(diffusion)
     return frame
 
