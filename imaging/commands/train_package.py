@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
+from imaging.commands.data import progress_bar
 from imaging.errors import ConfigError, Reason
 from imaging.phantoms.export import Kind
 
@@ -105,12 +104,7 @@ def _manifest(plan: Plan, data: Path, work: Path) -> Path:
     joined = work / "manifest.csv"
     if joined.is_file():
         return joined
-    with tqdm(unit="case", desc=plan.public_set, disable=not sys.stderr.isatty()) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress_bar(plan.public_set) as show:
         real = read_manifest(prepare(plan.public_set, data, work / "data", show))
     write_manifest(joined, [*real, *_phantoms(plan, work / "phantoms")])
     return joined
