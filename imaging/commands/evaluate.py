@@ -218,12 +218,13 @@ def _refuse_outside_unit(row: Row, values: np.ndarray) -> None:
 
 
 def _segmentation(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
-    labels = tuple(_label(text) for text in args.label) or (("lesion", 1),)
+    labels = tuple(read_label(text) for text in args.label) or (("lesion", 1),)
     protocol = SegmentationProtocol(labels, args.tolerance, args.cap)
     return evaluate_segmentation([_segmentation_case(args, row, protocol) for row in rows], protocol, how, inputs)
 
 
-def _label(text: str) -> tuple[str, int]:
+def read_label(text: str) -> tuple[str, int]:
+    """A class and its value, of NAME=VALUE. Raises ConfigError."""
     name, _, value = text.partition("=")
     if not name or not value.isdecimal() or int(value) == 0 or "," in name:
         raise ConfigError(

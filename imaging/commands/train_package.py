@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
+from imaging.commands.data import progress_bar
 from imaging.errors import ConfigError, Reason
 from imaging.phantoms.training import TrainingKind, write_training_set
 
@@ -131,8 +129,8 @@ def _real(public_set: str, data: Path | None, folder: Path) -> list[Case]:
 
     if data is None:
         raise ConfigError(f"--data: found none; name the folder of the set {public_set}", Reason.CONFIG_INVALID)
-    with tqdm(unit="case", desc=public_set, disable=not sys.stderr.isatty()) as bar:
-        return read_manifest(prepare(public_set, data, folder, _shown(bar)))
+    with progress_bar(public_set) as show:
+        return read_manifest(prepare(public_set, data, folder, show))
 
 
 def _phantoms(plan: Plan, folder: Path) -> list[Case]:
@@ -141,20 +139,12 @@ def _phantoms(plan: Plan, folder: Path) -> list[Case]:
 
     if plan.phantoms is None:
         return []
-    with tqdm(unit="case", desc="phantoms", disable=not sys.stderr.isatty()) as bar:
-        table = write_training_set(folder, plan.phantom_cases, _PHANTOM_SEED, _shown(bar), plan.phantoms)
+    with progress_bar("phantoms") as show:
+        table = write_training_set(folder, plan.phantom_cases, _PHANTOM_SEED, show, plan.phantoms)
     cases = [replace(case, case_id=f"phantom-{case.case_id}") for case in read_manifest(table)]
     if plan.truth is None:
         return cases
     return [replace(case, truth=case.known_truth.with_name(plan.truth), organ=None) for case in cases]
-
-
-def _shown(bar: tqdm) -> Callable[[int, int], None]:
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    return show
 
 
 def _fit(

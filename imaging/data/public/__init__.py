@@ -17,14 +17,34 @@ import numpy as np
 from PIL import Image as Picture
 
 from imaging.data.manifest import Case, Split, read_manifest, write_manifest
-from imaging.data.public import brest, bus_bra, busi, cbis_ddsm, cmmd, hc18, inbreast, mini_mias, rsna, vindr_mammo
+from imaging.data.public import (
+    brest,
+    bus_bra,
+    busi,
+    cbis_ddsm,
+    cmmd,
+    hc18,
+    inbreast,
+    mini_mias,
+    msd_prostate,
+    picai,
+    promise12,
+    prostate158,
+    prostatex,
+    rsna,
+    vindr_mammo,
+)
+from imaging.data.public.exams import write_exam, write_points
 from imaging.data.public.frames import Collection, Dropped, Frame, assign_splits
 from imaging.data.public.truths import is_plain, read_union
 from imaging.errors import ConfigError, GeometryError, InputError, OutputError, Reason
 
-_SETS = (brest, bus_bra, busi, cbis_ddsm, cmmd, hc18, inbreast, mini_mias, rsna, vindr_mammo)
-ADAPTERS: Final[dict[str, Callable[[Path], Collection]]] = {one.NAME: one.read for one in _SETS} | {
-    f"{mini_mias.NAME}_mass": mini_mias.read_masses
+_FRAMES = (brest, bus_bra, busi, cbis_ddsm, cmmd, hc18, inbreast, mini_mias, rsna, vindr_mammo)
+_EXAMS = (msd_prostate, picai, promise12, prostate158, prostatex)
+ADAPTERS: Final[dict[str, Callable[[Path], Collection]]] = {one.NAME: one.read for one in (*_FRAMES, *_EXAMS)} | {
+    f"{mini_mias.NAME}_mass": mini_mias.read_masses,
+    f"{picai.NAME}_zones": picai.read_zones,
+    f"{prostate158.NAME}_zones": prostate158.read_zones,
 }
 """How the folder of each set is read, by the set's name."""
 
@@ -34,9 +54,10 @@ def prepare(name: str, folder: Path, out: Path, progress: Callable[[int, int], N
 
     Truths that are no plain mask file are written to `out`/truth as PNG of the picture's size: of 0 and 255 (unions,
     filled outlines, nothing there), or of 0 and the numbers of lesions (boxes, circles, outlines and masks of each).
-    A set that says of an image only its class has no truth. All other files are named by their absolute paths.
-    `out`/dropped.csv lists each frame that was left out, and why. The same folder gives the same files. `progress` is
-    called with (done, of) after each case.
+    Of exams of several volumes truths are NIfTI, or `out`/truth/points.csv, and volumes that share a file are parted
+    into `out`/images. A set that says of an image only its class has no truth. All other files are named by their
+    absolute paths. `out`/dropped.csv lists each frame or exam that was left out, and why. The same folder gives the
+    same files. `progress` is called with (done, of) after each case.
 
     Raises ConfigError for an unknown set, another layout than the published or the curated one, a set of which nothing
     is left, and an `out` inside `folder`; InputError for a picture that cannot be read; OutputError when `out` cannot
@@ -55,12 +76,10 @@ def prepare(name: str, folder: Path, out: Path, progress: Callable[[int, int], N
     found = ADAPTERS[name](folder)
     try:
         (out / "truth").mkdir(parents=True, exist_ok=True)
-        truths, undrawn = _write_truths(out, found.frames, progress)
-        kept = [frame for frame in found.frames if frame.case_id in truths]
-        splits = assign_splits(kept)
+        kept, dropped = (_write_exams if found.exams else _write_frames)(out, found, progress)
         manifest = out / "manifest.csv"
-        write_manifest(manifest, [_case(frame, splits[frame.group_id], truths[frame.case_id]) for frame in kept])
-        _write_dropped(out / "dropped.csv", (*found.dropped, *undrawn), folder)
+        write_manifest(manifest, kept)
+        _write_dropped(out / "dropped.csv", (*found.dropped, *dropped), folder)
     except OSError as error:
         raise OutputError(f"{out}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED) from error
     if not kept:
@@ -69,6 +88,27 @@ def prepare(name: str, folder: Path, out: Path, progress: Callable[[int, int], N
         )
     read_manifest(manifest)  # what was written must pass the check that training makes
     return manifest
+
+
+def _write_frames(
+    out: Path, found: Collection, progress: Callable[[int, int], None] | None
+) -> tuple[list[Case], list[Dropped]]:
+    truths, undrawn = _write_truths(out, found.frames, progress)
+    kept = [frame for frame in found.frames if frame.case_id in truths]
+    splits = assign_splits(kept)
+    return [_case(frame, splits[frame.group_id], truths[frame.case_id]) for frame in kept], undrawn
+
+
+def _write_exams(
+    out: Path, found: Collection, progress: Callable[[int, int], None] | None
+) -> tuple[list[Case], list[Dropped]]:
+    write_points(out, found.exams)
+    made = []
+    for number, exam in enumerate(found.exams, start=1):
+        made.append(write_exam(out, exam))
+        if progress is not None:
+            progress(number, len(found.exams))
+    return [one for one in made if isinstance(one, Case)], [one for one in made if isinstance(one, Dropped)]
 
 
 def _write_truths(

@@ -1,4 +1,4 @@
-"""What every public set comes down to: frames with a group, a class and a truth. Reading tables and splitting."""
+"""What every public set comes down to: frames or exams with a group, a class and a truth. Tables and splitting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -48,8 +48,35 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Exam:
+    """One exam of a set. `image` is its axial T2W, or the folder of its DICOM study; `beside` the others by role.
+
+    `parts` names the volumes along the last axis of a 4-D `image` instead. `truth` is a label map, None where nothing
+    is known of places; `values` says what each of its values but 0 becomes in the manifest's truth (0: no part of it),
+    and `is_resampled` that it may lie on another grid than the T2W. `points` is a truth as a table. `positive` is what
+    the set says elsewhere, None where it says nothing: True demands that something is drawn, False that nothing is, and
+    without a `truth` stands for an empty one. `published` is the side that the set itself gives the exam.
+    """
+
+    case_id: str
+    patient_id: str
+    site: str
+    image: Path
+    beside: Mapping[str, Path] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    truth: Path | None = None
+    values: Mapping[int, int] = field(default_factory=lambda: {1: 1})
+    is_resampled: bool = False
+    points: tuple[Mapping[str, str], ...] = ()
+    organ: Path | None = None
+    label: str = ""
+    positive: bool | None = None
+    published: Literal["", Split] = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
-    """A frame that is left out, and why."""
+    """A frame or exam that is left out, and why."""
 
     image: Path
     label: str
@@ -58,16 +85,18 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """The frames of a set, and those that were left out."""
+    """The frames of a set, or its exams, and those that were left out."""
 
     frames: tuple[Frame, ...]
     dropped: tuple[Dropped, ...] = ()
+    exams: tuple[Exam, ...] = ()
 
     @classmethod
-    def of(cls, found: Sequence[Frame | Dropped]) -> Collection:
+    def of(cls, found: Sequence[Frame | Exam | Dropped]) -> Collection:
         """What was found, in its order."""
         frames = tuple(one for one in found if isinstance(one, Frame))
-        return cls(frames, tuple(one for one in found if isinstance(one, Dropped)))
+        exams = tuple(one for one in found if isinstance(one, Exam))
+        return cls(frames, tuple(one for one in found if isinstance(one, Dropped)), exams)
 
 
 def read_curated(folder: Path, site: str) -> Collection:
