@@ -51,7 +51,7 @@ def judge(predictor: Predictor, case: Case) -> Judged:
     image = first_image(case, predictor.recipe)
     threshold = predictor.package.description.threshold
     found = predictor.findings(predictor.predict(image), threshold)
-    truth = np.asarray(number_instances(read_values(case.known_truth, image.source_grid)) > 0)
+    truth = np.asarray(number_instances(read_values(case.known_truth, image)) > 0)
     marked = np.zeros_like(truth)
     for finding in found:
         marked |= finding.full_mask()

@@ -98,7 +98,7 @@ def write_export(cases: Sequence[Case], args: argparse.Namespace) -> list[Wrappe
         (args.out / "export" / f"{case.case_id}.dcm").write_bytes(file_bytes(ds))
         shape, box = place((pixels.shape[0], pixels.shape[1]), vendor)
         frame = np.zeros(shape, dtype=np.uint8)
-        frame[box[0] : box[2], box[1] : box[3]] = read_mask(case.truth, image.source_grid) * 255
+        frame[box[0] : box[2], box[1] : box[3]] = read_mask(case.truth, image) * 255
         Picture.fromarray(frame).save(args.out / "truth" / f"{case.case_id}.png")
         made.append(Wrapped(case, vendor, stored_as, str(ds.StudyInstanceUID), str(ds.SOPInstanceUID), box, shape))
     return made
@@ -234,7 +234,7 @@ def predict(cases: Sequence[Case], package: Package, threads: int) -> list[tuple
     found: list[tuple[Score, Bools | None]] = []
     for case in cases:
         image = picture_of(case)
-        truth = read_mask(case.truth, image.source_grid) > 0
+        truth = read_mask(case.truth, image) > 0
         try:
             reading = predictor.read(image)
         except ImagingError as error:

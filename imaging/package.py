@@ -281,6 +281,7 @@ def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
     yield from _rating_faults([c.name for c in description.card.classes], description.card.rating)
     yield from _calibration_faults(description.card.calibration)
     yield from _detector_faults(description)
+    yield from _tile_faults(description)
     yield from _volume_faults(description)
     if description.weights.distribution is not None and description.network.kind != "onnx":
         yield "weights.distribution", description.weights.distribution, "none but of a network of kind onnx"
@@ -293,17 +294,19 @@ def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
 def _detector_faults(description: Description) -> Iterator[tuple[str, object, str]]:
     card, network = description.card, description.network
     if not network.gives_boxes:
-        if description.tile:
-            yield "tile", description.tile, "none but of a retinanet"
         return
     if card.mirror:
         yield "card.mirror", card.mirror, "false: boxes of two mirror images have no mean"
     if len(card.labels) != network.out_channels - 1:
         yield "card.labels", [label.name for label in card.labels], f"{network.out_channels - 1}, as the network gives"
-    if description.tile and (
-        len(description.tile) != network.spatial_dims or any(n < 1 or n % network.multiple for n in description.tile)
-    ):
-        yield "tile", description.tile, f"{network.spatial_dims} sides that are multiples of {network.multiple}"
+
+
+def _tile_faults(description: Description) -> Iterator[tuple[str, object, str]]:
+    network, tile = description.network, description.tile
+    if tile and not (network.gives_boxes or (network.spatial_dims == 3 and not network.classes)):
+        yield "tile", tile, "none but of a detector, or of labels in volumes without image classes"
+    elif tile and not network.fits(tile):
+        yield "tile", tile, f"{network.spatial_dims} {network.sides}"
 
 
 def _volume_faults(description: Description) -> Iterator[tuple[str, object, str]]:

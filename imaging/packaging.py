@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,9 +22,12 @@ from imaging import __version__
 from imaging.data.dataset import is_picture
 from imaging.data.manifest import Case, read_manifest
 from imaging.dicom.index import build_index
+from imaging.dicom.prostate import ADC, HIGH_B, T2W
+from imaging.dicom.select import RULES, Rule, select
 from imaging.errors import ConfigError, Reason
+from imaging.golden import plane, save_golden, volume
 from imaging.harmonise.recipe import Recipe, identity, settings
-from imaging.image import Array
+from imaging.image import Array, Image
 from imaging.models.build import build
 from imaging.models.networks import Network
 from imaging.package import (
@@ -41,27 +45,28 @@ from imaging.package import (
     read_typed,
     write_description,
 )
-from imaging.predictor import RECIPES, Predictor, golden_image, read_model
+from imaging.predictor import RECIPES, Predictor, load_predictor, read_model
 from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
-from imaging.validation import Decisions, decide_boxes, decide_masks, fitted_temperature
+from imaging.validation import Decisions, decide_candidates, decide_masks, fitted_temperature
 
 GOLDEN_TOLERANCE = 0.02
 WEIGHTS = "weights.safetensors.gz"
 _UNPINNED = "", ""
 
 
-def make_package(run: Path, card_file: Path, out: Path) -> Package:
+def make_package(run: Path, card_file: Path, out: Path, locator: Path | None = None) -> Package:
     """A package from a LightningCLI run folder (config.yaml, checkpoints/best.ckpt) and a card.
 
     Threshold, temperature and operating point are those that `imaging.validation` chooses on validation cases of
-    training sites. Raises ConfigError when the run is not complete.
+    training sites. `locator` is a package folder, of which a copy goes into this one: it finds the organ in which this
+    one looks, on these cases too. Raises ConfigError when the run is not complete.
     """
     card: Card = read_typed(card_file, Card)
     config = _read_config(run)
     held_out = set(config["data"].get("test_sites") or [])
     cases = [case for case in read_manifest(Path(config["data"]["manifest"])) if case.site not in held_out]
     weights = {name: value.half() for name, value in _best_weights(run).items()}
-    draft = _draft(card, config, cases)
+    draft = replace(_draft(card, config, cases), locator=None if locator is None else _copied(locator, out))
     model = build(draft.network)
     model.load_state_dict({name: value.float() for name, value in weights.items()})
     decided, draft = _decided(out, draft, model, [case for case in cases if case.split == "val"])
@@ -104,16 +109,18 @@ def _sealed(out: Path, draft: Description, model: nn.Module) -> Package:
 
 def _draft(card: Card, config: dict[str, Any], cases: Sequence[Case]) -> Description:
     """The description before anything was decided on validation cases."""
-    _refuse_other_classes(card, config["data"].get("classes") or [])
-    task = config["model"]["init_args"]
+    _refuse_other_names(card.name, "classes", [c.name for c in card.classes], config["data"].get("classes") or [])
+    if trained := config["data"].get("labels"):
+        _refuse_other_names(card.name, "labels", [label.name for label in card.labels], trained)
+    task, recipe = config["model"]["init_args"], _recipe(config)
     return Description(
         format_version=FORMAT_VERSION,
         least_toolkit=__version__,
         card=card,
         network=_network(config),
-        recipe=_recipe(config),
+        recipe=recipe,
         threshold=0.5,
-        support=_support([case for case in cases if case.split == "train"]),
+        support=_support([case for case in cases if case.split == "train"], RULES[recipe.name]),
         training={},
         weights=Weights(*_UNPINNED),
         golden=File(*_UNPINNED),
@@ -128,23 +135,32 @@ def _decided(
 ) -> tuple[Decisions, Description]:
     if draft.card.classes:
         draft = replace(draft, temperature=fitted_temperature(_predictor(out, draft, model), validation))
-    decide = decide_boxes if draft.network.gives_boxes else decide_masks
+    by_lesion = draft.network.gives_boxes or draft.card.parts == "candidates"
+    decide = decide_candidates if by_lesion else decide_masks
     decided = decide(_predictor(out, draft, model), validation)
     return decided, replace(draft, threshold=decided.threshold, operating_point=decided.operating_point)
 
 
 def _predictor(out: Path, draft: Description, model: nn.Module) -> Predictor:
     recipe: Recipe = RECIPES[draft.recipe.name](**draft.recipe.settings)
-    return Predictor(Package(out, draft, "draft"), model, recipe)
+    locator = None if draft.locator is None else load_predictor(load_package(out / draft.locator.name))
+    return Predictor(Package(out, draft, "draft"), model, recipe, locator=locator)
 
 
-def _refuse_other_classes(card: Card, trained: Sequence[str]) -> None:
-    told = [one.name for one in card.classes]
+def _refuse_other_names(card: str, field: str, told: list[str], trained: Sequence[str]) -> None:
     if told != list(trained):
         raise ConfigError(
-            f"card {card.name}, classes: found {told}; the run was trained on {list(trained)}, in this order",
+            f"card {card}, {field}: found {told}; the run was trained on {list(trained)}, in this order",
             Reason.CONFIG_INVALID,
         )
+
+
+def _copied(locator: Path, out: Path) -> File:
+    """A copy of the package that finds the organ, inside the new one; verified before and after."""
+    name = load_package(locator).name
+    shutil.copytree(locator, out / name, dirs_exist_ok=True)
+    load_package(out / name)
+    return File(name, pin(out / name / DESCRIPTION).sha256)
 
 
 def _read_config(run: Path) -> dict[str, Any]:
@@ -180,26 +196,28 @@ def _best_weights(run: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def _support(cases: Sequence[Case]) -> dict[str, list[str]]:
-    """Every value of every passport fact that training saw."""
+def _support(cases: Sequence[Case], rule: Rule) -> dict[str, list[str]]:
+    """Every value of every passport fact of the images that the rule selects in training cases."""
     seen: dict[str, set[str]] = defaultdict(set)
     for case in cases:
         if is_picture(case):
             continue
-        for series in build_index(case.image).series:
-            for instance in series.instances:
-                for fact, value in instance.passport.items():
-                    seen[fact].add(value)
+        group = select(build_index(case.image).series, rule).group
+        for ref in group.images() if group else ():
+            for fact, value in ref.instance.passport.items():
+                seen[fact].add(value)
     return {fact: sorted(values) for fact, values in sorted(seen.items())}
 
 
 def _save_golden(path: Path, predictor: Predictor) -> None:
     """A drawn image and what the network says of it: no person's picture goes into a package."""
-    pixels, spacing = _drawn_image(), (1.0, 1.0)
-    if predictor.package.description.card.applicability.modality == "MG":
-        pixels = _on_black(pixels)
-    said = predictor.signal(golden_image(pixels, spacing))
-    np.savez_compressed(path, pixels=pixels, expected=np.rint(said * 255).astype(np.uint8), spacing_mm=spacing)
+    told = predictor.package.description
+    if told.network.spatial_dims == 3:
+        image = _drawn_exam()
+    else:
+        on_black = told.card.applicability.modality == "MG"
+        image = plane(_on_black(_drawn_image()) if on_black else _drawn_image(), (1.0, 1.0))
+    save_golden(path, image, predictor.signal(image))
 
 
 def _drawn_image(side: int = 256) -> Array:
@@ -209,6 +227,35 @@ def _drawn_image(side: int = 256) -> Array:
     reach = np.sqrt(((columns + 0.06) / 0.24) ** 2 + ((rows - 0.02) / 0.17) ** 2)
     level = np.where(reach < 0.9, 25.0, np.where(reach < 1.0, 210.0, 110.0))
     return np.asarray(np.clip(np.rint(level * (1 + 1.6 * grain)), 0, 255), dtype=np.uint8)
+
+
+def _drawn_exam() -> Image:
+    """A T2W volume of 24 slices with ADC and high b beside it: an ellipsoid in grainy tissue, a dark focus in it.
+
+    Signals are of no scanner; the ADC is in 10⁻⁶ mm²/s.
+    """
+    values = {T2W: (120.0, 300.0, 140.0), ADC: (1200.0, 1700.0, 700.0), HIGH_B: (60.0, 50.0, 140.0)}
+    made = {role: _drawn_volume(levels, 80 if role == T2W else 40) for role, levels in values.items()}
+    beside = {ADC: made[ADC], HIGH_B: replace(made[HIGH_B], b_value=800.0)}
+    return replace(made[T2W], beside=beside)
+
+
+def _drawn_volume(levels: tuple[float, float, float], side: int) -> Image:
+    """uint16 (24, side, side) of 72 × 80 × 80 mm; `levels` are those of tissue, organ and focus."""
+    steps = np.array([3.0, 80.0 / side, 80.0 / side])
+    z, y, x = (
+        (np.arange(n) - (n - 1) / 2).reshape(shape) * step
+        for n, shape, step in zip((24, side, side), ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), steps, strict=True)
+    )
+    organ = (z / 20) ** 2 + (y / 17) ** 2 + (x / 23) ** 2 < 1
+    focus = (z / 6) ** 2 + ((y - 9) / 5) ** 2 + ((x - 10) / 6) ** 2 < 1
+    grain = gaussian_filter(np.random.default_rng(3).normal(size=(24, side, side)), (0, 1, 1))
+    level = np.where(focus, levels[2], np.where(organ, levels[1], levels[0])) * (1 + 0.3 * grain)
+    affine = np.eye(4)
+    # Slices to the head, rows to the back, columns to the left, around the origin.
+    affine[:3, :3] = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]) * steps
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array([24, side, side]) - 1) / 2)
+    return volume(np.clip(np.rint(level), 0, 4095).astype(np.uint16), affine)
 
 
 def _on_black(pixels: Array) -> Array:

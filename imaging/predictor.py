@@ -16,15 +16,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
-from imaging.errors import InputError, PackageError, Reason
+from imaging.errors import GeometryError, InputError, PackageError, Reason
 from imaging.extraction import Cut, bounds, extract, extract_solids, measured, place
 from imaging.findings import Detections, Finding, Prediction, Reading, Thumbnail
+from imaging.golden import UNREFERENCED, read_golden
 from imaging.harmonise.mammography import MammographyRecipe
 from imaging.harmonise.prostate_mri import ProstateRecipe
 from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import Respace, grid_of, luminance_tensor
 from imaging.harmonise.ultrasound import UltrasoundRecipe
-from imaging.image import Array, Grid, Image, Origin, SourceRef
+from imaging.image import Array, Grid, Image, SourceRef
 from imaging.models.build import build
 from imaging.models.detection import detect
 from imaging.models.onnx import OnnxNetwork
@@ -40,8 +41,6 @@ RECIPES: dict[str, type[Recipe]] = {
 _THUMBNAIL_SIDE = 384
 _SHOWN = (1.0, 99.5)  # percentiles of a volume that pictures of its slices show as black and white
 Box = tuple[int, int, int, int]  # top, left, bottom, right
-# Stands for an image that no DICOM object holds: a picture of a data set, a golden phantom.
-UNREFERENCED = SourceRef("unreferenced", "unreferenced", "", "unreferenced")
 
 
 class Predictor:
@@ -65,9 +64,7 @@ class Predictor:
     def read(self, image: Image) -> Reading:
         """Findings of one image on its source grid, at the package's threshold. Raises ImagingError."""
         begin = perf_counter()
-        structures = self._locate(image)
-        if structures:
-            image = replace(image, region=bounds(one.solid for one in structures if one.solid))
+        image, structures = self._located(image)
         located = perf_counter()
         tissue = self.recipe.tissue(image)
         harmonised = self.recipe.harmonise(tissue)
@@ -99,6 +96,7 @@ class Predictor:
 
     def predict(self, image: Image) -> Prediction | Detections:
         """What the network says of one image, on the model grid: probabilities of labels and classes, or boxes."""
+        image, _ = self._located(image)
         tissue = self.recipe.tissue(image)
         return self._prediction(image, tissue, self.recipe.harmonise(tissue))
 
@@ -113,10 +111,13 @@ class Predictor:
             return extract_solids(prediction, labels, cut)
         return extract(prediction, labels, told.boundary, told.card.least_pixels, least_score)
 
-    def _locate(self, image: Image) -> tuple[Finding, ...]:
-        """The organ, by the package's locator; none where it has none. Raises InputError where no organ is found."""
+    def _located(self, image: Image) -> tuple[Image, tuple[Finding, ...]]:
+        """The image with the organ as its region, and the organ, by the package's locator; as it is without one.
+
+        Raises InputError where no organ is found.
+        """
         if self.locator is None:
-            return ()
+            return image, ()
         threshold = self.locator.package.description.threshold
         found = self.locator.findings(self.locator.predict(image), threshold)
         if not found:
@@ -125,7 +126,7 @@ class Predictor:
                 f"study {study}: {self.locator.package.name} finds no organ, so nothing was looked for in it",
                 Reason.ORGAN_NOT_FOUND,
             )
-        return tuple(found)
+        return replace(image, region=bounds(one.solid for one in found if one.solid)), tuple(found)
 
     def signal(self, image: Image) -> Array:
         """Every probability that the network gives of labels on one image, before any decision: (label, …)."""
@@ -234,8 +235,15 @@ def read_model(package: Package) -> nn.Module:
 def _check_golden(predictor: Predictor) -> None:
     """The golden phantom must give what it gave when the package was made."""
     package = predictor.package
-    pixels, expected, spacing = read_golden(package)
-    said = predictor.signal(golden_image(pixels, spacing))
+    try:
+        image, expected = read_golden(package.folder / package.description.golden.name)
+    except (OSError, KeyError, ValueError, GeometryError) as error:
+        raise PackageError(
+            f"package {package.folder.name}: {package.description.golden.name} is not a golden phantom "
+            f"({type(error).__name__})",
+            Reason.PACKAGE_INVALID,
+        ) from error
+    said = predictor.signal(image)
     allowed = package.description.golden_tolerance
     if said.shape != expected.shape:
         raise PackageError(
@@ -250,30 +258,6 @@ def _check_golden(predictor: Predictor) -> None:
             f"allowed is {allowed:g}",
             Reason.PACKAGE_INVALID,
         )
-
-
-def read_golden(package: Package) -> tuple[Array, Array, tuple[float, float]]:
-    """The golden phantom: pixels uint8 (row, column), spacing in mm, and the probabilities that the network must give.
-
-    These are (label, row, column) of pixels or (label, anchor) of a detector.
-    """
-    try:
-        with np.load(package.folder / package.description.golden.name, allow_pickle=False) as golden:
-            expected = golden["expected"].astype(np.float32) / 255
-            spacing = golden["spacing_mm"]
-            return golden["pixels"], expected, (float(spacing[0]), float(spacing[1]))
-    except (OSError, KeyError, ValueError) as error:
-        raise PackageError(
-            f"package {package.folder.name}: {package.description.golden.name} is not a golden phantom with pixels, "
-            "expected and spacing_mm",
-            Reason.PACKAGE_INVALID,
-        ) from error
-
-
-def golden_image(pixels: Array, spacing_mm: tuple[float, float]) -> Image:
-    """A golden phantom's pixels as an Image whose whole frame is the tissue region."""
-    grid = Grid.plane(pixels.shape[0], pixels.shape[1], spacing_mm[0], spacing_mm[1], "mm")
-    return Image(pixels[None], grid, grid, (UNREFERENCED,), Origin(), region=(0, 0, pixels.shape[0], pixels.shape[1]))
 
 
 def build_recipe(choice: RecipeChoice, where: str) -> Recipe:

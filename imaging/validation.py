@@ -14,10 +14,10 @@ from scipy.special import log_softmax
 from imaging.data.dataset import first_image
 from imaging.data.instances import enclosing_boxes, number_instances
 from imaging.data.manifest import Case
-from imaging.data.truth import read_mask, read_values
-from imaging.evaluation.matching import PICAI, HitRule, Lesion, match_boxes
+from imaging.data.truth import read_labels, read_mask, read_values
+from imaging.evaluation.matching import PICAI, HitRule, Lesion, match_boxes, match_masks
 from imaging.findings import Finding, Prediction
-from imaging.image import Array
+from imaging.image import Array, Image
 from imaging.predictor import Predictor
 
 THRESHOLDS = tuple(round(0.01 * n, 2) for n in range(1, 100))
@@ -34,7 +34,7 @@ class Decisions:
 
 @dataclass(frozen=True)
 class Judged:
-    """Validation cases at one threshold: mean Dice of cases with a lesion (a miss is 0), marked cases without one."""
+    """Validation cases at one threshold: mean Dice of cases with a label (a miss is 0), marked cases without one."""
 
     threshold: float
     dice: float
@@ -44,7 +44,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Watched:
-    """One validation image of a detector: its lesions, found or missed, its false positives, its highest score."""
+    """One validation image or exam: its lesions, found or missed, its false positives, its highest score."""
 
     case: Case
     lesions: tuple[Lesion, ...]
@@ -83,10 +83,10 @@ def decide_masks(predictor: Predictor, cases: Sequence[Case]) -> Decisions:
     return Decisions(best.threshold, figures=shown)
 
 
-def decide_boxes(predictor: Predictor, cases: Sequence[Case]) -> Decisions:
-    """The threshold and operating point of a detector, under the hit rule of its training (IoU of 0.1 or more).
+def decide_candidates(predictor: Predictor, cases: Sequence[Case]) -> Decisions:
+    """The threshold and operating point of a network that finds lesions one by one, under an IoU of 0.1 or more.
 
-    The threshold is the lowest with no more false positives per image than the card allows, the operating point the
+    The threshold is the lowest with no more false positives per case than the card allows, the operating point the
     lowest score that recalls no larger share of patients without a lesion than the card allows; a patient's score is
     the highest of the images, because a pair needs two views of one breast, which training images may lack.
     """
@@ -107,14 +107,18 @@ _WITH = {"positive": True, "negative": False}
 
 
 def watch(predictor: Predictor, case: Case, rule: HitRule = PICAI) -> Watched:
-    """All boxes of one case, whatever their score, against its lesions."""
+    """All boxes or solids of one case, whatever their score, against its lesions."""
     image = first_image(case, predictor.recipe)
     found = predictor.findings(predictor.predict(image), 0.0)
+    highest = max((one.score for one in found), default=0.0)
+    if len(image.source_grid.shape) == 3:
+        solids = [(one.solid.full_mask(), one.score) for one in found if one.solid]
+        return Watched(case, match_masks(solids, read_mask(case.known_truth, image), rule), highest)
     boxes = np.array([one.box_px for one in found]).reshape(-1, 4)[:, [1, 0, 3, 2]]
     scores = np.array([one.score for one in found])
-    instances = number_instances(read_values(case.known_truth, image.source_grid))
+    instances = number_instances(read_values(case.known_truth, image))
     truth = enclosing_boxes(torch.from_numpy(instances.astype(np.int64)))[1].double().numpy()
-    return Watched(case, match_boxes(boxes, scores, truth, rule), float(scores.max(initial=0.0)))
+    return Watched(case, match_boxes(boxes, scores, truth, rule), highest)
 
 
 def false_positives(watched: Sequence[Watched], threshold: float) -> float:
@@ -143,12 +147,12 @@ def _judge(predictor: Predictor, cases: Sequence[Case]) -> list[Judged]:
     marked: dict[float, dict[str, list[float]]] = {t: defaultdict(list) for t in THRESHOLDS}
     for case in cases:
         image = first_image(case, predictor.recipe)
-        truth = read_mask(case.known_truth, image.source_grid) > 0
+        truth = _labelled(case, image, [label.name for label in predictor.package.description.card.labels])
         everything = predictor.findings(predictor.predict(image), 0.0)
         for threshold in THRESHOLDS:
             found = [finding for finding in everything if finding.score >= threshold]
-            if truth.any():
-                dices[threshold][case.site].append(_dice(found, truth))
+            if truth:
+                dices[threshold][case.site].append(float(np.mean([_dice(found, *one) for one in truth.items()])))
             else:
                 marked[threshold][case.site].append(float(bool(found)))
     return [_judged(t, dices[t], marked[t]) for t in THRESHOLDS]
@@ -176,8 +180,17 @@ def _judged(threshold: float, dices: dict[str, list[float]], marked: dict[str, l
     )
 
 
-def _dice(found: Sequence[Finding], truth: Array) -> float:
+def _labelled(case: Case, image: Image, labels: Sequence[str]) -> dict[str, Array]:
+    """Where each label is, bool of the image's source grid; none for a label that is nowhere."""
+    path = case.known_truth
+    values = read_mask(path, image) if len(labels) == 1 else read_labels(path, image, labels)
+    where = {label: values == number for number, label in enumerate(labels, start=1)}
+    return {label: mask for label, mask in where.items() if mask.any()}
+
+
+def _dice(found: Sequence[Finding], label: str, truth: Array) -> float:
     own = np.zeros(truth.shape, dtype=bool)
     for finding in found:
-        own |= finding.full_mask()
+        if finding.label == label:
+            own |= finding.solid.full_mask() if finding.solid else finding.full_mask()
     return float(2 * (own & truth).sum() / (own.sum() + truth.sum()))

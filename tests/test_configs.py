@@ -11,18 +11,39 @@ from PIL import Image as Picture
 from pytorch_lightning.cli import LightningCLI
 
 from imaging.commands.train import main
+from imaging.commands.train_package import PLANS
 from imaging.data.manifest import read_manifest
 from imaging.errors import ConfigError, PackageError
 from imaging.package import Card, read_typed
 from imaging.phantoms.export import write_training_set
 from tests.conftest import REPOSITORY
 from tests.mammograms import breast, dataset
+from tests.volumes import draw_cases
 
 CONFIGS = REPOSITORY / "configs"
 TASKS = sorted((CONFIGS / "task").glob("*.yaml"))
 TRAININGS = sorted((CONFIGS / "training").glob("*.yaml"))
 RECIPES = sorted((CONFIGS / "recipe").glob("*.yaml"))
 CARDS = sorted((CONFIGS / "package").glob("*.yaml"))
+OF_VOLUMES = {"prostate"}  # recipes
+# A small grid: what is tested is that everything fits together.
+SMALL = {
+    "mammography": ("rows=192", "columns=128", "spacing_mm=0.8"),
+    "prostate": ("shape=[8,32,32]", "spacing_mm=[3.0,1.0,1.0]"),
+}
+
+
+def pairs() -> list[tuple[Path, Path]]:
+    """Every task with every recipe of as many dimensions, every training with its own."""
+    tasks = [
+        (task, recipe)
+        for task in TASKS
+        for recipe in RECIPES
+        if ("spatial_dims: 3" in task.read_text(encoding="utf-8")) == (recipe.stem in OF_VOLUMES)
+    ]
+    own = [(path, CONFIGS / "recipe" / f"{PLANS[path.name.split('.')[0]].recipe}.yaml") for path in TRAININGS]
+    return [*tasks, *own]
+
 
 pytestmark = [
     # Lightning speaks of the machine and of the tiny run.
@@ -60,25 +81,29 @@ def films(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "manifest.csv"
 
 
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_cases(tmp_path_factory.mktemp("volumes"), 2, 1, labels=1)
+
+
 def train(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> LightningCLI:
     monkeypatch.setattr("sys.argv", ["train.py", *words])
     return main()
 
 
 def arguments(task: Path, recipe: Path, manifest: Path, folder: Path) -> list[str]:
-    files = [f"-c={CONFIGS / 'trainer.yaml'}", f"-c={task}", f"-c={recipe}"]
+    files = [f"-c={CONFIGS / 'trainer.yaml'}", f"-c={recipe}", f"-c={task}"]
     settings = ["--data.batch_size=2", "--trainer.accelerator=cpu", f"--run={folder}", f"--data.cache={folder}/cache"]
     return ["fit", *files, f"--data.manifest={manifest}", *settings, "--trainer.fast_dev_run=1"]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
-@pytest.mark.parametrize("task", [*TASKS, *TRAININGS], ids=lambda p: f"{p.parent.name}/{p.stem}")
+@pytest.mark.parametrize(("task", "recipe"), pairs(), ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_every_task_and_recipe_runs_one_batch(
-    task: Path, recipe: Path, cases: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    words = arguments(task, recipe, films if recipe.stem == "mammography" else cases, tmp_path)
-    if recipe.stem == "mammography":  # a small grid: what is tested is that everything fits together
-        words += [f"--data.recipe.init_args.{key}" for key in ("rows=192", "columns=128", "spacing_mm=0.8")]
+    fitting = {"mammography": "films", "prostate": "volumes"}.get(recipe.stem, "cases")
+    words = arguments(task, recipe, request.getfixturevalue(fitting), tmp_path)
+    words += [f"--data.recipe.init_args.{key}" for key in SMALL.get(recipe.stem, ())]
     cli = train(monkeypatch, words)
     assert cli.trainer.global_step == 1
     assert cli.trainer.callback_metrics["train/loss"].isfinite()

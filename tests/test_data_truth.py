@@ -144,7 +144,7 @@ def test_a_png_mask_with_a_rim_to_ignore(picture: Image, tmp_path: Path) -> None
     )
     assert show(truth.mask()) == ["........", "........", "...##...", "........", "........", "........"]
     assert show(truth.ignore)[1:4] == ["..####..", "..#..#..", "..####.."]
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", picture.grid), values > 0)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", picture), values > 0)
 
 
 def test_an_empty_mask_is_empty_and_a_missing_one_is_an_error(picture: Image, tmp_path: Path) -> None:

@@ -354,11 +354,11 @@ def test_instances_are_another_entry_of_the_cache_and_another_identity(tmp_path:
 
     cases, cache = read_manifest(write_lesions(tmp_path / "cases")), SampleCache(tmp_path / "cache")
     masks = SampleDataset(cases, UltrasoundRecipe(side=64), cache)
-    parts = SampleDataset(cases, UltrasoundRecipe(side=64), cache, instances=True)
+    parts = SampleDataset(cases, UltrasoundRecipe(side=64), cache, labels=None)
     assert (masks[1].truth.dtype, parts[1].truth.dtype) == (np.uint8, np.uint16)
     assert (masks[1].truth.max(), parts[1].truth.max()) == (1, 2)
     np.testing.assert_array_equal(masks[1].truth > 0, parts[1].truth > 0)
-    again = SampleDataset(cases, UltrasoundRecipe(side=64), cache, instances=True)
+    again = SampleDataset(cases, UltrasoundRecipe(side=64), cache, labels=None)
     np.testing.assert_array_equal(again[1].truth, parts[1].truth)
     assert again.decoded == 0
     assert masks.identity != parts.identity
@@ -692,7 +692,6 @@ def test_validation_cases_without_any_lesion_stop_the_run_by_name(
         (["--data.patches.shape=[32]"], "data.patches.shape: found [32]; allowed is 2 sides of 1 or more"),
         (["--data.patches.per_image=0"], "data.patches.per_image: found 0; allowed is 1 or more"),
         (["--data.patches.near_lesion=1.5"], "data.patches.near_lesion: found 1.5; allowed is 0 to 1"),
-        (["--data.instances=false"], "data.patches: found without data.instances; allowed is with"),
         (
             ["--data.instances=false", "--data.patches=null"],
             "data.instances: found False; allowed is True for DetectionTask",

@@ -29,6 +29,7 @@ from imaging.data.images import read_image
 from imaging.errors import ImagingError, Reason
 from imaging.extraction import extract, place
 from imaging.findings import Detections, Prediction
+from imaging.golden import UNREFERENCED
 from imaging.harmonise.breast import anterior_point, breast_height, breast_mask, chest_side
 from imaging.harmonise.mammography import MammographyRecipe, _ranged
 from imaging.harmonise.spatial import Crop, Flip, Respace, Transpose, grid_of, to_tensor
@@ -37,7 +38,6 @@ from imaging.models.build import Outputs
 from imaging.models.detection import detect
 from imaging.models.networks import Network
 from imaging.models.retinanet import anchors, encode
-from imaging.predictor import UNREFERENCED
 from imaging.presentation import Presentation, Table, Window
 from tests.mammograms import breast, dataset, lut_item, read, written
 

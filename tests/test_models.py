@@ -48,7 +48,7 @@ def test_every_kind_gives_what_it_says(kind: str, channels: int, dims: Any) -> N
 def test_boxes_come_from_every_level_of_the_pyramid(stem: Any, dims: Any) -> None:
     """Two anchors at each place; images of 32 × 48 have 16 × 24 and 8 × 12 places, a stem of 2 halves their sides."""
     network = Network(**RETINANET, spatial_dims=dims, out_channels=4, stem=stem, pyramid=2, anchors=(4.0, 6.0))
-    assert (network.multiple, network.strides) == (4 * stem, (2 * stem, 4 * stem))
+    assert (network.multiples, network.strides) == ((4 * stem,) * dims, (2 * stem, 4 * stem))
     x = image(network)
     outputs = build(network).eval()(x)
     assert (outputs.pixels, outputs.classes, outputs.deep) == (None, None, ())

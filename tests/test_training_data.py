@@ -115,7 +115,7 @@ def test_a_case_of_which_only_the_class_is_known_has_no_label_in_its_truth(cases
     assert (unknown.decoded, unknown[0].class_index) == (1, known.class_index)
     np.testing.assert_array_equal(unknown[0].image, known.image)
     with pytest.raises(ConfigError, match=f"case {cases[0].case_id}: truth is empty"):
-        harmonise_case(replace(cases[0], truth=None), RECIPE, instances=True)
+        harmonise_case(replace(cases[0], truth=None), RECIPE, labels=None)
 
 
 @pytest.mark.parametrize("change", ["recipe", "image", "truth", "spacing", "nothing"])

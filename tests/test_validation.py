@@ -11,7 +11,7 @@ import pytest
 from imaging import validation
 from imaging.data.manifest import Case
 from imaging.evaluation.matching import Lesion
-from imaging.validation import Judged, Watched, chosen, decide_boxes, false_positives
+from imaging.validation import Judged, Watched, chosen, decide_candidates, false_positives
 
 
 def film(name: str, patient: str, *lines: tuple[bool, float]) -> Watched:
@@ -36,7 +36,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, **card: Any) -> validation.Decision
     predictor = SimpleNamespace(package=SimpleNamespace(description=SimpleNamespace(card=told)))
     by_name = {one.case.case_id: one for one in FILMS}
     monkeypatch.setattr(validation, "watch", lambda _, case: by_name[case.case_id])
-    return decide_boxes(cast(Any, predictor), [one.case for one in FILMS])
+    return decide_candidates(cast(Any, predictor), [one.case for one in FILMS])
 
 
 def test_false_positives_are_counted_per_image() -> None:

@@ -37,6 +37,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--card", type=Path, metavar="FILE", help="of a training run: YAML with what people decide")
     parser.add_argument("--out", type=Path, metavar="DIR", help="of a training run: folder of the new package")
+    parser.add_argument(
+        "--locator", type=Path, metavar="DIR", help="package that finds the organ first; a copy goes into the new one"
+    )
     parser.set_defaults(run=run)
 
 
@@ -47,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.folder / DESCRIPTION).is_file():
         package = seal_package(args.folder)
     elif args.card and args.out:
-        package = make_package(args.folder, args.card, args.out)
+        package = make_package(args.folder, args.card, args.out, args.locator)
     else:
         raise ConfigError("--card and --out: missing; a training run needs both", Reason.CONFIG_INVALID)
     told = package.description

@@ -64,6 +64,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the public set, as published")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the new package (default: WORK/package)")
     parser.add_argument("--work", type=Path, metavar="DIR", help="data, phantoms and run (default: runs/NAME)")
+    parser.add_argument(
+        "--locator", type=Path, metavar="DIR", help="package that finds the organ first; a copy goes into the new one"
+    )
     parser.add_argument("--configs", type=Path, default=Path("configs"), metavar="DIR", help="(default: %(default)s)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "gpu"), help="(default: %(default)s)")
     parser.add_argument("--epochs", type=int, metavar="N", help="other than the configuration's")
@@ -90,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         _fit(run_folder, work / "data" / "manifest.csv", [*parts, fine], args, start_from=first / FOLDER / BEST)
     from imaging.packaging import make_package  # after the training, which loads torch with its own settings
 
-    package = make_package(run_folder, card, args.out or work / "package")
+    package = make_package(run_folder, card, args.out or work / "package", args.locator)
     told = package.description
     print(f"{package.folder}: {package.name} {told.card.version}, identity {package.identity}")
     print(f"threshold {told.threshold:g}; validation: {told.training}")

@@ -7,7 +7,7 @@ processes or another device sees the same images. `draw` gives plain numbers tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ class Parameters:
     """What happens to one sample. Neutral values change nothing; `noise_seed` starts the noise fields.
 
     `shadow` is its centre and half-width as parts of the row, its top as a part of the column, and what part of the
-    brightness is lost.
+    brightness is lost. Where `channels` is not None, only their intensities change, each by its own parameters.
+    `bounded` is as of the Augmentation.
     """
 
     rotation: float = 0.0
@@ -42,12 +43,22 @@ class Parameters:
     low_resolution: float = 1.0
     shadow: tuple[float, float, float, float] = (0.5, 0.1, 0.0, 0.0)
     noise_seed: int = 0
+    bounded: bool = True
+    channels: tuple[tuple[int, Parameters], ...] | None = None
 
 
 def draw(ranges: Augmentation, seed: int, epoch: int, number: int) -> Parameters:
     """The parameters of sample `number` in `epoch`; the same for the same three numbers."""
-    rng = np.random.Generator(np.random.Philox(key=[seed, (epoch << 32) + number]))
+    key = [seed, (epoch << 32) + number]
+    of_all = _drawn(ranges, np.random.Generator(np.random.Philox(key=key)))
+    if ranges.channels is None:
+        return of_all
+    # Each channel has a stream of its own under the same key.
+    streams = {k: np.random.Generator(np.random.Philox(key=key, counter=(0, 0, 1, k))) for k in ranges.channels}
+    return replace(of_all, channels=tuple((k, _drawn(ranges, rng)) for k, rng in streams.items()))
 
+
+def _drawn(ranges: Augmentation, rng: np.random.Generator) -> Parameters:
     def within(span: Range) -> float:
         return float(rng.uniform(*span))
 
@@ -76,19 +87,22 @@ def draw(ranges: Augmentation, seed: int, epoch: int, number: int) -> Parameters
         low_resolution=perhaps(within(ranges.low_resolution), 1.0, ranges.chance),
         shadow=(float(centre), float(width), float(top), float(shadow)),
         noise_seed=int(rng.integers(1 << 62)),
+        bounded=ranges.bounded,
     )
 
 
 def augment(image: Tensor, truth: Tensor, drawn: Sequence[Parameters]) -> tuple[Tensor, Tensor]:
-    """Image (batch, channel, *spatial) float in 0-1 and truth (batch, 1, *spatial) integer, both varied.
+    """Image (batch, channel, *spatial) float and truth (batch, 1, *spatial) integer, both varied.
 
     The plane of the last two axes is turned, zoomed, shifted and flipped; a third axis stays. Truth is taken by
-    nearest neighbour, and what comes from outside the image is 0 in both. A step that nothing drew costs nothing.
+    nearest neighbour. What comes from outside the image is 0 in the truth, and in the image 0 or, where intensities
+    are not bounded by it, the least value of its channel. A step that nothing drew costs nothing.
     """
     moved, told = image, truth
     if any(_moves(p) for p in drawn):
         grid = _sampling(image, drawn)
-        moved = _sample(image, grid, "bilinear")
+        floor = torch.stack([_floor(one, p) for one, p in zip(image, drawn, strict=True)])
+        moved = _sample(image - floor, grid, "bilinear") + floor
         told = _sample(truth.to(image.dtype), grid, "nearest").round().to(truth.dtype)
     return torch.stack([_varied(one, p) for one, p in zip(moved, drawn, strict=True)]), told
 
@@ -130,13 +144,31 @@ def _sample(tensor: Tensor, grid: Tensor, mode: str) -> Tensor:
     return moved.reshape(batch, channels, *depth, rows, columns)
 
 
+def _floor(one: Tensor, p: Parameters) -> Tensor:
+    """What stands in each channel where nothing is, (channel, 1, …)."""
+    if p.bounded:
+        return one.new_zeros((len(one), *[1] * (one.ndim - 1)))
+    return one.amin(dim=tuple(range(1, one.ndim)), keepdim=True)
+
+
 def _varied(one: Tensor, p: Parameters) -> Tensor:
-    """One sample's intensities, in the order in which an acquisition makes them: tissue, beam, receiver, display."""
+    """One sample's intensities, all channels alike or those that are named."""
+    if p.channels is None:
+        return _acquired(one, p)
+    varied = one.clone()
+    for channel, own in p.channels:
+        varied[channel : channel + 1] = _acquired(one[channel : channel + 1], own)
+    return varied
+
+
+def _acquired(one: Tensor, p: Parameters) -> Tensor:
+    """Intensities in the order in which an acquisition makes them: tissue, beam, receiver, display."""
     varied = one
     if p.shadow[3]:
         varied = varied * (1 - _shadow(one, p))
     if p.speckle:
-        varied = (varied * _grain(one, p)).clamp_min(0)
+        varied = varied * _grain(one, p)
+        varied = varied.clamp_min(0) if p.bounded else varied
     if p.blur or p.low_resolution < 1:
         varied = _blurred(varied, p)
     if p.gain:
@@ -145,10 +177,19 @@ def _varied(one: Tensor, p: Parameters) -> Tensor:
     if p.brightness != 1:
         varied = varied * p.brightness
     if p.gamma != 1:
-        varied = varied.clamp(0, 1) ** p.gamma
+        varied = varied.clamp(0, 1) ** p.gamma if p.bounded else _bent(varied, p.gamma)
     if p.noise:
-        varied = varied.clamp(0, 1) + p.noise * _field(p.noise_seed + 1, one.shape, one)
-    return varied if varied is one else (varied * (one > 0)).clamp(0, 1)
+        varied = varied.clamp(0, 1) if p.bounded else varied
+        varied = varied + p.noise * _field(p.noise_seed + 1, one.shape, one)
+    return varied if varied is one or not p.bounded else (varied * (one > 0)).clamp(0, 1)
+
+
+def _bent(varied: Tensor, gamma: float) -> Tensor:
+    """Gamma between the least and the highest value of each channel, which stay."""
+    axes = tuple(range(1, varied.ndim))
+    low, high = varied.amin(dim=axes, keepdim=True), varied.amax(dim=axes, keepdim=True)
+    span = (high - low).clamp_min(torch.finfo(varied.dtype).tiny)
+    return low + span * ((varied - low) / span) ** gamma
 
 
 def _shadow(one: Tensor, p: Parameters) -> Tensor:

@@ -111,11 +111,15 @@ def _facts(path: Path) -> os.stat_result | None:
 
 
 def key_of(files: Iterable[Path], facts: Iterable[str]) -> str:
-    """The name of what is made from these files' bytes and these facts."""
+    """The name of what is made from these files' bytes and these facts. Of a folder, all files in it count by name."""
     told = hashlib.sha256(f"format {FORMAT}".encode())
     for path in files:
-        with path.open("rb") as stream:
-            told.update(hashlib.file_digest(stream, "sha256").digest())
+        inside = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else []
+        for one in inside:
+            told.update(hashlib.sha256(one.relative_to(path).as_posix().encode()).digest())
+        for one in inside or [path]:
+            with one.open("rb") as stream:
+                told.update(hashlib.file_digest(stream, "sha256").digest())
     for fact in facts:
         told.update(hashlib.sha256(fact.encode()).digest())
     return told.hexdigest()

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
@@ -17,10 +18,11 @@ from imaging.data.cache import SampleCache, key_of
 from imaging.data.images import read_image
 from imaging.data.instances import carry_instances, number_instances
 from imaging.data.manifest import Case
-from imaging.data.truth import read_mask, read_values
-from imaging.dicom.index import build_index
+from imaging.data.truth import read_labels, read_mask, read_values
+from imaging.dicom.exam import read_exam
+from imaging.dicom.index import Index, build_index
 from imaging.dicom.read import read_frames
-from imaging.dicom.select import select
+from imaging.dicom.select import UNPLACED, Group, Volumes, select
 from imaging.errors import ConfigError, ImagingError, InputError, Reason
 from imaging.harmonise.recipe import Recipe
 from imaging.harmonise.recipe import identity as recipe_identity
@@ -68,7 +70,8 @@ class SampleDataset:
         recipe: How images are harmonised.
         cache: Where harmonised samples stay; None harmonises on every access.
         classes: Names of the image classes, in the network's order. A case without a label has none of them.
-        instances: Whether truth numbers the lesions of a mask, or only says where they are.
+        labels: What the values of the truths mean, from 1 on; without them any value is the one label. None numbers
+            the lesions of each truth instead.
     """
 
     def __init__(
@@ -77,13 +80,13 @@ class SampleDataset:
         recipe: Recipe,
         cache: SampleCache | None = None,
         classes: Sequence[str] = (),
-        instances: bool = False,
+        labels: Sequence[str] | None = (),
     ) -> None:
         self.cases = list(cases)
         self.recipe = recipe
         self.cache = cache
         self.classes = list(classes)
-        self.instances = instances
+        self.labels = labels
         self.decoded = 0
         self._keys: dict[int, str] = {}
         unknown = sorted({c.label for c in cases if classes and c.label and c.label not in classes})
@@ -100,7 +103,7 @@ class SampleDataset:
         """sha256 over the recipe and, in this order, every case's id and what is known of it; not over its files."""
         told: list[object] = [recipe_identity(self.recipe), self.classes]
         told += [(c.case_id, c.patient_id, c.site, c.label, c.spacing_mm) for c in self.cases]
-        told += [INSTANCES] * self.instances
+        told += self._truth_facts
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def __getitem__(self, number: int) -> Sample:
@@ -109,13 +112,18 @@ class SampleDataset:
         index = self.classes.index(case.label) if case.label in self.classes else UNKNOWN_CLASS
         return Sample(image, truth, index, number, case)
 
+    @property
+    def _truth_facts(self) -> list[str]:
+        return [INSTANCES] if self.labels is None else [f"label {name}" for name in self.labels]
+
     def _arrays(self, number: int) -> tuple[Array, Array]:
         case = self.cases[number]
         if self.cache is None:
             return self._harmonised(case)
         if number not in self._keys:
-            facts = [recipe_identity(self.recipe), str(case.spacing_mm), *([INSTANCES] * self.instances)]
-            self._keys[number] = key_of([file for file in (case.image, case.truth) if file], facts)
+            named = [*case.beside, *(name for name in ("organ", "truth") if getattr(case, name) is not None)]
+            facts = [recipe_identity(self.recipe), str(case.spacing_mm), *named, *self._truth_facts]
+            self._keys[number] = key_of(case.files, facts)
         kept = self.cache.get(self._keys[number])
         if kept is not None:
             return kept[0], kept[1]
@@ -125,22 +133,27 @@ class SampleDataset:
 
     def _harmonised(self, case: Case) -> tuple[Array, Array]:
         self.decoded += 1
-        return harmonise_case(case, self.recipe, self.instances)
+        return harmonise_case(case, self.recipe, self.labels)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples of one shape as a batch. Raises ConfigError naming the case whose shape differs."""
+    """Samples as a batch: planes of one shape, volumes with room at their ends where another one is larger.
+
+    In that room each channel has its least value, and nothing is there. Raises ConfigError naming the plane whose shape
+    differs.
+    """
     shape = samples[0].image.shape
+    largest = np.max([sample.truth.shape[1:] for sample in samples], axis=0)
     for sample in samples:
-        if sample.image.shape != shape:
+        if sample.image.shape != shape and len(largest) == 2:
             raise ConfigError(
                 f"case {sample.case.case_id}: found {sample.image.shape} (channel, *spatial) on the model's grid; "
                 f"{samples[0].case.case_id} in the same batch has {shape}. Let the recipe fit one grid",
                 Reason.CONFIG_INVALID,
             )
     return Batch(
-        image=torch.from_numpy(np.stack([s.image for s in samples])),
-        truth=torch.from_numpy(np.stack([s.truth for s in samples])).long(),
+        image=torch.from_numpy(np.stack([_with_room(s.image, largest) for s in samples])),
+        truth=torch.from_numpy(np.stack([_with_room(s.truth, largest, 0) for s in samples])).long(),
         class_index=torch.tensor([s.class_index for s in samples]),
         number=[s.number for s in samples],
         case_id=[s.case.case_id for s in samples],
@@ -148,27 +161,40 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def harmonise_case(case: Case, recipe: Recipe, instances: bool = False) -> tuple[Array, Array]:
+def _with_room(array: Array, shape: Array, fill: float | None = None) -> Array:
+    """The array (channel, *spatial) at the first corner of `shape`; `fill` or each channel's least value beside it."""
+    if array.shape[1:] == tuple(shape):
+        return array
+    least = array.min(axis=tuple(range(1, array.ndim)), keepdims=True) if fill is None else fill
+    roomy = np.empty((len(array), *shape), dtype=array.dtype)
+    roomy[...] = least
+    roomy[(slice(None), *(slice(0, n) for n in array.shape[1:]))] = array
+    return roomy
+
+
+def harmonise_case(case: Case, recipe: Recipe, labels: Sequence[str] | None = ()) -> tuple[Array, Array]:
     """One case through the same reading and harmonising as inference; truth by nearest neighbour onto that grid.
 
-    Image (channel, *spatial) float32 and truth (1, *spatial): uint8, 1 inside lesions (UNKNOWN_TRUTH everywhere where
-    only the class is known), or uint16 with the lesions numbered from 1. Raises ImagingError naming the case, also
-    where `instances` are wanted of a case without a truth.
+    Image (channel, *spatial) float32 and truth (1, *spatial): uint8, k where `labels[k - 1]` is and without labels 1
+    inside lesions (UNKNOWN_TRUTH everywhere where only the class is known), or uint16 with the lesions numbered from
+    1 where `labels` is None. Raises ImagingError naming the case, also where lesions are to be numbered and there is
+    no truth.
     """
-    path = case.known_truth if instances else case.truth
+    path = case.known_truth if labels is None else case.truth
     try:
         image = first_image(case, recipe)
         harmonised = recipe.harmonise(recipe.tissue(image))
         source, target = image.source_grid, grid_of(harmonised)
         if path is None:
             truth: Array = np.full(target.shape, UNKNOWN_TRUTH, dtype=np.uint8)
-        elif instances:
-            truth = carry_instances(number_instances(read_values(path, source)), source, target)
+        elif labels is None:
+            truth = carry_instances(number_instances(read_values(path, image)), source, target)
         else:
-            truth = resample(read_mask(path, source), source, target, order=0)
+            known = read_labels(path, image, labels) if labels else read_mask(path, image)
+            truth = resample(known, source, target, order=0)
     except ImagingError as error:
         raise type(error)(f"case {case.case_id}: {error}", error.reason) from error
-    kind = np.uint16 if instances else np.uint8
+    kind = np.uint16 if labels is None else np.uint8
     return harmonised.as_tensor().float().numpy(), np.ascontiguousarray(truth[None], dtype=kind)
 
 
@@ -178,21 +204,61 @@ def is_picture(case: Case) -> bool:
 
 
 def first_image(case: Case, recipe: Recipe) -> Image:
-    """The first frame of the case's DICOM file, or its picture, all of which counts as tissue.
+    """What a case shows, as the recipe takes it: a frame, or a volume with the exam's others beside it.
 
-    Raises InputError when the file holds no fitting image.
+    Of DICOM it is what the recipe's rule selects, of a plane its first frame. Of a picture all counts as tissue, of a
+    volume the box around the case's organ. Raises InputError where nothing fits, or where a volume cannot be read.
     """
-    if is_picture(case):
-        image = read_image(case.image, case.site, case.spacing_mm)
-        rows, columns = image.source_grid.shape[-2:]
-        return replace(image, region=(0, 0, rows, columns))
+    image = _from_files(case) if is_picture(case) else _from_dicom(case, recipe)
+    if len(image.source_grid.shape) == 2:
+        return replace(image, region=(0, 0, *image.source_grid.shape)) if is_picture(case) else image
+    return image if case.organ is None else replace(image, region=_box(case.organ, image))
+
+
+def _from_files(case: Case) -> Image:
+    image = read_image(case.image, case.site, case.spacing_mm)
+    return replace(image, beside={role: read_image(path, case.site) for role, path in case.beside.items()})
+
+
+def _from_dicom(case: Case, recipe: Recipe) -> Image:
     index = build_index(case.image, case.site)
-    selection = select(index.series, recipe.rule) if index.series else None
-    if selection is None or selection.group is None:
-        left_out = [why for _, why in selection.rejected] if selection else []
-        reason = index.files[case.image.name].reason or next(iter(left_out), Reason.NO_PACKAGE)
-        raise InputError(f"{case.image.name} cannot be used: {reason.meaning}", reason)
-    _, frame = next(read_frames(next(iter(selection.group.images()))))
+    group = _selected(case, index, recipe)
+    if group.key:
+        return _exam(case, group)
+    _, frame = next(read_frames(next(iter(group.images()))))
     if isinstance(frame, ImagingError):
         raise frame
     return frame
+
+
+def _exam(case: Case, group: Group) -> Image:
+    """All volumes of the group. In training a broken one is to be mended or taken away by hand, not passed over."""
+    first, *unplaced = group.parts()
+    if not isinstance(first, Volumes) or unplaced:
+        raise InputError(
+            f"{case.image.name}: found {len(group.roles.get(UNPLACED, ()))} images that cannot be read and may belong "
+            "to any volume; mend them or take them away",
+            Reason.UNREADABLE_HEADER,
+        )
+    exam = read_exam(first)
+    if exam.image is None or exam.lost:
+        raise exam.lost[0][1]
+    return exam.image
+
+
+def _selected(case: Case, index: Index, recipe: Recipe) -> Group:
+    selection = select(index.series, recipe.rule) if index.series else None
+    if selection is not None and selection.group is not None:
+        return selection.group
+    left_out = [why for _, why in selection.rejected] if selection else []
+    broken = (told.reason for told in index.files.values() if told.reason is not None)
+    reason = next(broken, None) or next(iter(left_out), Reason.NO_PACKAGE)
+    raise InputError(f"{case.image.name} cannot be used: {reason.meaning}", reason)
+
+
+def _box(organ: Path, image: Image) -> tuple[int, ...]:
+    """The half-open box around an organ's mask, low then high corner. Raises InputError for an empty mask."""
+    inside = read_mask(organ, image).nonzero()
+    if not len(inside[0]):
+        raise InputError(f"organ {organ.name}: its mask is empty; allowed is one with the organ", Reason.CONFIG_INVALID)
+    return (*(int(axis.min()) for axis in inside), *(int(axis.max()) + 1 for axis in inside))

@@ -12,7 +12,7 @@ from imaging.data.cache import SampleCache, default_folder
 from imaging.data.dataset import Batch, Sample, SampleDataset
 from imaging.data.loader import BatchLoader, Place, Share
 from imaging.data.manifest import Case, Split, read_manifest
-from imaging.data.patches import Patches, cut, dice
+from imaging.data.patches import Patches, cut, cut_labels, dice
 from imaging.errors import ConfigError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.recipe import Recipe
@@ -33,7 +33,9 @@ class ImagingDataModule(pl.LightningDataModule):
         cache: Folder of harmonised samples, shared by all runs; None is the user's cache folder.
         cache_limit_gb: What the folder may hold in all; the longest unused entries go first.
         instances: Whether truth numbers the lesions of a mask, as detection needs it: its connected parts of one value.
-        patches: What is cut from each varied image for training; None trains on whole images. Needs instances.
+        patches: What is cut from each varied image for training; None trains on whole images.
+        labels: What the values of the truths mean, from 1 on, in the network's order; without them any value is the one
+            label.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class ImagingDataModule(pl.LightningDataModule):
         cache_limit_gb: float = 50.0,
         instances: bool = False,
         patches: Patches | None = None,
+        labels: list[str] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["recipe"])
@@ -65,6 +68,7 @@ class ImagingDataModule(pl.LightningDataModule):
         self.cache_limit_gb = cache_limit_gb
         self.instances = instances
         self.patches = patches
+        self.labels = labels or []
         self._cases: list[Case] = []
         self._kept: SampleCache | None = None
         self._datasets: dict[str, SampleDataset] = {}
@@ -101,7 +105,9 @@ class ImagingDataModule(pl.LightningDataModule):
         if self._kept is None:
             self._kept = SampleCache(self.cache or default_folder(), int(self.cache_limit_gb * (1 << 30)))
         if name not in self._datasets:
-            self._datasets[name] = SampleDataset(cases, self.recipe, self._kept, self.classes, self.instances)
+            self._datasets[name] = SampleDataset(
+                cases, self.recipe, self._kept, self.classes, None if self.instances else self.labels
+            )
         return self._datasets[name]
 
     def train_dataloader(self) -> BatchLoader:
@@ -141,7 +147,8 @@ class ImagingDataModule(pl.LightningDataModule):
         image, truth = augment(batch["image"], batch["truth"], drawn)
         if self.patches is None:
             return Batch(**{**batch, "image": image, "truth": truth})
-        image, truth = cut(image, truth, self.patches, [dice(self.seed, epoch, number) for number in numbers])
+        pick = cut if self.instances else cut_labels
+        image, truth = pick(image, truth, self.patches, [dice(self.seed, epoch, number) for number in numbers])
         times = self.patches.per_image
         return Batch(
             image=image,
@@ -154,9 +161,11 @@ class ImagingDataModule(pl.LightningDataModule):
 
     def _loader(self, cases: list[Case], name: str, seed: int | None = None) -> BatchLoader:
         share = Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share()
-        return BatchLoader(
-            self.dataset(cases, name), self.batch_size, share, seed, Place if seed is None else self._place
-        )
+        if seed is not None:
+            return BatchLoader(self.dataset(cases, name), self.batch_size, share, seed, self._place)
+        # Volumes may differ in size, and what is found in one must not depend on those beside it.
+        size = 1 if self.recipe.spatial_dims == 3 else self.batch_size
+        return BatchLoader(self.dataset(cases, name), size, share)
 
     def _place(self) -> Place:
         """Where the trainer is: after a resume this is in the middle of an epoch."""
@@ -173,6 +182,11 @@ class ImagingDataModule(pl.LightningDataModule):
             )
 
     def _refuse_counts(self) -> None:
+        if self.labels and (self.instances or len(set(self.labels)) < len(self.labels) or "" in self.labels):
+            raise ConfigError(
+                f"data.labels: found {self.labels}; allowed are different names, and none with data.instances",
+                Reason.CONFIG_INVALID,
+            )
         if self.batch_size < 1:
             raise ConfigError(f"data.batch_size: found {self.batch_size}; allowed is 1 or more", Reason.CONFIG_INVALID)
         labels = {case.label for case in self._cases}
@@ -199,8 +213,6 @@ class ImagingDataModule(pl.LightningDataModule):
         for field, found, is_right, allowed in checks:
             if not is_right:
                 raise ConfigError(f"data.patches.{field}: found {found}; allowed is {allowed}", Reason.CONFIG_INVALID)
-        if not self.instances:
-            raise ConfigError("data.patches: found without data.instances; allowed is with", Reason.CONFIG_INVALID)
 
     def _refuse_empty(self, split: Split) -> None:
         if not self.split(split):

@@ -122,16 +122,46 @@ def read_truth(path: Path, image: Image, rules: Rules | None = None, row: str = 
     return _assembled(path, grid, dicom_marks(path, image, rules.is_resampled), rules)
 
 
-def read_mask(path: Path, grid: Grid) -> Array:
-    """A PNG mask as uint8 (row, column), 1 where the picture is not 0. An empty mask means: nothing is there.
+def read_mask(path: Path, image: Image) -> Array:
+    """A mask as uint8 on the image's source grid, 1 where anything is. An empty mask means: nothing is there.
 
-    Raises InputError when the file is not a grey picture, GeometryError when its size is not the image's.
+    Raises as `read_truth` does, and InputError where places are marked that have no extent.
     """
-    return (read_values(path, grid) > 0).astype(np.uint8)
+    if path.name.lower().endswith(".png"):
+        return (_png_values(path, image.source_grid) > 0).astype(np.uint8)
+    return _outlined(path, read_truth(path, image)).mask().astype(np.uint8)
 
 
-def read_values(path: Path, grid: Grid) -> Array:
-    """The values (row, column) of a PNG mask, as stored. Raises as `read_mask` does."""
+def read_values(path: Path, image: Image) -> Array:
+    """A mask on the image's source grid that tells apart what the file tells apart; 0 where nothing is.
+
+    The values of a PNG, as stored, else a number for each label. Raises as `read_mask` does, and InputError where two
+    labels claim one voxel.
+    """
+    if path.name.lower().endswith(".png"):
+        return _png_values(path, image.source_grid)
+    truth = _outlined(path, read_truth(path, image))
+    return truth.label_map([region.label for region in truth.regions])
+
+
+def read_labels(path: Path, image: Image, labels: Sequence[str]) -> NDArray[np.uint8]:
+    """uint8 on the image's source grid: k where `labels[k - 1]` is, which is the value k of a label map.
+
+    Raises as `read_values` does, and InputError for any other value or label.
+    """
+    return _outlined(path, read_truth(path, image, Rules(names=dict(enumerate(labels, start=1))))).label_map(labels)
+
+
+def _outlined(path: Path, truth: Truth) -> Truth:
+    if truth.boxes or truth.points:
+        raise InputError(
+            f"truth {path.name}: found {len(truth.boxes)} boxes and {len(truth.points)} points; allowed are masks",
+            Reason.CONFIG_INVALID,
+        )
+    return truth
+
+
+def _png_values(path: Path, grid: Grid) -> Array:
     try:
         with Picture.open(path) as picture:
             values = np.asarray(picture)

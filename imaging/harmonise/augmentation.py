@@ -11,8 +11,8 @@ Range = tuple[float, float]
 class Augmentation:
     """Ranges that are drawn from uniformly. A range of one neutral value switches a step off.
 
-    Spatial steps are drawn for every sample. Each intensity step is drawn for a sample with `chance`; `shadow` has its
-    own. Intensities are those of the harmonised image, 0-1.
+    Spatial steps are drawn for every sample; of a volume they move its rows and columns. Each intensity step is drawn
+    for a sample with `chance`; `shadow` has its own.
 
     Args:
         rotation: Degrees in the plane of the last two axes, either way.
@@ -31,6 +31,10 @@ class Augmentation:
         low_resolution: Part of the resolution that remains.
         shadow: Chance of a dark band that runs down from a random depth.
         shadow_depth: Part of the brightness that a shadow leaves.
+        channels: Channels whose intensities vary, each by itself; None for all of them alike. One that holds a
+            quantity with a unit is to be left out.
+        bounded: Whether harmonised intensities are 0-1, with 0 where nothing is, and stay so. Otherwise 0 is a value
+            like others, and gamma works between the least and the highest value of a channel.
     """
 
     rotation: float = 0.0
@@ -49,3 +53,5 @@ class Augmentation:
     low_resolution: Range = (1.0, 1.0)
     shadow: float = 0.0
     shadow_depth: Range = (0.2, 0.8)
+    channels: tuple[int, ...] | None = None
+    bounded: bool = True

@@ -59,18 +59,6 @@ class ProstateRecipe:
     name: ClassVar[str] = "prostate"
     spatial_dims: ClassVar[int] = 3
     rule: ClassVar[Rule] = RULES["prostate"]
-    augmentation: ClassVar[Augmentation] = Augmentation(
-        rotation=10.0,
-        scale=(0.85, 1.2),
-        shift=0.05,
-        flip_columns=True,
-        chance=0.25,
-        gamma=(0.7, 1.4),
-        brightness=(0.8, 1.2),
-        noise=(0.0, 0.2),
-        blur=(0.4, 1.0),
-    )
-
     roles: tuple[str, ...] = (T2W,)
     spacing_mm: tuple[float, float, float] = (3.0, 0.5, 0.5)
     shape: tuple[int, int, int] = (24, 160, 160)
@@ -97,6 +85,23 @@ class ProstateRecipe:
                     f"prostate recipe, {field}: found {found}; allowed is {allowed}", Reason.CONFIG_INVALID
                 )
 
+    @property
+    def augmentation(self) -> Augmentation:
+        """Columns run to the patient's left, so a flip exchanges his sides. The ADC keeps its values."""
+        return Augmentation(
+            rotation=10.0,
+            scale=(0.85, 1.2),
+            shift=0.05,
+            flip_columns=True,
+            chance=0.25,
+            gamma=(0.7, 1.4),
+            brightness=(0.8, 1.2),
+            noise=(0.0, 0.2),
+            blur=(0.4, 1.0),
+            channels=tuple(k for k, role in enumerate(self.roles) if role != ADC),
+            bounded=False,
+        )
+
     def tissue(self, image: Image) -> MetaTensor:
         """T2W (1, slice, row, column) float32 as it was stored, the further channels' volumes in `meta["volumes"]`.
 
@@ -105,7 +110,9 @@ class ProstateRecipe:
         """
         volumes, notes = self.volumes(image)
         tissue = place(MetaTensor(torch.from_numpy(image.array.astype(np.float32))), image.grid)
-        tissue.meta.update(channels="luminance", region=image.region, volumes=volumes, notes=notes)
+        # What has the lowest b-value shows most anatomy, so it is what is laid onto T2W.
+        anchor = next(iter(_weighted(image)), None) if self.align else None
+        tissue.meta.update(channels="luminance", region=image.region, volumes=volumes, notes=notes, anchor=anchor)
         return tissue
 
     def harmonise(self, tissue: MetaTensor) -> MetaTensor:
@@ -114,7 +121,8 @@ class ProstateRecipe:
         grid = self._model_grid(own, region)
         judged = self._judged(grid, own, region)
         t2 = correct_bias(tissue.numpy()[0], own) if self.bias else tissue.numpy()[0]
-        moves = self._moves(t2, own, tissue.meta["volumes"])
+        anchor = tissue.meta["anchor"]
+        moves = np.eye(4) if anchor is None else align(anchor.array[0], anchor.grid, t2, own).matrix
         channels = []
         for role in self.roles:
             values, place_of = t2, own
@@ -224,13 +232,6 @@ class ProstateRecipe:
             position = matrix[axis, 3] + 0.5 + sum(matrix[axis, k] * axes[k] for k in range(3))
             inside &= (position >= low[axis]) & (position < high[axis])
         return inside
-
-    def _moves(self, t2: Array, own: Grid, volumes: Volumes) -> Floats:
-        """World matrix (4, 4) that lays diffusion onto T2W: that of the high-b image, or of the ADC without one."""
-        of_diffusion = volumes.get(HIGH_B) or volumes.get(ADC)
-        if not self.align or of_diffusion is None:
-            return np.eye(4)
-        return align(of_diffusion.array[0], of_diffusion.grid, t2, own).matrix
 
     def _scaled(self, role: str, values: Array, judged: Array) -> Array:
         """The values of one channel in robust units, float32; of the ADC in fixed ones."""

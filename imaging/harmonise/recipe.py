@@ -25,7 +25,11 @@ class Recipe(Protocol):
     name: ClassVar[str]
     spatial_dims: ClassVar[int]
     rule: ClassVar[Rule]
-    augmentation: ClassVar[Augmentation]
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How much its images may be varied in training."""
+        ...
 
     def tissue(self, image: Image) -> MetaTensor:
         """The part of the image that may be analysed and shown: luminance, nothing beside the tissue, source pixels."""

@@ -35,7 +35,7 @@ class Outputs(NamedTuple):
 def build(network: Network) -> nn.Module:
     """The network as described, with fresh weights; its forward gives `Outputs`.
 
-    Spatial sizes must be multiples of `network.multiple`. Raises ConfigError for `onnx`, which has no weights to begin
+    Spatial sizes must be multiples of `network.multiples`. Raises ConfigError for `onnx`, which has no weights to begin
     with (`imaging.models.onnx` reads its file).
     """
     kinds: dict[str, type[nn.Module]] = {
@@ -78,14 +78,14 @@ class _DynUNet(DynUNet):
     """
 
     def __init__(self, network: Network) -> None:
-        levels = len(network.features)
+        kernels, strides = _plan(network)
         super().__init__(
             spatial_dims=network.spatial_dims,
             in_channels=network.in_channels,
             out_channels=network.out_channels,
-            kernel_size=[3] * levels,
-            strides=[network.stem] + [2] * (levels - 1),
-            upsample_kernel_size=[2] * (levels - 1),
+            kernel_size=kernels,
+            strides=strides,
+            upsample_kernel_size=strides[1:],
             filters=network.features,
             res_block=True,
         )
@@ -94,7 +94,6 @@ class _DynUNet(DynUNet):
         conv = nn.Conv2d if network.spatial_dims == 2 else nn.Conv3d
         coarser = network.features[1 : 1 + network.deep_supervision]
         self.deep_heads = nn.ModuleList(conv(width, network.out_channels, 1) for width in coarser)
-        self.stem = network.stem
         seen = network.features[-1] * 2 + sum(network.features[:3]) + 2
         self.classifier: nn.Module | None = None
         if network.classes:
@@ -131,6 +130,16 @@ class _DynUNet(DynUNet):
         told = torch.cat(seen, dim=1).to(next(self.classifier.parameters()).dtype)
         classes: Tensor = self.classifier(told).float()
         return classes
+
+
+def _plan(network: Network) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Of every level the kernel, and the stride by which it is reached."""
+    dims, levels = network.spatial_dims, range(len(network.features))
+    steps = [2 if level else network.stem for level in levels]
+    if not network.flat:
+        return [(3,) * dims for _ in levels], [(step,) * dims for step in steps]
+    kernels: list[tuple[int, ...]] = [(1 if level < network.flat else 3, 3, 3) for level in levels]
+    return kernels, [(1 if level <= network.flat else step, step, step) for level, step in enumerate(steps)]
 
 
 class _ResNet(ResNet):

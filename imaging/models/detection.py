@@ -55,7 +55,7 @@ def detect(
     Raises ConfigError for a tile or an overlap that does not fit.
     """
     shape = list(image.shape[1:])
-    padded = [-(-side // network.multiple) * network.multiple for side in shape]
+    padded = [-(-side // multiple) * multiple for side, multiple in zip(shape, network.multiples, strict=True)]
     check_tiles(network, tile, overlap)
     sides = [min(pair) for pair in zip(padded if tile is None else tile, padded, strict=True)]
     shared = [min(_overlap(network, overlap, side), side - 1) for side in sides]
@@ -72,10 +72,9 @@ def check_tiles(network: Network, tile: Sequence[int] | None, overlap: int | Non
     """Raises ConfigError for tiles that the network cannot take, and for an overlap that leaves no way on."""
     if tile is None:
         return
-    dims, multiple = network.spatial_dims, network.multiple
-    if len(tile) != dims or any(side < multiple or side % multiple for side in tile):
+    if not network.fits(tile):
         raise ConfigError(
-            f"tile: found {list(tile)}; allowed are {dims} sides that are multiples of {multiple}",
+            f"tile: found {list(tile)}; allowed are {network.spatial_dims} {network.sides}",
             Reason.CONFIG_INVALID,
         )
     if overlap is not None and not 0 <= overlap < min(tile):

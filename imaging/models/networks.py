@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -34,6 +35,9 @@ class Network:
         features: Widths. `basic_unet`: five levels and the last decoder level; `dyn_unet` and `retinanet`: one per
             level, each half as fine as the one before; `resnet`: four stages; `onnx`: none, the file knows them.
         stem: `dyn_unet` and `retinanet`: how much coarser than the image the finest level is, 1 or 2.
+        flat: `dyn_unet` of volumes only: how many of the finest levels see each slice by itself. Their kernels are
+            1 × 3 × 3, and the way to them and out of them halves rows and columns alone, as nnU-Net plans it for slices
+            thicker than pixels are wide (Isensee et al., Nat Methods 2021).
         deep_supervision: `dyn_unet` only: how many coarser decoder levels are penalised too.
         classes: Image classes. On `dyn_unet` they share the trunk with the labels.
         pyramid: `retinanet` only: how many levels give boxes, the coarsest of them all.
@@ -57,6 +61,7 @@ class Network:
     out_channels: int = 2
     features: tuple[int, ...] = (16, 16, 32, 64, 128, 16)
     stem: Literal[1, 2] = 1
+    flat: int = 0
     deep_supervision: int = 0
     classes: int = 0
     pyramid: int = 3
@@ -71,6 +76,7 @@ class Network:
             self._refuse("kind", self.kind, ", ".join(get_args(Kind)))
         levels, least, is_levelled = len(self.features), _LEAST_LEVELS[self.kind], self.kind in _LEVELLED
         deepest = max(0, levels - 2) if self.kind == "dyn_unet" else 0
+        flattest = levels - 1 if self.kind == "dyn_unet" and self.spatial_dims == 3 else 0
         checks = (
             ("spatial_dims", self.spatial_dims, self.spatial_dims in (2, 3), "2 or 3"),
             ("in_channels", self.in_channels, self.in_channels >= 1, "1 or more"),
@@ -83,6 +89,7 @@ class Network:
             ),
             ("features", list(self.features), min(self.features, default=1) >= 1, "widths of 1 or more"),
             ("stem", self.stem, self.stem in ((1, 2) if is_levelled else (1,)), "1 or 2" if is_levelled else "1"),
+            ("flat", self.flat, 0 <= self.flat <= flattest, f"0 to {flattest}" if flattest else "0"),
             ("deep_supervision", self.deep_supervision, 0 <= self.deep_supervision <= deepest, f"0 to {deepest}"),
             ("classes", self.classes, self._has_right_classes(), _CLASSES[self.kind]),
             *(self._box_checks() if self.kind == "retinanet" else ()),
@@ -93,11 +100,26 @@ class Network:
                 self._refuse(field, found, allowed)
 
     @property
-    def multiple(self) -> int:
-        """What every side of an image must be a multiple of."""
-        if self.kind in _LEVELLED:
-            return self.stem << (len(self.features) - 1)
-        return 16 if self.kind == "basic_unet" else 1
+    def multiples(self) -> tuple[int, ...]:
+        """What each side of an image, in array axis order, must be a multiple of."""
+        if self.kind not in _LEVELLED:
+            return (16 if self.kind == "basic_unet" else 1,) * self.spatial_dims
+        whole = self.stem << (len(self.features) - 1)
+        if not self.flat:
+            return (whole,) * self.spatial_dims
+        return 1 << (len(self.features) - 1 - self.flat), whole, whole
+
+    def fits(self, sides: Sequence[int]) -> bool:
+        """Whether images of these sides can be taken."""
+        return len(sides) == self.spatial_dims and all(
+            side >= 1 and side % multiple == 0 for side, multiple in zip(sides, self.multiples, strict=True)
+        )
+
+    @property
+    def sides(self) -> str:
+        """Which sides fit, in words."""
+        told = dict.fromkeys(self.multiples) if len(set(self.multiples)) == 1 else self.multiples
+        return f"sides that are multiples of {' × '.join(map(str, told))}"
 
     @property
     def gives_boxes(self) -> bool:

@@ -79,13 +79,17 @@ class Task(pl.LightningModule, ABC):
 
     def marks(self, batch: Batch) -> Tensor | None:
         """What a picture of each case shows as found, bool (batch, *spatial); None where nothing has a place."""
-        pixels = self(batch["image"]).pixels
+        pixels = self.look(batch["image"]).pixels
         return None if pixels is None else pixels.argmax(dim=1) > 0
 
     def forward(self, image: Tensor) -> Outputs:
         """Outputs for harmonised images (batch, channel, *spatial)."""
         outputs: Outputs = self.model(image)
         return outputs
+
+    def look(self, image: Tensor) -> Outputs:
+        """As `forward`, of the whole images of validation, test and prediction, which may be too large for it."""
+        return self.forward(image)
 
     def setup(self, stage: str) -> None:
         """Compare the network with the data before the first step. Raises ConfigError naming what to change."""
@@ -99,20 +103,16 @@ class Task(pl.LightningModule, ABC):
             return
         if self.network.classes != len(data.classes):
             self._refuse("network.classes", self.network.classes, f"{len(data.classes)}, as data.classes names")
+        labels = max(1, len(data.labels))
+        if self.network.kind != "resnet" and self.network.out_channels != labels + 1:
+            self._refuse("network.out_channels", self.network.out_channels, f"{labels + 1}: background and data.labels")
         if data.recipe.spatial_dims != self.network.spatial_dims:
             self._refuse(
                 "network.spatial_dims", self.network.spatial_dims, f"{data.recipe.spatial_dims}, as the recipe has"
             )
         if data.instances != self.wants_instances:
             self._refuse("data.instances", data.instances, f"{self.wants_instances} for {type(self).__name__}")
-        image = data.first_sample().image
-        if image.shape[0] != self.network.in_channels:
-            self._refuse("network.in_channels", self.network.in_channels, f"{image.shape[0]}, as the recipe gives")
-        self._refuse_sides("images of {} from the recipe", image.shape[1:])
-        if data.patches is not None:
-            self._refuse_sides("data.patches of {}", data.patches.shape)
-            if any(side > room for side, room in zip(data.patches.shape, image.shape[1:], strict=True)):
-                self._refuse("data.patches.shape", list(data.patches.shape), f"at most {list(image.shape[1:])}")
+        self._refuse_images(data)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         del batch_idx
@@ -139,7 +139,7 @@ class Task(pl.LightningModule, ABC):
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Mapping[str, Outputs | Boxes]:
         """Probabilities of each case by its id; the class axis comes first."""
         del batch_idx, dataloader_idx
-        outputs = self(batch["image"])
+        outputs = self.look(batch["image"])
         pixels = None if outputs.pixels is None else outputs.pixels.softmax(dim=1).cpu()
         classes = None if outputs.classes is None else outputs.classes.softmax(dim=1).cpu()
         return {
@@ -213,10 +213,26 @@ class Task(pl.LightningModule, ABC):
             for case in data.split(split):
                 _ = case.known_truth
 
+    def _refuse_images(self, data: ImagingDataModule) -> None:
+        image = data.first_sample().image
+        if image.shape[0] != self.network.in_channels:
+            self._refuse("network.in_channels", self.network.in_channels, f"{image.shape[0]}, as the recipe gives")
+        self._refuse_sides("images of {} from the recipe", image.shape[1:])
+        varied = data.augmentation.channels or ()
+        if any(not 0 <= channel < len(image) for channel in varied):
+            self._refuse("data.augmentation.channels", list(varied), f"0 to {len(image) - 1}")
+        if self.trainer.world_size > 1 and image.ndim == 4 and data.patches is None:
+            self._refuse("data.patches", None, "patches: several processes need volumes of one size")
+        if data.patches is not None:
+            if self.network.classes:
+                self._refuse("data.patches", data.patches, "none of a network with image classes, of the whole image")
+            self._refuse_sides("data.patches of {}", data.patches.shape)
+            if any(side > room for side, room in zip(data.patches.shape, image.shape[1:], strict=True)):
+                self._refuse("data.patches.shape", list(data.patches.shape), f"at most {list(image.shape[1:])}")
+
     def _refuse_sides(self, what: str, shape: Sequence[int]) -> None:
-        multiple = self.network.multiple
-        if any(side % multiple for side in shape):
-            self._refuse("network", what.format(" × ".join(map(str, shape))), f"sides that are multiples of {multiple}")
+        if not self.network.fits(shape):
+            self._refuse("network", what.format(" × ".join(map(str, shape))), self.network.sides)
 
     def _refuse(self, field: str, found: object, allowed: str) -> None:
         raise ConfigError(f"model, {field}: found {found}; allowed is {allowed}", Reason.CONFIG_INVALID)
