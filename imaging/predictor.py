@@ -28,6 +28,7 @@ from imaging.harmonise.ultrasound import UltrasoundRecipe
 from imaging.image import Array, Grid, Image, SourceRef
 from imaging.models.build import build
 from imaging.models.detection import detect
+from imaging.models.onnx import OnnxNetwork
 from imaging.models.windows import probabilities
 from imaging.package import Package, RecipeChoice
 
@@ -206,9 +207,21 @@ def load_predictor(package: Package, device: str = "cpu", threads: int | None = 
             f"card.classes, {len(told.card.classes)}",
             Reason.PACKAGE_INVALID,
         )
+    model = read_model(package)
+    locator = None if package.locator is None else load_predictor(package.locator, device)
+    predictor = Predictor(package, model, recipe, device, locator)
+    _check_golden(predictor)
+    return predictor
+
+
+def read_model(package: Package) -> nn.Module:
+    """The network with its weights. Raises PackageError."""
+    told = package.description
+    if told.network.kind == "onnx":
+        return OnnxNetwork(told.network, package.weights)
     model = build(told.network)
     try:
-        weights = load(gzip.decompress((package.folder / told.weights.name).read_bytes()))
+        weights = load(gzip.decompress(package.weights.read_bytes()))
         model.load_state_dict({name: value.float() for name, value in weights.items()})
     except (RuntimeError, OSError, EOFError, ValueError, zlib.error, SafetensorError) as error:
         raise PackageError(
@@ -216,10 +229,7 @@ def load_predictor(package: Package, device: str = "cpu", threads: int | None = 
             f"description names ({type(error).__name__})",
             Reason.PACKAGE_INVALID,
         ) from error
-    locator = None if package.locator is None else load_predictor(package.locator, device)
-    predictor = Predictor(package, model, recipe, device, locator)
-    _check_golden(predictor)
-    return predictor
+    return model
 
 
 def _check_golden(predictor: Predictor) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from imaging.dicom import hush
-from imaging.errors import ConfigError, Reason
-from imaging.package import Package, load_package
+from imaging.errors import ConfigError, PackageError, Reason
+from imaging.package import DESCRIPTION, Package, load_package
 
 if TYPE_CHECKING:
     from imaging.inference.psa import PsaTable
@@ -145,19 +145,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _packages(args: argparse.Namespace) -> list[Package]:
-    folders = args.package or sorted(shipped_packages().glob("*/package.yaml"))
+    folders = args.package or sorted(shipped_packages().glob(f"*/{DESCRIPTION}"))
     if not folders:
         raise ConfigError(
             "--package: none given and none shipped beside this installation; name a package folder",
             Reason.CONFIG_INVALID,
         )
-    packages = [
-        load_package(folder if folder.name != "package.yaml" else folder.parent, explicit=bool(args.package))
-        for folder in folders
-    ]
+    packages = [package for folder in folders if (package := _package(folder, explicit=bool(args.package)))]
     if args.approved_packages:
         _refuse_unapproved(packages, args.approved_packages)
     return packages
+
+
+def _package(folder: Path, explicit: bool) -> Package | None:
+    """The package of a folder. A shipped one that needs what is not installed is left out, and that is said."""
+    try:
+        return load_package(folder if folder.name != DESCRIPTION else folder.parent, explicit)
+    except PackageError as error:
+        if explicit or error.reason is not Reason.NOT_INSTALLED:
+            raise
+        print(f"left out: {error}", file=sys.stderr)
+        return None
 
 
 def _refuse_unapproved(packages: Sequence[Package], approvals: Path) -> None:

@@ -46,11 +46,12 @@ class ProstateRecipe:
         roles: What is read, one channel each, in this order; T2W, whose grid findings return to, is always read.
         spacing_mm: Step of the model grid along slices, rows and columns.
         shape: Least size of the model grid in voxels; it grows where the organ or the field of view needs it.
+        grows: False keeps `shape`, and so the middle of a larger organ or field of view.
         margin_mm: Around the organ, that much belongs to the region in which intensities are judged.
         high_b: b-value of the high-b image in s/mm².
         adc: Which ADC comes first where both are there: the scanner's map, or one fitted from the b-values.
-        intensity: `robust` as described above; `zscore` is the plain z-score of every channel as it was stored, and
-            stands here to be compared with.
+        intensity: `robust` as described above; `zscore` is the plain z-score of every channel as it was stored, over
+            its voxels that are not 0, and 0 outside the field of view. Public networks expect it.
         bias: Whether the bias field of T2W is taken out (N4, Tustison et al., IEEE TMI 2010).
         align: Whether diffusion is shifted and turned onto T2W where that improves their agreement.
     """
@@ -61,6 +62,7 @@ class ProstateRecipe:
     roles: tuple[str, ...] = (T2W,)
     spacing_mm: tuple[float, float, float] = (3.0, 0.5, 0.5)
     shape: tuple[int, int, int] = (24, 160, 160)
+    grows: bool = True
     margin_mm: float = 10.0
     high_b: float = 1400.0
     adc: Literal["scanner", "fitted"] = "scanner"
@@ -123,12 +125,14 @@ class ProstateRecipe:
         moves = np.eye(4) if anchor is None else align(anchor.array[0], anchor.grid, t2, own).matrix
         channels = []
         for role in self.roles:
-            if role == T2W:
-                channels.append(self._scaled(role, resample(t2, own, grid), judged))
-            else:
+            values, place_of = t2, own
+            if role != T2W:
                 volume = tissue.meta["volumes"][role]
-                moved = replace(volume.grid, affine=moves @ volume.grid.affine)
-                channels.append(self._scaled(role, resample(volume.array[0], moved, grid), judged))
+                values, place_of = volume.array[0], replace(volume.grid, affine=moves @ volume.grid.affine)
+            if self.intensity == "zscore":
+                channels.append(resample(_zscore(values), place_of, grid))
+            else:
+                channels.append(self._scaled(role, resample(values, place_of, grid), judged))
         return place(MetaTensor(torch.from_numpy(np.stack(channels))), grid)
 
     def fit(self, images: Iterable[Image]) -> Self:
@@ -209,7 +213,7 @@ class ProstateRecipe:
         # Networks want sides that are multiples of a power of two; the least size has one.
         least = np.asarray(self.shape)
         unit = least & -least
-        sides = np.maximum(least, -(-needed // unit) * unit)
+        sides = np.maximum(least, -(-needed // unit) * unit) if self.grows else least
         centre = own.world(((low + high) / 2)[None])[0]
         affine = np.eye(4)
         affine[:3, :3] = directions * steps
@@ -230,15 +234,22 @@ class ProstateRecipe:
         return inside
 
     def _scaled(self, role: str, values: Array, judged: Array) -> Array:
-        """The values of one channel in its model units, float32."""
-        if role == ADC and self.intensity == "robust":
+        """The values of one channel in robust units, float32; of the ADC in fixed ones."""
+        if role == ADC:
             return np.asarray(np.clip(values, 0.0, _LARGEST_ADC) * np.float32(2.0 / _LARGEST_ADC) - 1, dtype=np.float32)
         seen = values[judged]
-        if self.intensity == "zscore":
-            return np.asarray((values - values.mean()) / max(float(values.std()), 1e-6), dtype=np.float32)
         first, middle, third = np.percentile(seen, (25, 50, 75)) if seen.size else (0.0, 0.0, 1.0)
         scale = max(float(third - first) / _QUARTILES_TO_SD, 1e-6)
         return np.asarray(np.clip((values - middle) / scale, *_CLIP), dtype=np.float32)
+
+
+def _zscore(values: Array) -> Array:
+    """The z-score over voxels that are not 0, which stay 0: there no signal was stored."""
+    shown = values != 0
+    if not shown.any():
+        return values.astype(np.float32)
+    mean, sd = float(values[shown].mean(dtype=np.float64)), float(values[shown].std(dtype=np.float64))
+    return np.where(shown, (values - mean) / max(sd, 1e-6), 0.0).astype(np.float32)
 
 
 def _weighted(image: Image) -> list[Image]:

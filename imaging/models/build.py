@@ -9,6 +9,7 @@ from monai.networks.nets import BasicUNet, DynUNet, ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
+from imaging.errors import ConfigError, Reason
 from imaging.models.networks import Network
 from imaging.models.retinanet import RetinaNet
 
@@ -34,7 +35,8 @@ class Outputs(NamedTuple):
 def build(network: Network) -> nn.Module:
     """The network as described, with fresh weights; its forward gives `Outputs`.
 
-    Spatial sizes must be multiples of `network.multiples`.
+    Spatial sizes must be multiples of `network.multiples`. Raises ConfigError for `onnx`, which has no weights to begin
+    with (`imaging.models.onnx` reads its file).
     """
     kinds: dict[str, type[nn.Module]] = {
         "basic_unet": _BasicUNet,
@@ -42,6 +44,12 @@ def build(network: Network) -> nn.Module:
         "resnet": _ResNet,
         "retinanet": _RetinaNet,
     }
+    if network.kind not in kinds:
+        raise ConfigError(
+            f"network of kind {network.kind}: it is given as a file and cannot be trained; allowed is "
+            f"{', '.join(kinds)}",
+            Reason.CONFIG_INVALID,
+        )
     return kinds[network.kind](network)
 
 

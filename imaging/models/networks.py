@@ -8,14 +8,15 @@ from typing import Literal, get_args
 
 from imaging.errors import ConfigError, Reason
 
-Kind = Literal["basic_unet", "dyn_unet", "resnet", "retinanet"]
-_LEAST_LEVELS = {"basic_unet": 6, "dyn_unet": 3, "resnet": 4, "retinanet": 2}
+Kind = Literal["basic_unet", "dyn_unet", "resnet", "retinanet", "onnx"]
+_LEAST_LEVELS = {"basic_unet": 6, "dyn_unet": 3, "resnet": 4, "retinanet": 2, "onnx": 0}
 _LEVELLED = ("dyn_unet", "retinanet")  # kinds of as many levels as they are given widths
 _CLASSES = {
     "basic_unet": "0; dyn_unet can share its trunk",
     "dyn_unet": "0, or 2 or more",
     "resnet": "2 or more",
     "retinanet": "0; boxes have labels of their own",
+    "onnx": "0",
 }
 _GROUPS = 8  # MONAI's heads normalise their channels in so many groups
 
@@ -26,12 +27,13 @@ class Network:
 
     Args:
         kind: `basic_unet` and `dyn_unet` (residual) give labels per pixel, `resnet` gives classes of the whole image,
-            `retinanet` gives boxes with a label each.
+            `retinanet` gives boxes with a label each. `onnx` is a network given as a file, which gives labels per pixel
+            and is not trained here.
         spatial_dims: 2 for images, 3 for volumes.
         in_channels: Channels of the harmonised image.
         out_channels: Background and one channel per label; of no meaning to `resnet`.
         features: Widths. `basic_unet`: five levels and the last decoder level; `dyn_unet` and `retinanet`: one per
-            level, each half as fine as the one before; `resnet`: four stages.
+            level, each half as fine as the one before; `resnet`: four stages; `onnx`: none, the file knows them.
         stem: `dyn_unet` and `retinanet`: how much coarser than the image the finest level is, 1 or 2.
         flat: `dyn_unet` of volumes only: how many of the finest levels see each slice by itself. Their kernels are
             1 × 3 × 3, and the way to them and out of them halves rows and columns alone, as nnU-Net plans it for slices
@@ -42,6 +44,12 @@ class Network:
         pyramid_width: `retinanet` only: channels of these levels.
         anchors: `retinanet` only: sides, in pixels of the image, of the squares or cubes that stand at every place of
             the finest level that gives boxes. On each coarser level they are twice as large.
+        activation: `onnx` only: what makes probabilities of its output: `softmax` over `out_channels` channels, or
+            `sigmoid` of the one channel of the one label.
+        axes: `onnx` only: which spatial axis of the image, from 1, each spatial axis of the file's input is; negative
+            where it runs the other way. Empty where they are the same.
+        mirrored: `onnx` only: spatial axes of the image, from 1, that are reversed together in a second pass, after
+            which the logits are the mean of both passes; empty for one pass.
 
     Raises:
         ConfigError: For a combination that no network of the enumeration has.
@@ -59,6 +67,9 @@ class Network:
     pyramid: int = 3
     pyramid_width: int = 64
     anchors: tuple[float, ...] = (24.0, 30.0, 38.0)
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    axes: tuple[int, ...] = ()
+    mirrored: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -82,6 +93,7 @@ class Network:
             ("deep_supervision", self.deep_supervision, 0 <= self.deep_supervision <= deepest, f"0 to {deepest}"),
             ("classes", self.classes, self._has_right_classes(), _CLASSES[self.kind]),
             *(self._box_checks() if self.kind == "retinanet" else ()),
+            *(self._file_checks() if self.kind == "onnx" else ()),
         )
         for field, found, is_right, allowed in checks:
             if not is_right:
@@ -132,6 +144,26 @@ class Network:
             ("pyramid", self.pyramid, 1 <= self.pyramid <= levels, f"1 to {levels}"),
             ("pyramid_width", width, width >= 1 and width % _GROUPS == 0, f"multiples of {_GROUPS}"),
             ("anchors", list(self.anchors), bool(self.anchors) and min(self.anchors) >= 1, "sides of 1 pixel or more"),
+        )
+
+    def _file_checks(self) -> tuple[tuple[str, object, bool, str], ...]:
+        """The same, of what only networks that are given as a file need."""
+        every = list(range(1, self.spatial_dims + 1))
+        is_turn = sorted(abs(axis) for axis in self.axes) == every
+        return (
+            (
+                "activation",
+                f"{self.activation} for {self.out_channels} channels",
+                self.activation == "softmax" or (self.activation == "sigmoid" and self.out_channels == 2),
+                "softmax, or sigmoid for 2: background and one label",
+            ),
+            ("axes", list(self.axes), not self.axes or is_turn, f"none, or each of {every} once, with either sign"),
+            (
+                "mirrored",
+                list(self.mirrored),
+                len(set(self.mirrored)) == len(self.mirrored) and set(self.mirrored) <= set(every),
+                f"none, or some of {every}",
+            ),
         )
 
     def _refuse(self, field: str, found: object, allowed: str) -> None:
