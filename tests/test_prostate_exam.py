@@ -17,10 +17,13 @@ from imaging.exam.conclude import Seen, conclude
 from imaging.exam.prostate import Exam, Psa, summarise
 from imaging.exam.result import Scores
 from imaging.findings import Finding, cross_section
-from imaging.image import Grid, Image, SourceRef
+from imaging.image import LPS_TO_RAS, Grid, Image, SourceRef
+from imaging.phantoms.prostate_anatomy import Pelvis
+from imaging.phantoms.prostate_signal import Slab, lesion_labels, zone_labels
+from imaging.phantoms.prostate_study import planted_lesions
 from imaging.solid import Quantity
 from tests import mr_series
-from tests.prostate_glands import AXIAL, GLAND, GRIDS, inside, lesion, solid, whole, zones
+from tests.prostate_glands import AXIAL, GLAND, GRIDS, inside, lesion, solid, turned, whole, zones
 
 READ = (SourceRef("1.2", "1.2.3", "1.2.840.10008.5.1.4.1.1.4", "1.2.3.0"),)
 # A spot in every sector of both zones: x from the middle to the left and right, y, and z of apex, middle and base.
@@ -147,6 +150,27 @@ def test_without_zones_the_place_is_said_in_words() -> None:
         "Finding 1 has no sector, as no zone was outlined: it lies left, in the basal third, posterior",
         "Finding 2 has no sector, as no zone was outlined: it lies for the greater part outside the gland",
     )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_planted_lesions_are_told_on_their_side_and_in_their_zone(seed: int) -> None:
+    """Phantoms, scanned at a tilt of 20°; their places are in LPS. Their glands are ellipsoids, bent and tapered."""
+    pelvis = Pelvis(seed, planted_lesions(seed, 3))
+    across, down = turned(20, 0)[:, :2].T
+    slab = Slab(pelvis.centre_mm, tuple(across), tuple(down), (1.0, 1.0), 3.0, 3.0, (24, 70, 80))
+    grid = Grid(slab.shape, LPS_TO_RAS @ slab.lps, "patient_ras")
+    zone, number = zone_labels(pelvis, slab), lesion_labels(pelvis, slab)
+    organs = [
+        cross_section(name, 1.0, solid(grid, zone == k)) for k, name in ((1, "peripheral zone"), (2, "transition zone"))
+    ]
+    told = exam([cross_section("lesion", 1 / k, solid(grid, number == k)) for k in (1, 2, 3)], organs)
+    for finding, planted in zip(told.findings, pelvis.lesions, strict=True):
+        assert finding.site is not None
+        side = "Left" if planted.centre_mm[0] > pelvis.centre_mm[0] else "Right"
+        assert finding.site.meaning.startswith(side)
+        assert ("peripheral" in finding.site.meaning) == (planted.zone == "PZ")
+    volume_ml = 4 / 3 * np.pi * np.prod(pelvis.gland.radii_mm) / 1000
+    assert told.measures["gland_volume_ml"] == pytest.approx(volume_ml, rel=0.01)
 
 
 # --- Volume, PSA, ADC -------------------------------------------------------------------------------------------------
