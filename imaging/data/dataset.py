@@ -26,6 +26,7 @@ from imaging.dicom.select import UNPLACED, Group, Volumes, select
 from imaging.errors import ConfigError, ImagingError, InputError, Reason
 from imaging.harmonise.recipe import Recipe
 from imaging.harmonise.recipe import identity as recipe_identity
+from imaging.harmonise.recipe import roles as roles_of
 from imaging.harmonise.spatial import grid_of
 from imaging.image import Array, Image, resample
 
@@ -224,7 +225,7 @@ def _from_dicom(case: Case, recipe: Recipe) -> Image:
     index = build_index(case.image, case.site)
     group = _selected(case, index, recipe)
     if group.key:
-        return _exam(case, group)
+        return _exam(case, group.only(roles_of(recipe) or group.roles)[0])
     _, frame = next(read_frames(next(iter(group.images()))))
     if isinstance(frame, ImagingError):
         raise frame

@@ -53,6 +53,11 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     return asdict(recipe)  # type: ignore[call-overload,no-any-return]  # every recipe is a dataclass
 
 
+def roles(recipe: Recipe) -> tuple[str, ...]:
+    """The volumes of an exam that the recipe reads; none where it reads each image by itself, or whatever is there."""
+    return tuple(settings(recipe).get("roles", ()))
+
+
 def identity(recipe: Recipe) -> str:
     """sha256 over name, settings and code version."""
     told = json.dumps([recipe.name, settings(recipe), CODE_VERSION], sort_keys=True)
