@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -56,7 +56,7 @@ class DrawnRecipe:
         target = Grid(self.shape, affine, "patient_ras")
         return _moved(tissue, np.stack([resample(plane, source, target) for plane in tissue.numpy()]), target)
 
-    def quantities(self, image: Image) -> dict[str, Image]:
+    def quantities(self, image: Image) -> Mapping[str, Image]:
         return {"ADC": image.beside["ADC"]}
 
     def fit(self, images: Iterable[Image]) -> Self:
