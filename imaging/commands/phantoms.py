@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from imaging.errors import ImagingError
 from imaging.phantoms import mammography_export, prostate_export
-from imaging.phantoms.export import DEFAULT_SEED, Kind, write_export, write_training_set
+from imaging.phantoms.export import DEFAULT_SEED, write_export
 from imaging.phantoms.mammography_makers import MAKERS
+from imaging.phantoms.training import TrainingKind, write_training_set
 
 _HELP = """\
 Write synthetic ultrasound, mammography and prostate MRI: DICOM files that behave like those of several vendors, with
@@ -35,7 +36,6 @@ examples:
   imaging phantoms prostate build/prostate
       a sample MR study of each of four makers, and odd ones: Enhanced, mosaic, repeated, a slice lost, two in one
 """
-_MAMMOGRAPHY, _PROSTATE = "mammography", "prostate"
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -50,8 +50,8 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     for name, summary, handler in (
         ("export", "a sample PACS export", _export),
         ("training", "stills or exams of several sites with truth masks and manifest.csv", _training),
-        (_MAMMOGRAPHY, "a sample mammography exam of each of seven makers", _mammography),
-        (_PROSTATE, "sample MR studies of a prostate, of four makers", _prostate),
+        ("mammography", "a sample mammography exam of each of seven makers", _mammography),
+        ("prostate", "sample MR studies of a prostate, of four makers", _prostate),
     ):
         action = actions.add_parser(
             name, help=summary, description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -71,7 +71,7 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
             )
             action.add_argument(
                 "--kind",
-                choices=(*get_args(Kind), _MAMMOGRAPHY, _PROSTATE),
+                choices=get_args(TrainingKind),
                 default="breast",
                 help="what is imaged: breast and head by ultrasound (default: %(default)s)",
             )
@@ -89,12 +89,7 @@ def _export(args: argparse.Namespace) -> int:
 def _training(args: argparse.Namespace) -> int:
     bar, show = _progress(args.cases, "case")
     try:
-        if args.kind == _MAMMOGRAPHY:
-            manifest = mammography_export.write_training_set(args.out, args.cases, args.seed, show)
-        elif args.kind == _PROSTATE:
-            manifest = prostate_export.write_training_set(args.out, args.cases, args.seed, show)
-        else:
-            manifest = write_training_set(args.out, args.cases, args.seed, show, args.kind)
+        manifest = write_training_set(args.out, args.cases, args.seed, show, args.kind)
     except ImagingError as error:
         return _refuse(error)
     finally:

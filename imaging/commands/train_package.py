@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from imaging.errors import ConfigError, Reason
-from imaging.phantoms.export import Kind
+from imaging.phantoms.training import TrainingKind, write_training_set
 
 if TYPE_CHECKING:
     from imaging.data.manifest import Case
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 example:
   imaging train-package breast_us --data downloads/Dataset_BUSI_with_GT --out packages/breast_us
+      a package from a public set
+  imaging train-package prostate_gland
+  imaging train-package prostate_lesion --locator runs/prostate_gland/package
+      packages from phantoms alone, the second looking for lesions in the gland that the first finds
 
 What it does, and where it leaves it:
   WORK/data       manifest.csv of the set, one split per group of images, and what was left out (dropped.csv)
-  WORK/phantoms   simulated images with known truth, used for training only (not of mammography_mass)
+  WORK/phantoms   simulated images with known truth: beside a real set for training only (none for mammography_mass)
   WORK/run        the training run: configuration, checkpoints, logs, previews; a second start goes on where it stopped
   WORK/run-fine   where configs/training/NAME.fine.yaml is: a second run from those weights, on real images only
   OUT             the package: weights in half precision, threshold, passport support, golden image
@@ -34,12 +39,17 @@ Its figures: `imaging evaluate` on the results of `imaging infer` (benchmarks/re
 
 @dataclass(frozen=True)
 class Plan:
-    """Which public set a package learns from, which recipe it uses, and how many phantoms of which kind join it."""
+    """Which public set a package learns from, which recipe it uses, and how many phantoms of which kind join it.
 
-    public_set: str
+    Without a public set phantoms are all there is, for training and for validation. `truth` names the label map beside
+    the cases' own that is learned; an organ itself is learned without a region around it.
+    """
+
+    public_set: str | None
     recipe: str
-    phantoms: Kind | None = None
+    phantoms: TrainingKind | None = None
     phantom_cases: int = 0
+    truth: str | None = None
 
 
 PLANS = {
@@ -47,6 +57,8 @@ PLANS = {
     "fetal_head_us": Plan("hc18", "ultrasound", "head", 60),
     # Simulated digital mammograms taught nothing that held on film (data_samples/README.md).
     "mammography_mass": Plan("mini_mias_mass", "mammography"),
+    "prostate_gland": Plan(None, "prostate", "prostate", 80, truth="zones.nii.gz"),
+    "prostate_lesion": Plan(None, "prostate", "prostate", 80),
 }
 _PHANTOM_SEED = 5
 
@@ -55,13 +67,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """The subcommand and its arguments."""
     parser = subparsers.add_parser(
         "train-package",
-        help="train one of the known packages from its public data set",
+        help="train one of the known packages from its public data set or from phantoms",
         description="Prepare the data, train, choose the threshold on validation cases, and write the package.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=sorted(PLANS), help="which package")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the public set, as published")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the public set, as published, where one is needed")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the new package (default: WORK/package)")
     parser.add_argument("--work", type=Path, metavar="DIR", help="data, phantoms and run (default: runs/NAME)")
     parser.add_argument(
@@ -100,34 +112,49 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _manifest(plan: Plan, data: Path, work: Path) -> Path:
+def _manifest(plan: Plan, data: Path | None, work: Path) -> Path:
     """The table of real cases and phantoms; made once, so that a second start trains on the same cases."""
-    from imaging.data.manifest import read_manifest, write_manifest
-    from imaging.data.public import prepare
+    from imaging.data.manifest import write_manifest
 
     joined = work / "manifest.csv"
-    if joined.is_file():
-        return joined
-    with tqdm(unit="case", desc=plan.public_set, disable=not sys.stderr.isatty()) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        real = read_manifest(prepare(plan.public_set, data, work / "data", show))
-    write_manifest(joined, [*real, *_phantoms(plan, work / "phantoms")])
+    if not joined.is_file():
+        real = [] if plan.public_set is None else _real(plan.public_set, data, work / "data")
+        simulated = _phantoms(plan, work / "phantoms")
+        write_manifest(joined, [*real, *(replace(case, split="train") if real else case for case in simulated)])
     return joined
 
 
-def _phantoms(plan: Plan, folder: Path) -> list[Case]:
-    """Simulated cases, all for training."""
+def _real(public_set: str, data: Path | None, folder: Path) -> list[Case]:
+    """The cases of a public set."""
     from imaging.data.manifest import read_manifest
-    from imaging.phantoms.export import write_training_set
+    from imaging.data.public import prepare
+
+    if data is None:
+        raise ConfigError(f"--data: found none; name the folder of the set {public_set}", Reason.CONFIG_INVALID)
+    with tqdm(unit="case", desc=public_set, disable=not sys.stderr.isatty()) as bar:
+        return read_manifest(prepare(public_set, data, folder, _shown(bar)))
+
+
+def _phantoms(plan: Plan, folder: Path) -> list[Case]:
+    """Simulated cases, with the label map that is learned."""
+    from imaging.data.manifest import read_manifest
 
     if plan.phantoms is None:
         return []
-    simulated = read_manifest(write_training_set(folder, plan.phantom_cases, _PHANTOM_SEED, kind=plan.phantoms))
-    return [replace(case, case_id=f"phantom-{case.case_id}", split="train") for case in simulated]
+    with tqdm(unit="case", desc="phantoms", disable=not sys.stderr.isatty()) as bar:
+        table = write_training_set(folder, plan.phantom_cases, _PHANTOM_SEED, _shown(bar), plan.phantoms)
+    cases = [replace(case, case_id=f"phantom-{case.case_id}") for case in read_manifest(table)]
+    if plan.truth is None:
+        return cases
+    return [replace(case, truth=case.known_truth.with_name(plan.truth), organ=None) for case in cases]
+
+
+def _shown(bar: tqdm) -> Callable[[int, int], None]:
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show
 
 
 def _fit(

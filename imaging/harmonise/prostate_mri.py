@@ -108,7 +108,9 @@ class ProstateRecipe:
         """
         volumes, notes = self.volumes(image)
         tissue = place(MetaTensor(torch.from_numpy(image.array.astype(np.float32))), image.grid)
-        tissue.meta.update(channels="luminance", region=image.region, volumes=volumes, notes=notes)
+        # What has the lowest b-value shows most anatomy, so it is what is laid onto T2W.
+        anchor = next(iter(_weighted(image)), None) if self.align else None
+        tissue.meta.update(channels="luminance", region=image.region, volumes=volumes, notes=notes, anchor=anchor)
         return tissue
 
     def harmonise(self, tissue: MetaTensor) -> MetaTensor:
@@ -117,7 +119,8 @@ class ProstateRecipe:
         grid = self._model_grid(own, region)
         judged = self._judged(grid, own, region)
         t2 = correct_bias(tissue.numpy()[0], own) if self.bias else tissue.numpy()[0]
-        moves = self._moves(t2, own, tissue.meta["volumes"])
+        anchor = tissue.meta["anchor"]
+        moves = np.eye(4) if anchor is None else align(anchor.array[0], anchor.grid, t2, own).matrix
         channels = []
         for role in self.roles:
             if role == T2W:
@@ -228,13 +231,6 @@ class ProstateRecipe:
             position = matrix[axis, 3] + 0.5 + sum(matrix[axis, k] * axes[k] for k in range(3))
             inside &= (position >= low[axis]) & (position < high[axis])
         return inside
-
-    def _moves(self, t2: Array, own: Grid, volumes: Volumes) -> Floats:
-        """World matrix (4, 4) that lays diffusion onto T2W: that of the high-b image, or of the ADC without one."""
-        of_diffusion = volumes.get(HIGH_B) or volumes.get(ADC)
-        if not self.align or of_diffusion is None:
-            return np.eye(4)
-        return align(of_diffusion.array[0], of_diffusion.grid, t2, own).matrix
 
     def _scaled(self, role: str, values: Array, judged: Array) -> Array:
         """The values of one channel in its model units, float32."""

@@ -41,11 +41,12 @@ MANIFEST_COLUMNS: Final = (
     "t2w",
     "dwi",
     "adc",
-    "gland",
+    "organ",
     "zones",
 )
 """`image`: the folder of the study; `t2w`, `dwi`, `adc`: folders of series, several parted by a semicolon. `truth`:
-lesions. `label`: normal, insignificant (ISUP grade 1) or significant, by the worst lesion."""
+lesions; `organ`: the gland; `zones`: 1 peripheral, 2 transition. `label`: normal, insignificant (ISUP grade 1) or
+significant, by the worst lesion."""
 FINDING_COLUMNS: Final = (
     "case_id",
     "lesion",
