@@ -322,7 +322,7 @@ def test_a_patch_larger_than_an_image_is_refused() -> None:
 
 
 def test_flat_levels_see_slices_by_themselves() -> None:
-    """Two flat levels of four: kernels of one slice there, and the slice axis is halved once, on the way to the last."""
+    """Two flat levels of four: kernels of one slice there; the slice axis is halved once, on the way to the last."""
     network = replace(FLAT, features=(4, 6, 8, 10), flat=2, deep_supervision=2)
     assert network.multiples == (2, 8, 8)
     model = build(network).train()

@@ -15,7 +15,6 @@ from imaging.data.manifest import Case, Split, write_manifest
 from imaging.dicom.select import RULES, Rule
 from imaging.errors import InputError, Reason
 from imaging.harmonise.augmentation import Augmentation
-from imaging.harmonise.recipe import Recipe
 from imaging.harmonise.spatial import _moved, grid_of, to_tensor
 from imaging.image import Array, Floats, Grid, Image, resample
 
@@ -126,6 +125,3 @@ def draw_cases(folder: Path, train: int = 4, val: int = 2, labels: int = 2) -> P
     ]  # fmt: skip
     write_manifest(folder / "manifest.csv", cases)
     return folder / "manifest.csv"
-
-
-_: type[Recipe] = DrawnRecipe  # it is one
