@@ -99,7 +99,22 @@ def test_the_grid_is_cut_around_the_organ_and_grows_with_it() -> None:
     # 10 slices of 3 mm, 30 × 0.8 and 20 × 0.8 mm, with 6 mm all round: 42 × 36 × 28 mm; least sides have 8, 32, 16.
     assert grid.shape == (16, 64, 32)
     centre = grid.world(np.asarray(grid.shape)[None] / 2)[0]
-    assert np.allclose(centre, image.grid.world(np.array([[10.0, 35.0, 20.0]]))[0], atol=1e-9)
+    asked = image.grid.world(np.array([[10.0, 35.0, 20.0]]))[0]
+    # Its first voxel lies on one of T2W, which takes up to half a voxel of 3 × 0.8 × 0.8 mm.
+    assert np.all(np.abs(centre - asked) <= np.array([0.4, 0.4, 1.5]) + 1e-9)
+    first = grid.index_map(image.grid)[:3, 3]
+    assert np.allclose(first, np.rint(first), atol=1e-9)
+
+
+@pytest.mark.parametrize("slices", [6, 7])
+def test_slices_of_the_models_spacing_are_not_interpolated(slices: int) -> None:
+    recipe = ProstateRecipe(spacing_mm=(3.0, 0.8, 0.8), shape=(8, 16, 16), margin_mm=0.0, intensity="zscore")
+    image = replace(exam(), region=(5, 20, 20, 5 + slices, 36, 36))
+    harmonised = recipe.harmonise(recipe.tissue(image))
+    low = np.rint(grid_of(harmonised).index_map(image.grid)[:3, 3]).astype(int)
+    own = image.array[0][tuple(slice(a, a + n) for a, n in zip(low, harmonised.shape[1:], strict=True))]
+    same = (own - own.mean()) / own.std()
+    assert np.allclose(harmonised.numpy()[0], same, atol=1e-4)
 
 
 def test_intensities_are_judged_around_the_organ_alone() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -15,7 +15,6 @@ from imaging.data.manifest import Case, Split, write_manifest
 from imaging.dicom.select import RULES, Rule
 from imaging.errors import InputError, Reason
 from imaging.harmonise.augmentation import Augmentation
-from imaging.harmonise.recipe import Recipe
 from imaging.harmonise.spatial import _moved, grid_of, to_tensor
 from imaging.image import Array, Floats, Grid, Image, resample
 
@@ -56,7 +55,7 @@ class DrawnRecipe:
         target = Grid(self.shape, affine, "patient_ras")
         return _moved(tissue, np.stack([resample(plane, source, target) for plane in tissue.numpy()]), target)
 
-    def quantities(self, image: Image) -> dict[str, Image]:
+    def quantities(self, image: Image) -> Mapping[str, Image]:
         return {"ADC": image.beside["ADC"]}
 
     def fit(self, images: Iterable[Image]) -> Self:
@@ -126,6 +125,3 @@ def draw_cases(folder: Path, train: int = 4, val: int = 2, labels: int = 2) -> P
     ]  # fmt: skip
     write_manifest(folder / "manifest.csv", cases)
     return folder / "manifest.csv"
-
-
-_: type[Recipe] = DrawnRecipe  # it is one

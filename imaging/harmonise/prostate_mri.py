@@ -218,6 +218,9 @@ class ProstateRecipe:
         affine = np.eye(4)
         affine[:3, :3] = directions * steps
         affine[:3, 3] = centre - affine[:3, :3] @ ((sides - 1) / 2)
+        # On a voxel of the key volume, not half a slice beside it: slices of the model's spacing then stay as they are.
+        first = np.linalg.solve(own.affine, affine[:, 3])[:3]
+        affine[:3, 3] += own.affine[:3, :3] @ (np.rint(first) - first)
         return Grid(tuple(int(n) for n in sides), affine, own.frame, own.unit)
 
     def _judged(self, grid: Grid, own: Grid, region: tuple[int, ...] | None) -> Array:
