@@ -10,6 +10,7 @@ from imaging.findings import Code, Mask
 from imaging.image import Floats
 
 PROBABILITY: Final = ("111047", "DCM")
+_ANATOMICAL_STRUCTURE: Final = {("91723000", "SCT"), ("123037004", "SCT")}  # CID 7150, now and in older editions
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,11 @@ class ReadSegment:
     tracking_uid: str
     algorithm: str
     frames: tuple[SegmentFrame, ...]
+
+    @property
+    def is_structure(self) -> bool:
+        """Whether the segment is a part of the anatomy, which is there in everyone, and so finds nothing."""
+        return self.category is not None and (self.category.value, self.category.scheme) in _ANATOMICAL_STRUCTURE
 
 
 @dataclass(frozen=True)
