@@ -51,10 +51,11 @@ from imaging.evaluation.segmentation import SegmentationProtocol, score_failure,
 EXAMPLES = """\
 the manifest is a CSV with case_id, patient_id, site, prediction, truth; optional are case_truth (0 or 1), split,
 exam_id, image_uid, spacing, image (in the truth folder, for pictures); every other column is a subgroup. A prediction
-is a map (NIfTI, MHA, NPZ, PNG), or a DICOM result (SR, SEG) or a folder of them. In classification a prediction is a
-number, or a DICOM result that states a probability of cancer; truth is 0 or 1, or --positive names a class. --compare
-names a second folder of predictions with the same names; in classification also a CSV with case_id, prediction, and
-site where a name stands twice.
+is a map (NIfTI, MHA, NPZ, PNG), or a DICOM result (SR, SEG) or a folder of them; of a volume its SEG is placed on the
+truth (NIfTI, MHA), segments of anatomy left out. In classification a prediction is a number, or a DICOM result that
+states a probability of cancer; truth is 0 or 1, or --positive names a class. --compare names a second folder of
+predictions with the same names; in classification also a CSV with case_id, prediction, and site where a name stands
+twice.
 
 examples:
   imaging evaluate detection --predictions maps --truth labels --manifest cases.csv --out scores

@@ -1,7 +1,8 @@
-"""Files → arrays for `imaging evaluate`: NIfTI, MHA, NPZ and PNG maps, and results in DICOM (SR, SEG) of one image.
+"""Files → arrays for `imaging evaluate`: NIfTI, MHA, NPZ and PNG maps, and results in DICOM (SR, SEG).
 
-A wrong truth or table stops the evaluation. A wrong or missing prediction raises `UnscorableError`, which the command
-counts as a failed case.
+Maps of one volume may differ in the order of their axes: a prediction is put into the order of the truth. A wrong truth
+or table stops the evaluation. A wrong or missing prediction raises `UnscorableError`, which the command counts as a
+failed case.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from imaging.data.images import read_image, reorient
+from imaging.data.truth_dicom import segment_masks
 from imaging.dicom.content_tree import Reference
 from imaging.dicom.records import ReadFinding, ReadReport, ReadSegmentation
 from imaging.dicom.results import read_result
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.evaluation.manifest import Row
-from imaging.evaluation.matching import Array, Bools, Floats
+from imaging.evaluation.matching import Array, Bools
+from imaging.image import Grid, Image, Origin
 
 MAPS = (".nii", ".nii.gz", ".mha", ".mhd", ".npz", ".npy", ".png")
 _ALL_READ = ("111241", "111242")  # CID 6047: all algorithms succeeded
-_CLOSE = 1e-3  # of a voxel: affines written by two programs differ in their last bits
 
 
 class UnscorableError(InputError):
@@ -31,7 +34,7 @@ class UnscorableError(InputError):
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """An array ([slice,] row, column), its spacing in that order, and its affine where the file has one.
+    """An array ([slice,] row, column), its spacing in that order, and its grid where the file has one.
 
     `findings` are those that a result states, each with a mask of the array's shape and a confidence; the array is
     then their union. None for a map.
@@ -39,7 +42,7 @@ class Map:
 
     array: Array
     spacing: tuple[float, ...]
-    affine: Floats | None = None
+    grid: Grid | None = None
     findings: tuple[tuple[Bools, float], ...] | None = None
 
 
@@ -64,7 +67,7 @@ def read_truth(folder: Path, row: Row) -> Map:
 
 
 def read_prediction(folder: Path, row: Row, truth: Map) -> Map:
-    """The prediction of a row on the truth's grid: a map, or the findings of a result.
+    """The prediction of a row on the truth's grid: a map, or the findings of a result, on an image or in a volume.
 
     Raises UnscorableError when there is none, when it cannot be read, and when its grid is another.
     """
@@ -73,7 +76,10 @@ def read_prediction(folder: Path, row: Row, truth: Map) -> Map:
         raise UnscorableError(f"case '{row.case_id}': no prediction at '{row.prediction}'", Reason.PREDICTION_FAILED)
     try:
         if path.is_dir() or not path.name.lower().endswith(MAPS):
-            found = findings_on(path, row.image_uid, truth.array.shape)
+            if truth.array.ndim == 3:
+                found = findings_in(path, truth)
+            else:
+                found = findings_on(path, row.image_uid, truth.array.shape)
             union = (
                 np.any([mask for mask, _ in found], axis=0) if found else np.zeros(truth.array.shape, dtype=np.bool_)
             )
@@ -81,11 +87,17 @@ def read_prediction(folder: Path, row: Row, truth: Map) -> Map:
         predicted = _read_map(path, row, foreground=True)
     except ImagingError as error:
         raise UnscorableError(f"case '{row.case_id}': {error}", error.reason) from error
-    _refuse_other_grid(row, predicted, truth)
-    return predicted
+    placed = _placed(predicted, truth)
+    if placed is None:
+        raise UnscorableError(
+            f"case '{row.case_id}': the prediction's grid {predicted.array.shape} with spacing {predicted.spacing} is "
+            f"not the truth's {truth.array.shape} with spacing {truth.spacing}; both must be the same",
+            Reason.GEOMETRY,
+        )
+    return replace(predicted, array=placed, spacing=truth.spacing, grid=truth.grid)
 
 
-def read_image(folder: Path, row: Row, truth: Map) -> Array | None:
+def read_source(folder: Path, row: Row, truth: Map) -> Array | None:
     """The source image of a row on the truth's grid, for pictures; colours (…, 3) stay. None where there is none.
 
     An image that cannot be read, or has another grid, costs a picture and never a figure.
@@ -94,8 +106,9 @@ def read_image(folder: Path, row: Row, truth: Map) -> Array | None:
     if not row.image or not path.is_file():
         return None
     try:
-        coloured = path.name.lower().endswith((".png", ".jpg", ".jpeg"))
-        found = _colours(path) if coloured else _read_map(path, row).array
+        if not path.name.lower().endswith((".png", ".jpg", ".jpeg")):
+            return _placed(_read_map(path, row), truth)
+        found = _colours(path)
     except (ImagingError, OSError, ValueError):
         return None
     coloured = found.shape == (*truth.array.shape, 3) and found.dtype == np.uint8
@@ -109,17 +122,24 @@ def _colours(path: Path) -> Array:
         return np.asarray(picture if picture.mode in ("L", "I", "I;16", "F") else picture.convert("RGB"))
 
 
-def _refuse_other_grid(row: Row, found: Map, truth: Map) -> None:
-    same = found.array.shape == truth.array.shape
-    if same and found.affine is not None and truth.affine is not None:
-        steps = np.linalg.solve(truth.affine, found.affine) - np.eye(truth.affine.shape[0])
-        same = bool(np.abs(steps @ np.array([*found.array.shape[::-1], 1.0])).max() < _CLOSE)
-    if not same:
-        raise UnscorableError(
-            f"case '{row.case_id}': the prediction's grid {found.array.shape} with spacing {found.spacing} is not the "
-            f"truth's {truth.array.shape} with spacing {truth.spacing}; both must be the same",
-            Reason.GEOMETRY,
+def _placed(found: Map, truth: Map) -> Array | None:
+    """The array in the truth's axis order; None where it has other voxels. What has no place need only have its shape.
+
+    A picture in pixels has no place, nor have the arrays of NumPy.
+    """
+    own, grid = found.grid, truth.grid
+    if (
+        own is not None
+        and grid is not None
+        and (own.frame, own.unit, len(own.shape))
+        == (
+            grid.frame,
+            grid.unit,
+            len(grid.shape),
         )
+    ):
+        return reorient(found.array, own, grid)
+    return found.array if found.array.shape == truth.array.shape else None
 
 
 def _read_map(path: Path, row: Row, foreground: bool = False) -> Map:
@@ -127,15 +147,15 @@ def _read_map(path: Path, row: Row, foreground: bool = False) -> Map:
     if not path.is_file():
         raise InputError(f"case '{row.case_id}': there is no file '{path.name}'", Reason.CONFIG_INVALID)
     try:
-        if name.endswith((".nii", ".nii.gz")):
-            found = _nifti(path)
-        elif name.endswith((".mha", ".mhd")):
-            found = _metaimage(path)
+        if name.endswith((".nii", ".nii.gz", ".mha", ".mhd")):
+            found = _volume(path)
         elif name.endswith((".npz", ".npy")):
             found = Map(_numpy(path, foreground), ())
         else:
             found = _picture(path)
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zlib.error, BadZipFile) as error:
+    except ImagingError as error:
+        raise type(error)(f"case '{row.case_id}', {error}", error.reason) from error
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, BadZipFile) as error:
         raise InputError(
             f"case '{row.case_id}', {path.name}: {type(error).__name__}; allowed is a readable {', '.join(MAPS)}",
             Reason.DECODE_FAILED,
@@ -150,29 +170,11 @@ def _read_map(path: Path, row: Row, foreground: bool = False) -> Map:
     return replace(found, spacing=spacing)
 
 
-def _nifti(path: Path) -> Map:
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        image = nib.load(path)
-        array = np.asarray(image.dataobj)
-    except ImageFileError as error:
-        raise ValueError("no NIfTI") from error
-    zooms = tuple(float(z) for z in image.header.get_zooms()[: array.ndim])
-    return Map(array.T, zooms[::-1], np.asarray(image.affine, dtype=np.float64) if array.ndim == 3 else None)
-
-
-def _metaimage(path: Path) -> Map:
-    import SimpleITK as sitk  # noqa: N813  # its own name for itself
-
-    image = sitk.ReadImage(str(path))
-    spacing = np.array(image.GetSpacing())
-    dims = len(spacing)
-    affine = np.eye(dims + 1)
-    affine[:-1, :-1] = np.array(image.GetDirection()).reshape(dims, dims) * spacing
-    affine[:-1, -1] = image.GetOrigin()
-    return Map(sitk.GetArrayFromImage(image), tuple(spacing[::-1].tolist()), affine)
+def _volume(path: Path) -> Map:
+    image = read_image(path)
+    if len(image.array) != 1:
+        raise InputError(f"{path.name}: found {len(image.array)} channels; allowed is one", Reason.UNSUPPORTED_PIXELS)
+    return Map(image.array[0], image.grid.spacing, image.grid)
 
 
 def _numpy(path: Path, foreground: bool) -> Array:
@@ -243,6 +245,41 @@ def findings_on(path: Path, image_uid: str, shape: tuple[int, ...]) -> list[tupl
     return [(mask, score) for mask, score in here if mask.any()]
 
 
+def findings_in(path: Path, truth: Map) -> list[tuple[Bools, float]]:
+    """Mask (slice, row, column) and confidence of each finding in a volume: the segments of SEG, by their positions.
+
+    Segments of anatomical structures are no findings. A segment has the score of the finding with the same tracking
+    UID, 1 without one. Raises InputError where nothing can be said: no result, a truth without a place in the patient,
+    a finding without a segment, or no finding where the report does not say that all was read; GeometryError where the
+    segments do not lie on the truth's voxels.
+    """
+    if truth.grid is None or truth.grid.frame != "patient_ras":
+        raise InputError(
+            "truth: has no place in the patient; beside DICOM results of volumes allowed are NIfTI and MHA",
+            Reason.GEOMETRY,
+        )
+    files = _files(path)
+    reports = [result for _, result in files if isinstance(result, ReadReport)]
+    image = Image(truth.array[None], truth.grid, truth.grid, (), Origin())
+    drawn = [
+        (segment.tracking_uid, mask)
+        for file, result in files
+        if isinstance(result, ReadSegmentation)
+        for segment, mask in segment_masks(file, result, image)
+        if not segment.is_structure
+    ]
+    scores = {f.tracking_uid: f.score for f in _each_once(reports) if f.score is not None}
+    if undrawn := sorted(set(scores) - {uid for uid, _ in drawn}):
+        raise InputError(
+            f"results: {len(undrawn)} findings have no segment, first {undrawn[0] or 'one without a tracking UID'}; "
+            "allowed is a segment of each",
+            Reason.PREDICTION_FAILED,
+        )
+    if not drawn:
+        _refuse_unread(reports)
+    return [(mask, scores.get(uid, 1.0)) for uid, mask in drawn if mask.any()]
+
+
 def _each_once(reports: list[ReadReport]) -> list[ReadFinding]:
     """The findings of all reports, but no structures; one that is told of twice, by its tracking UID, once."""
     told: dict[str, ReadFinding] = {}
@@ -284,12 +321,16 @@ def _rating(reports: list[ReadReport], image_uid: str) -> Rated:
 
 
 def _results(path: Path) -> tuple[list[ReadReport], list[ReadSegmentation]]:
-    files = sorted(path.rglob("*.dcm")) if path.is_dir() else [path]
-    read = [read_result(file.read_bytes()) for file in files]
-    if not read:
-        raise InputError("results: found 0 DICOM files; allowed are one or more", Reason.PREDICTION_FAILED)
+    read = [result for _, result in _files(path)]
     reports = [r for r in read if isinstance(r, ReadReport)]
     return reports, [r for r in read if isinstance(r, ReadSegmentation)]
+
+
+def _files(path: Path) -> list[tuple[Path, ReadReport | ReadSegmentation]]:
+    files = sorted(path.rglob("*.dcm")) if path.is_dir() else [path]
+    if not files:
+        raise InputError("results: found 0 DICOM files; allowed are one or more", Reason.PREDICTION_FAILED)
+    return [(file, read_result(file.read_bytes())) for file in files]
 
 
 def _one_uid(sources: tuple[Reference, ...]) -> str:

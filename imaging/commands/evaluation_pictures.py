@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from imaging.candidates import Extraction, detection_map, extract_candidates
-from imaging.commands.evaluation_inputs import Map, read_image, read_prediction, read_truth
+from imaging.commands.evaluation_inputs import Map, read_prediction, read_source, read_truth
 from imaging.errors import ImagingError
 from imaging.evaluation.manifest import Row
 from imaging.evaluation.page.pictures import Picture, Seen, picture
@@ -49,7 +49,7 @@ def _seen(row: Row, folders: tuple[Path, Path], extraction: Extraction | None) -
     if truth.array.ndim not in (2, 3):
         return None
     prediction = read_prediction(folders[0], row, truth)
-    base = read_image(folders[1], row, truth)
+    base = read_source(folders[1], row, truth)
     return Seen(
         prediction.array if base is None else base, _labels(truth.array), _shown(prediction, extraction), truth.spacing
     )

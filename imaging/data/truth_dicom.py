@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,10 +30,25 @@ def dicom_marks(path: Path, image: Image, is_resampled: bool) -> list[Mark]:
     Raises InputError when it is damaged or about other images, GeometryError when it does not lie on the image's grid.
     """
     header = read_header(path)
-    try:
+    with _damage_told(path):
         if str(header.get("SOPClassUID", "")) == _RTSTRUCT:
             return _from_contours(path, header, image)
         return _from_result(path, header, image, is_resampled)
+
+
+def segment_masks(path: Path, result: ReadSegmentation, image: Image) -> list[tuple[ReadSegment, Mask]]:
+    """The segments of a segmentation file, which was read as `result`, with their masks on the grid of the image.
+
+    Raises InputError when it is damaged, GeometryError when it does not lie on that grid.
+    """
+    with _damage_told(path):
+        return _placed(path, read_header(path), result, image, is_resampled=False)
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except ImagingError:
         raise
     except Exception as error:  # access to the elements of a damaged object raises nearly anything
@@ -51,13 +67,8 @@ def _from_result(path: Path, header: Any, image: Image, is_resampled: bool) -> l
     _refuse_other_images(path, told, {ref.sop_uid for ref in image.refs}, "SOP instances")
     if isinstance(result, ReadReport):
         return [mark for finding in result.findings for mark in _finding_marks(path, finding, image)]
-    if result.storage == "FRACTIONAL":
-        raise InputError(
-            f"truth {path.name}: SegmentationType is FRACTIONAL; allowed are BINARY and LABELMAP: cut it first, at a "
-            "value that is stated",
-            Reason.UNSUPPORTED_PIXELS,
-        )
-    return _from_segmentation(path, header, result, image, is_resampled)
+    placed = _placed(path, header, result, image, is_resampled)
+    return [Region(segment.label or str(segment.number), mask) for segment, mask in placed]
 
 
 def _refuse_other_images(path: Path, told: set[str], own: set[str], what: str) -> None:
@@ -70,10 +81,16 @@ def _refuse_other_images(path: Path, told: set[str], own: set[str], what: str) -
         )
 
 
-def _from_segmentation(
+def _placed(
     path: Path, header: Any, result: ReadSegmentation, image: Image, is_resampled: bool
-) -> list[Mark]:
-    """A region per segment; each frame is placed by its position, else by the source frame that it names."""
+) -> list[tuple[ReadSegment, Mask]]:
+    """Each frame of a segment is placed by its position, else by the source frame that it names."""
+    if result.storage == "FRACTIONAL":
+        raise InputError(
+            f"truth {path.name}: SegmentationType is FRACTIONAL; allowed are BINARY and LABELMAP: cut it first, at a "
+            "value that is stated",
+            Reason.UNSUPPORTED_PIXELS,
+        )
     grid = image.source_grid
     frames = _frame_affines(path, header) if grid.frame == "patient_ras" else []
     if result.storage == "LABELMAP":
@@ -84,15 +101,15 @@ def _from_segmentation(
             along = (grid.index_map(own)[1:3, 1:3] - np.eye(2)) * shape
             if shape != grid.shape[1:] or np.abs(along).max() > SAME_PLACE or _window(own, grid) is None:
                 raise other_grid(path, own, grid)
-    marks: list[Mark] = []
+    found = []
     for segment in result.segments:
         known = [affine for number, affine in frames if number == segment.number]
         if known and len(known) == len(segment.frames):
             mask = _placed_by_position(path, segment, known, grid, is_resampled)
         else:
             mask = _placed_by_reference(path, segment, image)
-        marks.append(Region(segment.label or str(segment.number), mask))
-    return marks
+        found.append((segment, mask))
+    return found
 
 
 def _frame_affines(path: Path, header: Any) -> list[tuple[int, Floats]]:
@@ -176,9 +193,10 @@ def _placed_by_reference(path: Path, segment: ReadSegment, image: Image) -> Mask
     whole = np.zeros(grid.shape, dtype=np.bool_)
     planes = whole.reshape(-1, *grid.shape[-2:])
     for frame in segment.frames:
-        if not frame.sources:
+        if not frame.sources or not image.refs:
+            without = "a source image" if image.refs else "an image with UIDs to lie on"
             raise InputError(
-                f"truth {path.name}, segment {segment.number}: a frame has neither a position nor a source image",
+                f"truth {path.name}, segment {segment.number}: a frame has neither a position nor {without}",
                 Reason.GEOMETRY,
             )
         for place in _slices(frame.sources, image):

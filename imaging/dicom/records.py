@@ -158,6 +158,11 @@ class ReadSegment:
     algorithm: str
     frames: tuple[SegmentFrame, ...]
 
+    @property
+    def is_structure(self) -> bool:
+        """Whether the segment is a part of the anatomy, which is there in everyone, and so finds nothing."""
+        return self.category is not None and (self.category.value, self.category.scheme) in _ANATOMICAL_STRUCTURE
+
 
 @dataclass(frozen=True)
 class ReadSegmentation:
