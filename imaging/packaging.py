@@ -25,7 +25,7 @@ from imaging.dicom.index import build_index
 from imaging.dicom.prostate import ADC, HIGH_B, T2W
 from imaging.dicom.select import RULES, Rule, select
 from imaging.errors import ConfigError, Reason
-from imaging.golden import plane, save_golden, volume
+from imaging.golden import plane, read_golden, save_golden, volume
 from imaging.harmonise.recipe import Recipe, identity, settings
 from imaging.image import Array, Image
 from imaging.models.build import build
@@ -50,7 +50,7 @@ from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
 from imaging.validation import Decisions, decide_candidates, decide_masks, fitted_temperature
 
 GOLDEN_TOLERANCE = 0.02
-WEIGHTS = "weights.safetensors.gz"
+WEIGHTS, GOLDEN = "weights.safetensors.gz", "golden.npz"
 _UNPINNED = "", ""
 
 
@@ -93,17 +93,21 @@ def write_package(out: Path, draft: Description, model: nn.Module) -> Package:
 def seal_package(folder: Path) -> Package:
     """A folder whose package.yaml was written by hand, made a package: golden phantom and recipe identity by this code.
 
-    For networks given as a file, and for packages of an older recipe code. The weights must be those that are pinned.
+    For networks given as a file, and for packages of an older recipe code. The weights must be those that are pinned. A
+    golden phantom that is there keeps its image: a network may say nothing of the one that is drawn here.
     """
     told: Description = read_typed(folder / DESCRIPTION, Description)
     recipe = RECIPES[told.recipe.name](**told.recipe.settings)
     told = replace(told, recipe=replace(told.recipe, settings=settings(recipe), identity=identity(recipe)))
-    return _sealed(folder, told, read_model(Package(folder, told, "draft")))
+    phantom = read_golden(folder / GOLDEN)[0] if (folder / GOLDEN).is_file() else None
+    return _sealed(folder, told, read_model(Package(folder, told, "draft")), phantom)
 
 
-def _sealed(out: Path, draft: Description, model: nn.Module) -> Package:
-    _save_golden(out / "golden.npz", _predictor(out, draft, model))
-    write_description(out, replace(draft, golden=pin(out / "golden.npz")))
+def _sealed(out: Path, draft: Description, model: nn.Module, phantom: Image | None = None) -> Package:
+    golden = out / GOLDEN
+    image = _drawn(draft) if phantom is None else phantom
+    save_golden(golden, image, _predictor(out, draft, model).signal(image))
+    write_description(out, replace(draft, golden=pin(golden)))
     return load_package(out)
 
 
@@ -209,15 +213,12 @@ def _support(cases: Sequence[Case], rule: Rule) -> dict[str, list[str]]:
     return {fact: sorted(values) for fact, values in sorted(seen.items())}
 
 
-def _save_golden(path: Path, predictor: Predictor) -> None:
-    """A drawn image and what the network says of it: no person's picture goes into a package."""
-    told = predictor.package.description
-    if told.network.spatial_dims == 3:
-        image = _drawn_exam()
-    else:
-        on_black = told.card.applicability.modality == "MG"
-        image = plane(_on_black(_drawn_image()) if on_black else _drawn_image(), (1.0, 1.0))
-    save_golden(path, image, predictor.signal(image))
+def _drawn(draft: Description) -> Image:
+    """A drawn image of the kind that the package reads: no person's picture goes into a package."""
+    if draft.network.spatial_dims == 3:
+        return _drawn_exam()
+    on_black = draft.card.applicability.modality == "MG"
+    return plane(_on_black(_drawn_image()) if on_black else _drawn_image(), (1.0, 1.0))
 
 
 def _drawn_image(side: int = 256) -> Array:

@@ -183,6 +183,25 @@ def test_the_comparison_is_a_plain_z_score() -> None:
     assert abs(channels[0].std() - 1) < 1e-3
 
 
+def test_a_z_score_of_the_volume_counts_what_was_stored_and_ends_with_it() -> None:
+    """The middle of the field of view on a grid that does not grow: statistics of everything but the empty voxels."""
+    image = exam()
+    stored = image.array[0].astype(np.float64)
+    stored[:, :26] = 0
+    recipe = ProstateRecipe(spacing_mm=image.grid.spacing, shape=(32, 24, 24), grows=False, intensity="zscore_volume")
+    harmonised = recipe.harmonise(recipe.tissue(replace(image, array=stored[None])))
+    assert harmonised.shape == (1, 32, 24, 24)
+    low = np.rint(grid_of(harmonised).index_map(image.grid)[:3, 3]).astype(int)
+    assert low[0] < 0
+    lit = stored[stored != 0]
+    same = np.where(stored != 0, (stored - lit.mean()) / lit.std(), 0)[:, low[1] : low[1] + 24, low[2] : low[2] + 24]
+    inside = slice(-low[0], -low[0] + len(stored))
+    assert np.allclose(harmonised.numpy()[0, inside], same, atol=1e-4)
+    assert not harmonised.numpy()[0, : inside.start].any()
+    assert not harmonised.numpy()[0, inside.stop :].any()
+    assert (stored[:, low[1] : low[1] + 24] == 0).any()  # or nothing would show that 0 is left out
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
