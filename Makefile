@@ -16,7 +16,8 @@ $(VENV)/.test: $(BIN)/imaging
 
 # One study of the sample export cannot be read, on purpose: exit status 1 means "answered, but not all".
 demo: $(BIN)/imaging
-	$(BIN)/python infer.py data_samples/pacs_export --out results || [ $$? -eq 1 ]
+	$(BIN)/python infer.py data_samples/pacs_export --out results/pacs || [ $$? -eq 1 ]
+	$(BIN)/python infer.py data_samples/prostate_export --out results/prostate --psa data_samples/prostate_psa.csv
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest

@@ -1,6 +1,6 @@
 """Synthetic: lesions of phantoms on scanners never trained on, the prostate recipe against a plain z-score.
 
-    python benchmarks/cross_vendor.py --out OUT [--cases 112] [--epochs 40] [--phantoms DIR] [--directions 1]
+    python benchmarks/cross_vendor.py --out OUT [--cases 112] [--epochs 16] [--phantoms DIR] [--directions 1]
 
 Four makers write the same anatomy in their own way. A network learns lesions on the studies of two of them and reads
 those of the other two, once harmonised by the recipe and once with every channel z-scored as it was stored, both around
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=112, help="studies, of four sites in turn (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=40, help="(default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=16, help="(default: %(default)s)")
     parser.add_argument("--phantoms", type=Path, help="a set that `imaging phantoms training --kind prostate` wrote")
     parser.add_argument("--directions", type=int, choices=(1, 2), default=1, help="(default: %(default)s)")
     args = parser.parse_args()

@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHAPE = (4000, 3000)
 GRAIN = 12.0  # standard deviation in stored values of 12 bits, of the order of quantum noise in a processed picture
 TARGET, MOST_MIB = 1.5, 2560
-NAMES = {"imaging.dicom.index": "header reader", "imaging.dicom.read": "decoder", "imaging.predictor": "model",
+NAMES = {"imaging.dicom.index": "header reader", "imaging.dicom.exam": "decoder", "imaging.predictor": "model",
          "imaging.report.write": "reports"}  # fmt: skip
 
 

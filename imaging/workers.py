@@ -159,6 +159,11 @@ class Workers:
                 if slot.tasks:
                     slot.clear()
 
+    def start(self) -> None:
+        """Start all processes now, rather than each at the first item that is given to it."""
+        for slot in self._slots:
+            slot.process = slot.process or self._nursery.fork()
+
     def close(self) -> None:
         for slot in self._slots:
             slot.clear()

@@ -16,8 +16,7 @@ import SimpleITK as sitk  # noqa: N813  # its own name for itself
 from imaging.data.images import read_image
 from imaging.data.manifest import Case, read_manifest, write_manifest
 from imaging.data.public import prepare
-from imaging.data.public.exams import split_of
-from imaging.data.public.frames import Exam
+from imaging.data.public.frames import Exam, split_of
 from imaging.data.truth import Rules, read_truth
 from imaging.data.truth_table import Table
 from imaging.errors import ConfigError

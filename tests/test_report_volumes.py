@@ -102,7 +102,7 @@ def test_lattices_are_all_of_them() -> None:
 
 @lattices()
 def test_lattice_is_what_the_files_say(lattice: Lattice, tmp_path: Path) -> None:
-    """`imaging.dicom.volume` finds the lattice in the files, its slices turned over where they run against the normal."""
+    """`imaging.dicom.volume` finds the lattice in the files, slices turned over where they run against the normal."""
     for place, header in enumerate(classic(lattice, pixels=True)):
         header.save_as(tmp_path / f"{place}.dcm", enforce_file_format=True)
     (stack,) = find_stacks(i for series in build_index(tmp_path).series for i in series.instances)

@@ -136,13 +136,10 @@ OPTIONAL_ROWS = {"Study Date", "Pixel Data Rows", "Pixel Data Columns"}
 
 
 @pytest.mark.conformance
-@pytest.mark.parametrize("name", ["yes-all", "enhanced"])
-def test_every_missing_row_is_noticed(
-    name: str, by_case: dict[str, tuple[Case, list[Document]]], tmp_path: Path
-) -> None:
-    """Read-back alone notices every one; dciodvfy stands beside it. Run with -s to see which notices what."""
+def test_every_missing_row_is_noticed(by_case: dict[str, tuple[Case, list[Document]]], tmp_path: Path) -> None:
+    """Read-back is asked first, and dciodvfy about what it does not notice. Run with -s to see who notices what."""
     tool = require_tool("dciodvfy")
-    subject, documents = by_case[name]
+    subject, documents = by_case["enhanced"]
     own = identity_of(next(iter(subject.sources.values())))
     found = mutations(documents[-1].data, OPTIONAL_ROWS)
     titles = {title for title, _ in found}
@@ -153,11 +150,10 @@ def test_every_missing_row_is_noticed(
         dataset = pydicom.dcmread(io.BytesIO(documents[-1].data))
         change(dataset)
         document = seal(dataset, own, "sr")
-        path.write_bytes(document.data)
-        by = [judge for judge, saw in (
-            ("read-back", refuses([*documents[:-1], document], subject)),
-            ("dciodvfy", "Error" in run_tool(tool, path)),
-        ) if saw]  # fmt: skip
-        sys.stdout.write(f"  {title:110.110} {', '.join(by) or 'NOBODY'}\n")
+        by = "read-back" if refuses([*documents[:-1], document], subject) else ""
+        if not by:
+            path.write_bytes(document.data)
+            by = "dciodvfy" if "Error" in run_tool(tool, path) else ""
+        sys.stdout.write(f"  {title:110.110} {by or 'NOBODY'}\n")
         missed += [] if by else [title]
     assert missed == []

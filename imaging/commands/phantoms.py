@@ -52,6 +52,7 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         ("training", "stills or exams of several sites with truth masks and manifest.csv", _training),
         ("mammography", "a sample mammography exam of each of seven makers", _mammography),
         ("prostate", "sample MR studies of a prostate, of four makers", _prostate),
+        ("prostate-export", "the sample export of one MR study of a prostate", _prostate_export),
     ):
         action = actions.add_parser(
             name, help=summary, description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -118,6 +119,15 @@ def _prostate(args: argparse.Namespace) -> int:
         return _refuse(error)
     finally:
         bar.close()
+    print(f"{len(written)} DICOM files in {args.out}")
+    return 0
+
+
+def _prostate_export(args: argparse.Namespace) -> int:
+    try:
+        written = prostate_export.write_export(args.out, args.seed)
+    except ImagingError as error:
+        return _refuse(error)
     print(f"{len(written)} DICOM files in {args.out}")
     return 0
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # The network is not what hostile bytes reach, and torch needs more address space than a limit would leave it.
 _AGAIN = (Reason.WORKER_DIED, Reason.WORKER_MEMORY)
+# Images or exams that all decoders together have in hand, so that they go on while the model reads: a screening exam.
+_IN_HAND = 4
 
 
 Answered = TypeVar("Answered")
@@ -83,7 +85,7 @@ class Processes:
         self.limits = limits
         self._device = device
         light = WorkerLimits(limits.worker_memory_bytes, limits.decode_seconds, threads=1)
-        self._decoders = Workers(limits.workers, light, preload=["imaging.dicom.exam"])
+        self._decoders = Workers(limits.workers, light, preload=["imaging.dicom.exam", __name__])
         writing = WorkerLimits(limits.worker_memory_bytes, limits.report_seconds, threads=1)
         self._reporter = Worker(writing, preload=["imaging.report.write"])
         model = WorkerLimits(None, limits.model_seconds, threads=limits.threads)
@@ -100,7 +102,8 @@ class Processes:
     def frames(self, parts: Sequence[ImageRef | Volumes]) -> Iterator[Frame]:
         """Every frame of every part, in order. A part whose decoder was lost ends with its other frames unread."""
         given: dict[int, set[SourceRef]] = defaultdict(set)
-        for item, part in self._decoders.stream(decode, ((one,) for one in parts)):
+        batch = max(1, _IN_HAND // self.limits.workers)
+        for item, part in self._decoders.stream(decode, ((one,) for one in parts), batch):
             if isinstance(part, ImagingError):
                 for ref in parts[item].source_refs():
                     if ref not in given[item]:
@@ -111,15 +114,16 @@ class Processes:
                 yield Frame(item, refs, image, seconds)
 
     def start(self, packages: Iterable[Package]) -> None:
-        """Load the packages in the model process while the report process starts; both take seconds.
+        """Load the packages in the model process while decoders and report process start; each takes seconds.
 
         Raises PackageError when a package is not what it says.
         """
-        with ThreadPoolExecutor(1) as beside:
-            ready = beside.submit(self._twice, self._reporter, prepare_reports)
+        with ThreadPoolExecutor(2) as beside:
+            ready = [beside.submit(self._decoders.start), beside.submit(self._twice, self._reporter, prepare_reports)]
             for package in packages:
                 self._twice(self._model, load, package, self._device, self.limits.threads)
-            ready.result()
+            for one in ready:
+                one.result()
 
     def read(self, package: Package, image: Image) -> Reading:
         """One image through a package. Raises ImagingError."""

@@ -72,6 +72,15 @@ _ODD: Final[tuple[tuple[MriMakerName, str, Form, Oddity], ...]] = (
     ("philips", "enhanced", "enhanced", "none"),
     ("canon", "doubled", "classic", "doubled"),
 )
+_EXPORTED: Final = "siemens/routine"
+_EXPORTED_SERIES: Final[tuple[SeriesKey, ...]] = (
+    "localiser",
+    "t2w_sagittal",
+    "t2w_axial",
+    "dwi",
+    "adc",
+    "calculated",
+)
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -117,6 +126,15 @@ def write_samples(
             progress(done, len(studies))
     _write_table(folder / "findings.csv", FINDING_COLUMNS, findings)
     return paths
+
+
+def write_export(folder: Path, seed: int = DEFAULT_SEED) -> list[Path]:
+    """The sample export: one study, as an archive hands it over, with series that must not be chosen.
+
+    Returns the DICOM files, relative, in order. Raises OutputError when the folder holds files already.
+    """
+    claim(folder)
+    return _write_study(folder, sample_studies(seed)[_EXPORTED], "STUDY", _EXPORTED_SERIES)
 
 
 def _write_study(folder: Path, study: ProstateStudy, inside: str, wanted: tuple[SeriesKey, ...] | None) -> list[Path]:

@@ -7,7 +7,6 @@ referred to where it stands as it should be, else written anew on the key volume
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,8 @@ import nibabel
 import numpy as np
 
 from imaging.data.images import read_image
-from imaging.data.manifest import Case, Split
-from imaging.data.public.frames import Dropped, Exam
+from imaging.data.manifest import Case
+from imaging.data.public.frames import Dropped, Exam, split_of
 from imaging.data.truth import Rules, read_truth
 from imaging.errors import GeometryError, ImagingError, InputError, Reason
 from imaging.image import Array, Grid, Image
@@ -29,18 +28,6 @@ HIGH_B: Final = "high b"
 # Values of zones in a written truth, as `imaging phantoms prostate` has them too.
 PERIPHERAL, TRANSITION = 1, 2
 POINTS: Final = Path("truth") / "points.csv"
-_TEST, _VAL = 0.2, 0.12
-
-
-def split_of(exam: Exam) -> Split:
-    """The published side; else by the patient's name alone: of its SHA-256 as a share of 1, below 0.2 test, 0.32 val.
-
-    No other patient enters, so two sets that hold one patient under one name give him one split.
-    """
-    if exam.published:
-        return exam.published
-    share = int.from_bytes(hashlib.sha256(exam.patient_id.encode()).digest()[:8]) / 2**64
-    return "test" if share < _TEST else "val" if share < _TEST + _VAL else "train"
 
 
 def write_exam(out: Path, exam: Exam) -> Case | Dropped:
