@@ -17,6 +17,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 NEVER_SKIPPED_IN_CI = ("conformance", "browser")
 
 
+def is_strict() -> bool:
+    """Whether everything must be there: continuous integration installed it."""
+    return os.environ.get("IMAGING_STRICT") == "1"
+
+
 def find_tool(name: str) -> str | None:
     """Path of an external program: beside this interpreter first (PyPI tools), then on PATH (Debian tools)."""
     beside = Path(sys.executable).parent / name
@@ -44,8 +49,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    strict = os.environ.get("IMAGING_STRICT") == "1"
-    if strict and report.skipped and any(item.get_closest_marker(name) for name in NEVER_SKIPPED_IN_CI):
+    if is_strict() and report.skipped and any(item.get_closest_marker(name) for name in NEVER_SKIPPED_IN_CI):
         report.outcome = "failed"
         report.longrepr = f"skipped under IMAGING_STRICT=1: {report.longrepr}"
     return report

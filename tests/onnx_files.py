@@ -48,8 +48,10 @@ def outside(name: str, shape: Sequence[int], location: str) -> bytes:
     return dims + field(2, FLOAT) + field(8, name) + entry + field(14, 1)
 
 
-def node(operator: str, inputs: Sequence[str], output: str, domain: str = "") -> bytes:
-    return b"".join(field(1, one) for one in inputs) + field(2, output) + field(4, operator) + field(7, domain)
+def node(operator: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: int) -> bytes:
+    """NodeProto; attributes are whole numbers."""
+    told = b"".join(field(5, field(1, name) + field(3, v) + field(20, 2)) for name, v in attributes.items())
+    return b"".join(field(1, one) for one in inputs) + field(2, output) + field(4, operator) + told + field(7, domain)
 
 
 def network(
