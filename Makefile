@@ -11,7 +11,8 @@ $(BIN)/imaging: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.test: $(BIN)/imaging
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,onnx]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps lavlab-taps
 	touch $@
 
 # One study of the sample export cannot be read, on purpose: exit status 1 means "answered, but not all".

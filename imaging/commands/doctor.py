@@ -11,7 +11,7 @@ from pathlib import Path
 
 _LIBRARIES = (
     "torch", "monai", "pytorch-lightning", "pydicom", "highdicom", "SimpleITK", "nibabel", "numpy", "scipy",
-    "pylibjpeg-openjpeg", "python-gdcm", "pyjpegls", "dicomsdl", "onnxruntime",
+    "pylibjpeg-openjpeg", "python-gdcm", "pyjpegls", "dicomsdl", "onnxruntime", "lavlab-taps",
 )  # fmt: skip
 
 
