@@ -50,9 +50,8 @@ class ProstateRecipe:
         margin_mm: Around the organ, that much belongs to the region in which intensities are judged.
         high_b: b-value of the high-b image in s/mm².
         adc: Which ADC comes first where both are there: the scanner's map, or one fitted from the b-values.
-        intensity: `robust` as described above; `zscore` is the plain z-score of every channel on the model grid, and
-            stands here to be compared with; `zscore_volume` is that over all voxels of the stored volume that are not
-            0, and 0 outside its field of view, as public networks expect it.
+        intensity: `robust` as described above; `zscore` is the plain z-score of every volume as it was stored, over
+            its voxels that are not 0, and 0 outside the field of view. Public networks expect it.
         bias: Whether the bias field of T2W is taken out (N4, Tustison et al., IEEE TMI 2010).
         align: Whether diffusion is shifted and turned onto T2W where that improves their agreement.
     """
@@ -67,7 +66,7 @@ class ProstateRecipe:
     margin_mm: float = 10.0
     high_b: float = 1400.0
     adc: Literal["scanner", "fitted"] = "scanner"
-    intensity: Literal["robust", "zscore", "zscore_volume"] = "robust"
+    intensity: Literal["robust", "zscore"] = "robust"
     bias: bool = False
     align: bool = False
 
@@ -130,9 +129,10 @@ class ProstateRecipe:
             if role != T2W:
                 volume = tissue.meta["volumes"][role]
                 values, place_of = volume.array[0], replace(volume.grid, affine=moves @ volume.grid.affine)
-            if self.intensity == "zscore_volume":
-                values = _zscore(values, values != 0)
-            channels.append(self._scaled(role, resample(values, place_of, grid), judged))
+            if self.intensity == "zscore":
+                channels.append(resample(_zscore(values), place_of, grid))
+            else:
+                channels.append(self._scaled(role, resample(values, place_of, grid), judged))
         return place(MetaTensor(torch.from_numpy(np.stack(channels))), grid)
 
     def fit(self, images: Iterable[Image]) -> Self:
@@ -237,11 +237,7 @@ class ProstateRecipe:
         return inside
 
     def _scaled(self, role: str, values: Array, judged: Array) -> Array:
-        """The values of one channel in its model units, float32."""
-        if self.intensity == "zscore_volume":
-            return values
-        if self.intensity == "zscore":
-            return _zscore(values, np.ones(values.shape, dtype=np.bool_))
+        """The values of one channel in robust units, float32; of the ADC in fixed ones."""
         if role == ADC:
             return np.asarray(np.clip(values, 0.0, _LARGEST_ADC) * np.float32(2.0 / _LARGEST_ADC) - 1, dtype=np.float32)
         seen = values[judged]
@@ -250,11 +246,13 @@ class ProstateRecipe:
         return np.asarray(np.clip((values - middle) / scale, *_CLIP), dtype=np.float32)
 
 
-def _zscore(values: Array, counted: Array) -> Array:
-    """The z-score of the voxels that count, float32; 0 for the others."""
-    seen = values[counted] if counted.any() else np.zeros(1)
-    mean, sd = float(seen.mean(dtype=np.float64)), float(seen.std(dtype=np.float64))
-    return np.where(counted, (values - mean) / max(sd, 1e-6), 0.0).astype(np.float32)
+def _zscore(values: Array) -> Array:
+    """The z-score over voxels that are not 0, which stay 0: there no signal was stored."""
+    shown = values != 0
+    if not shown.any():
+        return values.astype(np.float32)
+    mean, sd = float(values[shown].mean(dtype=np.float64)), float(values[shown].std(dtype=np.float64))
+    return np.where(shown, (values - mean) / max(sd, 1e-6), 0.0).astype(np.float32)
 
 
 def _weighted(image: Image) -> list[Image]:
