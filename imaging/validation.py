@@ -86,12 +86,15 @@ def decide_masks(predictor: Predictor, cases: Sequence[Case]) -> Decisions:
 def decide_candidates(predictor: Predictor, cases: Sequence[Case]) -> Decisions:
     """The threshold and operating point of a network that finds lesions one by one, under an IoU of 0.1 or more.
 
-    The threshold is the lowest with no more false positives per case than the card allows, the operating point the
-    lowest score that recalls no larger share of patients without a lesion than the card allows; a patient's score is
-    the highest of the images, because a pair needs two views of one breast, which training images may lack.
+    The threshold is the lowest with no more false positives per case than the card allows, or the middle of those that
+    decide the same: at the end of such a range the next case would tip it. The operating point is the lowest score that
+    recalls no larger share of patients without a lesion than the card allows; a patient's score is the highest of the
+    images, because a pair needs two views of one breast, which training images may lack.
     """
     card, watched = predictor.package.description.card, [watch(predictor, case) for case in cases]
-    threshold = next((t for t in THRESHOLDS if false_positives(watched, t) <= card.false_positives), THRESHOLDS[-1])
+    within = [t for t in THRESHOLDS if false_positives(watched, t) <= card.false_positives] or [THRESHOLDS[-1]]
+    same = [t for t in within if _decided_by(watched, t) == _decided_by(watched, within[0])]
+    threshold = same[len(same) // 2]
     shown = {
         "sensitivity": round(_sensitivity(watched, threshold), 4),
         "false_positives_per_image": round(false_positives(watched, threshold), 4),
@@ -124,6 +127,10 @@ def watch(predictor: Predictor, case: Case, rule: HitRule = PICAI) -> Watched:
 def false_positives(watched: Sequence[Watched], threshold: float) -> float:
     """False positives per image at a threshold."""
     return sum(not x.is_true and x.confidence >= threshold for one in watched for x in one.lesions) / len(watched)
+
+
+def _decided_by(watched: Sequence[Watched], threshold: float) -> tuple[float, float]:
+    return _sensitivity(watched, threshold), false_positives(watched, threshold)
 
 
 def _sensitivity(watched: Sequence[Watched], threshold: float) -> float:

@@ -123,7 +123,8 @@ def test_dcmqi_reads_units_derivations_and_algorithms(stored: dict[str, dict[str
 @pytest.mark.slow
 def test_pixelmed_finds_every_report_true_to_its_template(stored: dict[str, dict[str, Path]]) -> None:
     """Its templates are of 2022 and lack Finding category, a newer optional row of TID 1410 and 1411."""
-    for path, said in pixelmed(stored[name]["sr"] for name in CASES).items():
+    judged = ("yes-some", "no-all", "unknown-some", "failed", "enhanced")  # ten seconds of a processor each
+    for path, said in pixelmed(stored[name]["sr"] for name in judged).items():
         assert "Root Template Validation Complete" in said, f"{path.name}:\n{said}"
         assert "Error" not in said, f"{path.name}:\n{said}"
         warned = [line for line in said.splitlines() if line.startswith("Warning")]
