@@ -222,7 +222,7 @@ class Package:
                 *([] if told.operating_point is None else [f"operating point {told.operating_point:g}"]),
                 f"sitewise-imaging {__version__}",
             ),
-            labels=tuple(card.labels),
+            labels=(*card.labels, *(self.locator.description.card.labels if self.locator else ())),
             procedure=card.procedure,
             calibration=card.calibration,
             rating=card.rating,
