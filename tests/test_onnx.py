@@ -316,7 +316,7 @@ def test_a_shipped_package_that_is_not_installed_is_left_out_and_named(
     export = tmp_path / "in"
     export.mkdir()
     assert main(["infer", str(export), "--dry-run"]) == 0
-    assert "left out: package drawn: its network is in the distribution 'drawn-nets==1.2.0'" in capsys.readouterr().err
+    assert "left out package drawn: its network is in the distribution 'drawn-nets==1.2.0'" in capsys.readouterr().out
     assert main(["infer", str(export), "--dry-run", "--package", str(shipped / "drawn")]) == 2
     assert "not_installed" in capsys.readouterr().err
 

@@ -118,10 +118,12 @@ def run(args: argparse.Namespace) -> int:
     from imaging.inference.run import Run, has_failure, parse_time, run_inference
 
     hush()
-    packages = tuple(_packages(args))
+    packages, left_out = _packages(args)
     psa = read_psa(args.psa) if args.psa else None
     if args.dry_run:
-        return _explain(args.export, packages, args.site, psa)
+        status = _explain(args.export, packages, args.site, psa)
+        _tell_left_out(left_out)
+        return status
     if args.out is None:
         raise ConfigError("--out: missing; name the folder for the results, or add --dry-run", Reason.CONFIG_INVALID)
     when = parse_time(args.content_time) if args.content_time else None
@@ -129,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     order = Run(
         export=args.export,
         out=args.out,
-        packages=packages,
+        packages=tuple(packages),
         site=args.site,
         content_time=when,
         device=args.device,
@@ -141,31 +143,30 @@ def run(args: argparse.Namespace) -> int:
     )
     summary = run_inference(order, _progress(args.log))
     _tell(summary, args.out)
+    _tell_left_out(left_out)
     return 1 if has_failure(summary) else 0
 
 
-def _packages(args: argparse.Namespace) -> list[Package]:
+def _packages(args: argparse.Namespace) -> tuple[list[Package], list[PackageError]]:
+    """The packages to run, and why shipped ones are left out: they need what is not installed. A named one must run."""
     folders = args.package or sorted(shipped_packages().glob(f"*/{DESCRIPTION}"))
     if not folders:
         raise ConfigError(
             "--package: none given and none shipped beside this installation; name a package folder",
             Reason.CONFIG_INVALID,
         )
-    packages = [package for folder in folders if (package := _package(folder, explicit=bool(args.package)))]
+    packages: list[Package] = []
+    left_out: list[PackageError] = []
+    for folder in folders:
+        try:
+            packages.append(load_package(folder.parent if folder.name == DESCRIPTION else folder, bool(args.package)))
+        except PackageError as error:
+            if args.package or error.reason is not Reason.NOT_INSTALLED:
+                raise
+            left_out.append(error)
     if args.approved_packages:
         _refuse_unapproved(packages, args.approved_packages)
-    return packages
-
-
-def _package(folder: Path, explicit: bool) -> Package | None:
-    """The package of a folder. A shipped one that needs what is not installed is left out, and that is said."""
-    try:
-        return load_package(folder if folder.name != DESCRIPTION else folder.parent, explicit)
-    except PackageError as error:
-        if explicit or error.reason is not Reason.NOT_INSTALLED:
-            raise
-        print(f"left out: {error}", file=sys.stderr)
-        return None
+    return packages, left_out
 
 
 def _refuse_unapproved(packages: Sequence[Package], approvals: Path) -> None:
@@ -271,3 +272,8 @@ def _tell(summary: dict[str, list[dict[str, object]]], out: Path) -> None:
     print(f"studies {len(summary['studies'])}; files {len(states)}: {counts}")
     print(f"page     {(out / 'index.html').resolve()}")
     print(f"summary  {(out / 'summary.json').resolve()}")
+
+
+def _tell_left_out(left_out: Sequence[PackageError]) -> None:
+    for error in left_out:
+        print(f"left out {error}")
