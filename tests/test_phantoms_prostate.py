@@ -28,6 +28,7 @@ from imaging.phantoms.prostate_export import (
     SITES,
     sample_studies,
     training_studies,
+    write_export,
     write_samples,
     write_training_set,
 )
@@ -48,7 +49,7 @@ from imaging.phantoms.prostate_signal import (
 )
 from imaging.phantoms.prostate_study import ProstateStudy, planted_lesions
 from imaging.phantoms.ultrasound_dicom import file_bytes
-from tests.conftest import require_tool
+from tests.conftest import REPOSITORY, require_tool
 from tests.judges import run_tool
 
 SEED = 5
@@ -473,3 +474,14 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(OutputError, match="empty folder"):
         write_samples(tmp_path)
+
+
+def test_the_committed_export_is_what_the_code_writes(tmp_path: Path) -> None:
+    """Byte for byte, and the PSA beside it is that of its study."""
+    written = write_export(tmp_path / "fresh")
+    committed = REPOSITORY / "data_samples" / "prostate_export"
+    assert sorted(p.relative_to(committed) for p in committed.rglob("*.dcm")) == sorted(written)
+    for path in written:
+        assert (tmp_path / "fresh" / path).read_bytes() == (committed / path).read_bytes(), path
+    study = str(pydicom.dcmread(committed / written[0], stop_before_pixels=True).StudyInstanceUID)
+    assert (committed.parent / "prostate_psa.csv").read_text() == f"StudyInstanceUID,psa_ng_ml\n{study},6.8\n"
