@@ -159,7 +159,7 @@ def test_roles_of_phantoms(
     for role in selection.group.roles:
         assert stack(selection.group, role).grid.shape[0] == 18
     highest = max(MRI_MAKERS[maker].b_values)
-    assert any(note.startswith(f"The high b-value is {highest:g} s/mm²") for note in selection.group.notes)
+    assert any(note.startswith(f"The high b-value is {highest:g} s/mm2") for note in selection.group.notes)
 
 
 # Published values

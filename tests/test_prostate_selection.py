@@ -77,7 +77,7 @@ def test_a_biparametric_exam(tmp_path: Path) -> None:
     assert roles == {"T2W": [1], "ADC": [3], "high b": [2], "b 50": [2], "b 400": [2]}
     assert left == {}
     found = the_group(selection)
-    assert found.notes == ("The high b-value is 800 s/mm², by (0019,xx0C) of SIEMENS MR HEADER",)
+    assert found.notes == ("The high b-value is 800 s/mm2, by (0019,xx0C) of SIEMENS MR HEADER",)
     stated = {role: {f.b_value.value for r in refs for f in r.instance.acquisition.frames if f.b_value}  # type: ignore[union-attr]
               for role, refs in found.roles.items()}  # fmt: skip
     assert stated == {"T2W": set(), "ADC": set(), "high b": {800}, "b 50": {50}, "b 400": {400}}

@@ -312,7 +312,7 @@ def _notes(table: _Table, order: list[str]) -> Iterable[str]:
         if volume.fault:
             yield f"The only {role} of the study cannot be used: {volume.fault.meaning}"
         if role == HIGH_B and (stated := volume.members[0][1].b_value):
-            yield f"The high b-value is {stated.value:g} s/mm², by {stated.source}"
+            yield f"The high b-value is {stated.value:g} s/mm2, by {stated.source}"
         if role not in ROLES and volume.series is not table.roles[HIGH_B].series:
             yield f"The {role} is of another series than the high b, acquired by the same protocol on the same slices"
         for instance, frame in volume.members:
