@@ -76,7 +76,7 @@ def test_the_classic_half_pixel_bug_is_caught(monkeypatch: pytest.MonkeyPatch) -
 
     def sampled_at_corners_told_as_centres(tensor: MetaTensor, target: Grid, order: int) -> MetaTensor:
         out = honest(tensor, target, order)
-        return spatial._placed(out, keeps_first_centre(grid_of(tensor), target.spacing, target.shape))
+        return spatial.place(out, keeps_first_centre(grid_of(tensor), target.spacing, target.shape))
 
     monkeypatch.setattr(spatial, "_sampled", sampled_at_corners_told_as_centres)
     shifts = [blob_shift_px(seed) for seed in range(20)]
