@@ -234,23 +234,27 @@ def resample(array: Array, source: Grid, target: Grid, order: int = 1, fill: flo
     out: Array = ndimage.affine_transform(
         values, linear, offset=matrix[:-1, -1], output_shape=target.shape, order=order, mode="nearest"
     )
-    outside = _outside(matrix, source.shape, target.shape)
-    if outside is not None:
-        out[outside] = fill
+    if _reaches_outside(matrix, source.shape, target.shape):
+        out[~within(target, source, np.full(len(source.shape), -1e-9), np.asarray(source.shape) + 1e-9)] = fill
     return out
 
 
-def _outside(matrix: Floats, source_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
-    """Where target voxels lie more than half a voxel beyond the source; None when there are none."""
+def within(target: Grid, source: Grid, low: Floats, high: Floats) -> NDArray[np.bool_]:
+    """Which voxel centres of `target` lie in a box of `source`, borders included; (d,) corner coordinates."""
+    matrix = target.index_map(source)
+    dims = len(target.shape)
+    inside = np.ones(target.shape, dtype=np.bool_)
+    axes = np.ogrid[tuple(slice(0, n) for n in target.shape)]
+    for axis in range(dims):
+        position = matrix[axis, -1] + 0.5 + sum(matrix[axis, k] * axes[k] for k in range(dims))
+        inside &= np.broadcast_to((position >= low[axis]) & (position <= high[axis]), target.shape)
+    return inside
+
+
+def _reaches_outside(matrix: Floats, source_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> bool:
+    """Whether target voxels lie more than half a voxel beyond the source; the corners tell."""
     dims = len(source_shape)
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in target_shape], indexing="ij"), -1).reshape(-1, dims)
     ends = corners @ matrix[:-1, :-1].T + matrix[:-1, -1]
     edge = np.asarray(source_shape) - 0.5
-    if np.all(ends >= -0.5 - 1e-9) and np.all(ends <= edge + 1e-9):
-        return None
-    outside = np.zeros(target_shape, dtype=np.bool_)
-    axes = np.ogrid[tuple(slice(0, n) for n in target_shape)]
-    for axis in range(dims):
-        position = matrix[axis, -1] + sum(matrix[axis, k] * axes[k] for k in range(dims))
-        outside |= np.broadcast_to((position < -0.5 - 1e-9) | (position > edge[axis] + 1e-9), target_shape)
-    return outside
+    return bool(np.any(ends < -0.5 - 1e-9) or np.any(ends > edge + 1e-9))

@@ -310,13 +310,16 @@ def _tile_faults(description: Description) -> Iterator[tuple[str, object, str]]:
 
 
 def _volume_faults(description: Description) -> Iterator[tuple[str, object, str]]:
-    card, is_volume = description.card, description.network.spatial_dims == 3
+    card, network = description.card, description.network
+    is_volume = network.spatial_dims == 3
     if not is_volume and card.parts != "every":
         yield "card.parts", card.parts, "every, but for volumes"
     if not is_volume and description.locator is not None:
         yield "locator", description.locator.name, "none, but for volumes"
     if is_volume and card.mirror:
         yield "card.mirror", card.mirror, "false for volumes"
+    if is_volume and network.gives_boxes:
+        yield "network.kind", network.kind, "one with labels per voxel, for volumes: of boxes no finding is made there"
 
 
 def _rating_faults(classes: list[str], rating: Rating | None) -> Iterator[tuple[str, object, str]]:

@@ -61,6 +61,10 @@ class Predictor:
         self.model = model.to(self.device).eval()
         self.locator = locator
 
+    @property
+    def _is_of_volumes(self) -> bool:
+        return self.package.description.network.spatial_dims == 3
+
     def read(self, image: Image) -> Reading:
         """Findings of one image on its source grid, at the package's threshold. Raises ImagingError."""
         begin = perf_counter()
@@ -76,7 +80,7 @@ class Predictor:
         if isinstance(prediction, Prediction):
             classes = dict(zip((one.name for one in told.card.classes), prediction.classes, strict=True))
         looked = perf_counter()
-        if maps := self.recipe.quantities(image):
+        if maps := self.recipe.quantities(tissue):
             found = [measured(finding, maps) for finding in found]
         return Reading(
             image.all_refs or (UNREFERENCED,),
@@ -106,7 +110,7 @@ class Predictor:
         labels = tuple(label.name for label in told.card.labels)
         if isinstance(prediction, Detections):
             return place(prediction, labels, least_score)
-        if told.network.spatial_dims == 3:
+        if self._is_of_volumes:
             cut = Cut(told.boundary, told.card.least_pixels, least_score, told.card.parts)
             return extract_solids(prediction, labels, cut)
         return extract(prediction, labels, told.boundary, told.card.least_pixels, least_score)
@@ -130,21 +134,21 @@ class Predictor:
 
     def signal(self, image: Image) -> Array:
         """Every probability that the network gives of labels on one image, before any decision: (label, …)."""
-        if self.package.description.network.spatial_dims == 3:
-            return self._windowed(self.recipe.harmonise(self.recipe.tissue(image)).as_tensor())[1:]
+        harmonised = self.recipe.harmonise(self.recipe.tissue(image)).as_tensor()
+        if self._is_of_volumes:
+            return self._windowed(harmonised)[1:]
         if not self.package.description.network.gives_boxes:
-            return self._probabilities(self.recipe.harmonise(self.recipe.tissue(image)).as_tensor())[0][1:]
-        harmonised = self.recipe.harmonise(self.recipe.tissue(image)).as_tensor().float()[None]
+            return self._probabilities(harmonised)[0][1:]
         with torch.inference_mode():
-            levels = self.model(harmonised.to(self.device)).boxes
+            levels = self.model(harmonised.float()[None].to(self.device)).boxes
         told: Array = torch.cat([logits[0].sigmoid() for logits, _ in levels]).T.cpu().numpy()
         return told
 
     def _prediction(self, image: Image, tissue: MetaTensor, harmonised: MetaTensor) -> Prediction | Detections:
         ref, grid = image.refs[0] if image.refs else UNREFERENCED, grid_of(harmonised)
-        if image.source_grid.frame == "patient_ras":
+        if self._is_of_volumes:
             slices = image.refs or (ref,) * image.grid.shape[0]
-            return Prediction(self._windowed(harmonised), grid, image.source_grid, ref, slices=slices)
+            return Prediction(self._windowed(harmonised.as_tensor()), grid, image.source_grid, ref, slices=slices)
         extent = _extent(tissue, image)
         if self.package.description.network.gives_boxes:
             return self._detections(harmonised.as_tensor(), grid, image.source_grid, ref, extent)
@@ -162,7 +166,7 @@ class Predictor:
 
     def _windowed(self, harmonised: torch.Tensor) -> Array:
         """(label, slice, row, column) with the background first, window by window."""
-        image = torch.as_tensor(harmonised).float()[None].to(self.device)
+        image = harmonised.float()[None].to(self.device)
         with torch.inference_mode():
             told: Array = probabilities(self.model, image, self.package.description.tile or None).cpu().numpy()
         self._refuse_non_finite(told)

@@ -695,3 +695,12 @@ def test_frames_of_real_enhanced_files(shared_data: Path, name: str, kinds: dict
     assert [frame.number for frame in frames] == list(range(1, len(frames) + 1))
     assert len({frame.corner for frame in frames} - {None}) == places
     assert min(min(frame.spacing_mm) for frame in frames) > 0
+
+
+def test_a_group_of_fewer_roles_says_nothing_of_the_others(tmp_path: Path) -> None:
+    """T2W alone is read: that there is no ADC is no word for its result; for a lesion package it is."""
+    slices(tmp_path, 1, T2)
+    group = the_group(chosen(tmp_path))
+    assert group.notes == ("No series of the study is its ADC", "No series of the study is its high b")
+    assert group.only(("T2W",))[0].notes == ()
+    assert group.only(("T2W", "ADC"))[0].notes == group.notes

@@ -42,7 +42,7 @@ class DrawnRecipe:
         told = to_tensor(image)
         planes = [told.numpy()[0] / 200, resample(adc.array[0], adc.grid, image.grid) / 3000]
         both = _moved(told, np.stack(planes).astype(np.float32), image.grid)
-        both.meta["region"] = image.region
+        both.meta.update(region=image.region, adc=adc)
         return both
 
     def harmonise(self, tissue: MetaTensor) -> MetaTensor:
@@ -55,8 +55,8 @@ class DrawnRecipe:
         target = Grid(self.shape, affine, "patient_ras")
         return _moved(tissue, np.stack([resample(plane, source, target) for plane in tissue.numpy()]), target)
 
-    def quantities(self, image: Image) -> Mapping[str, Image]:
-        return {"ADC": image.beside["ADC"]}
+    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
+        return {"ADC": tissue.meta["adc"]}
 
     def fit(self, images: Iterable[Image]) -> Self:
         del images

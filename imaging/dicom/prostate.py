@@ -25,6 +25,7 @@ HIGH_B: Final = "high b"
 ROLES: Final = (T2W, ADC, HIGH_B)
 DIFFUSION: Final = frozenset({ADC, HIGH_B})
 B_VALUE: Final = "b "  # before the number, in the roles of the further b-values
+Note = tuple[str, str]  # role, sentence
 
 # Beyond this height more slices are no gain: a scan of the whole pelvis must not win over one of the prostate.
 _ENOUGH_COVERAGE_MM: Final = 50.0
@@ -59,12 +60,12 @@ class Choice:
     """Role → parts, in order along the normal; why each other instance was left out; and what must be said.
 
     An instance of a role whose `refusal` is set counts as unread: its volume alone could play the role and cannot be
-    used.
+    used. A note is a sentence with the role that it is about.
     """
 
     roles: dict[str, tuple[Part, ...]]
     rejected: tuple[tuple[Instance, Reason], ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 @dataclass
@@ -73,7 +74,7 @@ class _Table:
 
     roles: dict[str, Candidate] = field(default_factory=dict)
     rejected: list[tuple[Candidate, Reason]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
 
     def play(self, role: str, candidates: list[Candidate], steps: Iterable[_Step]) -> Candidate | None:
         """The best candidate in the role, the others rejected. One that cannot be used stands in where none can."""
@@ -121,14 +122,14 @@ def _choose_diffusion(table: _Table, weighted: list[Candidate], calculated: list
     high = [v for v in high if v.b is None or v.b >= _LEAST_HIGH_B]
     if not any(v.fault is None for v in high) and any(v.fault is None for v in calculated):
         high, calculated = calculated, []
-        table.notes.append("No high b-value was acquired: the scanner's calculated one is used")
+        table.notes.append((HIGH_B, "No high b-value was acquired: the scanner's calculated one is used"))
     elif not high:
         high, calculated = calculated, []
     measured = _measured(usable)
     best = table.play(HIGH_B, high, (_first_of(measured, Reason.CALCULATED_B), *_STEPS, _HIGHEST_B, *_LATEST))
     table.rejected += [(v, v.fault or Reason.CALCULATED_B) for v in calculated]
     if best is not None and best.kind == "diffusion" and best not in measured:
-        table.notes.append("Nothing says whether the high b was acquired or calculated")
+        table.notes.append((HIGH_B, "Nothing says whether the high b was acquired or calculated"))
     beside = [] if best is None else _beside_high(best, usable, measured)
     table.rejected += [(v, v.fault or _why_not_beside(v, best)) for v in usable if v not in (*high, *beside)]
     for b in sorted({v.b for v in beside if v.b is not None}):
@@ -302,21 +303,26 @@ def _parts(volume: Candidate) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _notes(table: _Table, order: list[str]) -> Iterable[str]:
+def _notes(table: _Table, order: list[str]) -> Iterable[Note]:
     yield from table.notes
     for role in order:
-        volume = table.roles.get(role)
-        if volume is None:
-            yield f"No series of the study is its {role}"
-            continue
-        if volume.fault:
-            yield f"The only {role} of the study cannot be used: {volume.fault.meaning}"
-        if role == HIGH_B and (stated := volume.members[0][1].b_value):
-            yield f"The high b-value is {stated.value:g} s/mm2, by {stated.source}"
-        if role not in ROLES and volume.series is not table.roles[HIGH_B].series:
-            yield f"The {role} is of another series than the high b, acquired by the same protocol on the same slices"
-        for instance, frame in volume.members:
-            if frame.b_value and frame.b_value.inferred:
-                yield f"The b-value {frame.b_value.value:g} of {role} is inferred from {frame.b_value.source}"
-            if instance.acquisition:
-                yield from instance.acquisition.notes
+        for sentence in _notes_of(role, table):
+            yield role, sentence
+
+
+def _notes_of(role: str, table: _Table) -> Iterable[str]:
+    volume = table.roles.get(role)
+    if volume is None:
+        yield f"No series of the study is its {role}"
+        return
+    if volume.fault:
+        yield f"The only {role} of the study cannot be used: {volume.fault.meaning}"
+    if role == HIGH_B and (stated := volume.members[0][1].b_value):
+        yield f"The high b-value is {stated.value:g} s/mm2, by {stated.source}"
+    if role not in ROLES and volume.series is not table.roles[HIGH_B].series:
+        yield f"The {role} is of another series than the high b, acquired by the same protocol on the same slices"
+    for instance, frame in volume.members:
+        if frame.b_value and frame.b_value.inferred:
+            yield f"The b-value {frame.b_value.value:g} of {role} is inferred from {frame.b_value.source}"
+        if instance.acquisition:
+            yield from instance.acquisition.notes

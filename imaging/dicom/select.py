@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from imaging.dicom.index import Instance, Region, Series
 from imaging.dicom.instance import MR_IMAGES, PROSTATE_PARTS, refused
-from imaging.dicom.prostate import B_VALUE, DIFFUSION, ROLES, choose
+from imaging.dicom.prostate import B_VALUE, DIFFUSION, ROLES, Note, choose
 from imaging.dicom.view import MAMMOGRAMS, TOMOSYNTHESIS, Projection
 from imaging.errors import Reason
 from imaging.image import SourceRef
@@ -97,15 +97,20 @@ class Volumes:
 class Group:
     """The images of one study that are read together: role → images in acquisition order, a volume's along its normal.
 
-    `notes` are sentences about the choice: which role is missing, what was inferred. `key` is the role of the volume
-    that findings return to; empty where each image is read by itself.
+    `remarks` are sentences about the choice, each with its role: that it is missing, what was inferred. `key` is the
+    role of the volume that findings return to; empty where each image is read by itself.
     """
 
     study_uid: str
     name: str
     roles: dict[str, tuple[ImageRef, ...]]
-    notes: tuple[str, ...] = ()
+    remarks: tuple[Note, ...] = ()
     key: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The sentences of the remarks, each once."""
+        return tuple(dict.fromkeys(sentence for _, sentence in self.remarks))
 
     def parts(self) -> list[ImageRef | Volumes]:
         """What is decoded and analysed at once: an image, or all volumes of the exam."""
@@ -128,7 +133,7 @@ class Group:
             named |= DIFFUSION | {role for role in self.roles if role.startswith(B_VALUE)}
         kept = {role: refs for role, refs in self.roles.items() if role in named or role == UNPLACED}
         left = [ref for role, refs in self.roles.items() if role not in kept for ref in refs]
-        return replace(self, roles=kept), tuple(left)
+        return replace(self, roles=kept, remarks=tuple(r for r in self.remarks if r[0] in named)), tuple(left)
 
 
 @dataclass(frozen=True)
@@ -154,13 +159,13 @@ def select(series: list[Series], rule: Rule, anatomy: Anatomy | None = None) -> 
             rejected.append((instance, reason))
         else:
             admitted.append(instance)
-    notes: tuple[str, ...] = ()
+    remarks: tuple[Note, ...] = ()
     if rule.volumes:
-        roles, left, notes = _volumes(series, admitted)
+        roles, left, remarks = _volumes(series, admitted)
     else:
         roles, left = _views(admitted, rule) if rule.views else _all(admitted, rule)
     key = rule.volumes[0] if rule.volumes else ""
-    group = Group(series[0].study_uid, rule.role, roles, notes, key) if roles else None
+    group = Group(series[0].study_uid, rule.role, roles, remarks, key) if roles else None
     place = {id(instance): k for k, instance in enumerate(ordered)}
     return Selection(group, tuple(sorted((*rejected, *left), key=lambda one: place[id(one[0])])))
 
@@ -192,7 +197,7 @@ def _all(admitted: list[Instance], rule: Rule) -> _Chosen:
     return ({rule.role: tuple(chosen)} if chosen else {}), rejected
 
 
-def _volumes(series: list[Series], admitted: list[Instance]) -> tuple[*_Chosen, tuple[str, ...]]:
+def _volumes(series: list[Series], admitted: list[Instance]) -> tuple[*_Chosen, tuple[Note, ...]]:
     """Each role with the slices of its volume, and notes.
 
     An image that must not or cannot be read stays in the group, refused, where its series plays a role or holds nothing

@@ -103,9 +103,9 @@ class MammographyRecipe:
         placed = Crop(((lines - self.rows) // 2, 0), (self.rows, self.columns))(fine)
         return (placed / _WHITE).clamp(0.0, 1.0)
 
-    def quantities(self, image: Image) -> Mapping[str, Image]:
+    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
         """None: no value of such an image has a unit."""
-        del image
+        del tissue
         return {}
 
     def fit(self, images: Iterable[Image]) -> Self:

@@ -23,10 +23,10 @@ from imaging.dicom.prostate import ADC, HIGH_B, T2W
 from imaging.dicom.select import RULES, Rule
 from imaging.errors import ConfigError, InputError, Reason
 from imaging.harmonise.augmentation import Augmentation
-from imaging.harmonise.diffusion import computed_signal, fit_adc
+from imaging.harmonise.diffusion import AdcFit, computed_signal, fit_adc
 from imaging.harmonise.mri import align, correct_bias
 from imaging.harmonise.spatial import grid_of, place
-from imaging.image import Array, Floats, Grid, Image, resample
+from imaging.image import Array, Floats, Grid, Image, resample, within
 
 _LARGEST_ADC: Final = 3000.0  # free water at body temperature, 10^-6 mm2/s
 # Where slices, rows and columns of the model grid lead, in patient_ras: to the head, to the back, to the left.
@@ -142,65 +142,52 @@ class ProstateRecipe:
 
     def volumes(self, image: Image) -> tuple[Volumes, tuple[str, ...]]:
         """The volumes of all roles but T2W, ADC and high b as they go into the network; and how they came about."""
-        found: dict[str, Image] = {}
+        weighted, adc, high_b = _weighted(image), image.beside.get(ADC), image.beside.get(HIGH_B)
+        is_computed = HIGH_B in self.roles and self.intensity == "robust"
+        is_fitted = len(weighted) > 1 and (adc is None or self.adc == "fitted")
         notes: list[str] = []
-        wanted = [role for role in self.roles if role != T2W]
-        if ADC in wanted or (HIGH_B in wanted and self.intensity == "robust"):
-            adc = self._adc(image, notes)
-            if adc is not None:
-                found[ADC] = adc
-        if HIGH_B in wanted:
-            high = self._high_b(image, found.get(ADC), notes)
-            if high is not None:
-                found[HIGH_B] = high
-        for role in wanted:
-            if role not in found:
+        fit = None
+        if len(weighted) > 1 and (is_computed or (is_fitted and ADC in self.roles)):
+            fit = fit_adc([v.array[0] for v in weighted], [v.b_value or 0.0 for v in weighted])
+        if fit is not None and is_fitted:
+            adc = replace(weighted[0], array=fit.adc[None], b_value=None)
+            notes.append(f"The ADC was fitted from the b-values {_listed(fit)} s/mm2")
+        if fit is not None and is_computed:
+            high_b = replace(weighted[0], array=computed_signal(fit, self.high_b)[None], b_value=self.high_b)
+            notes.append(f"The image at b = {self.high_b:g} s/mm2 was computed from the b-values {_listed(fit)} s/mm2")
+        elif high_b is not None and is_computed:
+            high_b, note = self._moved(high_b, adc)
+            notes.append(note)
+        ready = {ADC: adc, HIGH_B: high_b}
+        found: dict[str, Image] = {}
+        for role in self.roles:
+            if role == T2W:
+                continue
+            volume = ready[role]
+            if volume is None:
                 raise InputError(
                     f"exam: found {[T2W, *image.beside]}; this recipe reads {list(self.roles)}, and {role} can not be "
                     "computed from what is there",
                     Reason.MISSING_ROLE,
                 )
-        return {role: found[role] for role in wanted}, tuple(notes)
+            found[role] = volume
+        return found, tuple(notes)
 
-    def quantities(self, image: Image) -> Volumes:
-        """Maps with a unit by name, each on its own grid: the ADC in 10⁻⁶ mm²/s, where there is one."""
-        adc = self._adc(image, [])
-        return {} if adc is None else {ADC: adc}
+    def quantities(self, tissue: MetaTensor) -> Volumes:
+        """The ADC in 10⁻⁶ mm²/s, where it is read."""
+        return {role: volume for role, volume in tissue.meta["volumes"].items() if role == ADC}
 
-    def _adc(self, image: Image, notes: list[str]) -> Image | None:
-        scanners = image.beside.get(ADC)
-        if scanners is not None and self.adc == "scanner":
-            return scanners
-        weighted = _weighted(image)
-        if len(weighted) < 2:
-            return scanners
-        fitted = fit_adc([v.array[0] for v in weighted], [v.b_value or 0.0 for v in weighted])
-        used = ", ".join(f"{b:g}" for b in fitted.b_values)
-        notes.append(f"The ADC was fitted from the b-values {used} s/mm2")
-        return replace(weighted[0], array=fitted.adc[None], b_value=None)
-
-    def _high_b(self, image: Image, adc: Image | None, notes: list[str]) -> Image | None:
-        """The signal at `high_b`: from the fit of several b-values, else from one and the ADC, else as acquired."""
-        acquired = image.beside.get(HIGH_B)
-        if self.intensity != "robust":
-            return acquired
-        weighted = _weighted(image)
-        computed = f"The image at b = {self.high_b:g} s/mm2 was computed from"
-        if len(weighted) >= 2:
-            fit = fit_adc([v.array[0] for v in weighted], [v.b_value or 0.0 for v in weighted])
-            notes.append(f"{computed} the b-values {', '.join(f'{b:g}' for b in fit.b_values)} s/mm2")
-            return replace(weighted[0], array=computed_signal(fit, self.high_b)[None], b_value=self.high_b)
-        if acquired is None or acquired.b_value is None or adc is None:
-            if acquired is not None:
-                notes.append(
-                    "The high b-value image is used as it was acquired: its b-value is unknown, or no ADC is there"
-                )
-            return acquired
-        notes.append(f"{computed} that at b = {acquired.b_value:g} s/mm2 and the ADC")
+    def _moved(self, acquired: Image, adc: Image | None) -> tuple[Image, str]:
+        """The one diffusion image that there is, at `high_b` by the ADC; as it is where that cannot be known."""
+        if acquired.b_value is None or adc is None:
+            why = "its b-value is unknown, or no ADC is there"
+            return acquired, f"The high b-value image is used as it was acquired: {why}"
         on_grid = resample(adc.array[0], adc.grid, acquired.grid)
         decay = np.exp((acquired.b_value - self.high_b) * on_grid * 1e-6)
         signal = (acquired.array[0] * decay).astype(np.float32)
-        return replace(acquired, array=signal[None], b_value=self.high_b)
+        said = f"that at b = {acquired.b_value:g} s/mm2 and the ADC"
+        note = f"The image at b = {self.high_b:g} s/mm2 was computed from {said}"
+        return replace(acquired, array=signal[None], b_value=self.high_b), note
 
     def _model_grid(self, own: Grid, region: tuple[int, ...] | None) -> Grid:
         """At least `shape`, around the region or the field of view, along the patient's axes as the slices lie."""
@@ -228,13 +215,7 @@ class ProstateRecipe:
         low, high = np.split(np.asarray(region if region is not None else (0, 0, 0, *own.shape), dtype=np.float64), 2)
         reach = 0.0 if region is None else self.margin_mm / np.asarray(own.spacing)
         low, high = np.maximum(low - reach, 0), np.minimum(high + reach, own.shape)
-        matrix = grid.index_map(own)
-        inside = np.ones(grid.shape, dtype=np.bool_)
-        axes = np.ogrid[tuple(slice(0, n) for n in grid.shape)]
-        for axis in range(3):
-            position = matrix[axis, 3] + 0.5 + sum(matrix[axis, k] * axes[k] for k in range(3))
-            inside &= (position >= low[axis]) & (position < high[axis])
-        return inside
+        return within(grid, own, low, high - 1e-9)
 
     def _scaled(self, role: str, values: Array, judged: Array) -> Array:
         """The values of one channel in robust units, float32; of the ADC in fixed ones."""
@@ -253,6 +234,10 @@ def _zscore(values: Array) -> Array:
         return values.astype(np.float32)
     mean, sd = float(values[shown].mean(dtype=np.float64)), float(values[shown].std(dtype=np.float64))
     return np.where(shown, (values - mean) / max(sd, 1e-6), 0.0).astype(np.float32)
+
+
+def _listed(fit: AdcFit) -> str:
+    return ", ".join(f"{b:g}" for b in fit.b_values)
 
 
 def _weighted(image: Image) -> list[Image]:

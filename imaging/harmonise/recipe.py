@@ -39,8 +39,8 @@ class Recipe(Protocol):
         """The tissue on the model's grid with the model's intensities, (channel, [slice,] row, column) float32."""
         ...
 
-    def quantities(self, image: Image) -> Mapping[str, Image]:
-        """Maps with a unit by name, each on its own grid; empty where the modality has none."""
+    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
+        """Maps with a unit that belong to the tissue, by name, each on its own grid; empty where there are none."""
         ...
 
     def fit(self, images: Iterable[Image]) -> Self:

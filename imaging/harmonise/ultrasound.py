@@ -62,9 +62,9 @@ class UltrasoundRecipe:
         """(1, side, side) float32 in 0-1."""
         return Compose([FitSquare(self.side), ScalePercentiles(self.low, self.high)])(tissue)
 
-    def quantities(self, image: Image) -> Mapping[str, Image]:
+    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
         """None: no value of such an image has a unit."""
-        del image
+        del tissue
         return {}
 
     def fit(self, images: Iterable[Image]) -> Self:
