@@ -34,10 +34,10 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import UID, generate_uid
 
-from imaging.dicom.codecs import DECODERS, Decoder, FrameFormat, announce, decode, stored_values
-from imaging.dicom.frames import Frames
 from imaging.dicom.index import build_index
-from imaging.dicom.read import read_frames
+from imaging.dicom.pixels.codecs import DECODERS, Decoder, FrameFormat, announce, decode, stored_values
+from imaging.dicom.pixels.frames import Frames
+from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.select import ImageRef
 from imaging.errors import ImagingError
 

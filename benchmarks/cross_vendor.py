@@ -30,7 +30,7 @@ from imaging.packaging import make_package
 from imaging.phantoms.training import write_training_set
 from imaging.predictor import load_predictor
 from imaging.tasks.checkpoints import BEST, FOLDER, newest_whole
-from imaging.validation import watch
+from imaging.thresholds import watch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = ("trainer.yaml", "recipe/prostate.yaml", "training/prostate_lesion.yaml")

@@ -16,11 +16,11 @@ import torch
 from monai.metrics import SSIMMetric
 
 from imaging.data.images import read_image
-from imaging.harmonise.mammography import MammographyRecipe
-from imaging.phantoms.mammography_dicom import mammogram
-from imaging.phantoms.mammography_export import MammographyExam, planted
-from imaging.phantoms.mammography_makers import MAKERS, MakerName
-from imaging.phantoms.ultrasound_dicom import Patient, file_bytes
+from imaging.modalities.mammography.recipe import MammographyRecipe
+from imaging.phantoms.mammography.dicom import mammogram
+from imaging.phantoms.mammography.export import MammographyExam, planted
+from imaging.phantoms.mammography.makers import MAKERS, MakerName
+from imaging.phantoms.ultrasound.dicom import Patient, file_bytes
 
 REFERENCE: MakerName = "hologic"
 HEIGHT_MM, WIDTH_MM = 256.0, 179.2

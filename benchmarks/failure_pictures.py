@@ -27,9 +27,10 @@ from imaging.evaluation.matching import PICAI
 from imaging.findings import Finding
 from imaging.image import Image
 from imaging.package import load_package
-from imaging.phantoms import export, mammography_export
+from imaging.phantoms import export
+from imaging.phantoms.mammography import export as mammography_export
 from imaging.predictor import Predictor, load_predictor
-from imaging.validation import watch
+from imaging.thresholds import watch
 
 SIDE, ROW = 240, 4
 TRUE, MARKED = (0, 200, 0), (255, 60, 60)

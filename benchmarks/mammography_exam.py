@@ -21,11 +21,11 @@ from pydicom.encaps import encapsulate
 from scipy import ndimage
 
 from imaging.inference.ledger import Status
-from imaging.phantoms.mammography_dicom import jpeg_2000, mammogram
-from imaging.phantoms.mammography_export import MammographyExam, planted
-from imaging.phantoms.mammography_makers import TRANSFER_SYNTAXES
-from imaging.phantoms.mammography_view import ViewAcquisition, stored
-from imaging.phantoms.ultrasound_dicom import Patient, file_bytes
+from imaging.phantoms.mammography.dicom import jpeg_2000, mammogram
+from imaging.phantoms.mammography.export import MammographyExam, planted
+from imaging.phantoms.mammography.makers import TRANSFER_SYNTAXES
+from imaging.phantoms.mammography.view import ViewAcquisition, stored
+from imaging.phantoms.ultrasound.dicom import Patient, file_bytes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHAPE = (4000, 3000)

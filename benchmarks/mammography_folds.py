@@ -30,7 +30,7 @@ from imaging.package import load_package
 from imaging.packaging import make_package
 from imaging.predictor import load_predictor
 from imaging.tasks.checkpoints import BEST, FOLDER, newest_whole
-from imaging.validation import watch
+from imaging.thresholds import watch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = ("trainer.yaml", "recipe/mammography.yaml", "training/mammography_mass.yaml")

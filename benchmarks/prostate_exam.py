@@ -19,12 +19,12 @@ from mammography_exam import answered
 
 from imaging.dicom.exam import read_exam
 from imaging.dicom.index import build_index
-from imaging.dicom.prostate import T2W
 from imaging.dicom.select import RULES, Volumes, select
-from imaging.phantoms.prostate_dicom import objects
-from imaging.phantoms.prostate_makers import MriMakerName
-from imaging.phantoms.prostate_study import Form, ProstateStudy, planted_lesions
-from imaging.phantoms.ultrasound_dicom import file_bytes
+from imaging.modalities.prostate.selection import T2W
+from imaging.phantoms.prostate.dicom import objects
+from imaging.phantoms.prostate.makers import MriMakerName
+from imaging.phantoms.prostate.study import Form, ProstateStudy, planted_lesions
+from imaging.phantoms.ultrasound.dicom import file_bytes
 
 TARGET, MOST_MIB = 1.3, 3072
 

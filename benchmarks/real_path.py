@@ -28,7 +28,7 @@ from imaging.data.images import read_image
 from imaging.data.manifest import Case, read_manifest
 from imaging.data.public import prepare
 from imaging.data.truth import read_mask
-from imaging.dicom.results import ReadReport, read_result
+from imaging.dicom.results.read import ReadReport, read_result
 from imaging.errors import ImagingError
 from imaging.evaluation.result import EvaluationResult
 from imaging.findings import Rating
@@ -36,9 +36,9 @@ from imaging.harmonise.intensity import ToLuminance
 from imaging.harmonise.spatial import to_tensor
 from imaging.image import Image, SourceRef
 from imaging.package import Package, load_package
-from imaging.phantoms.screen import VENDORS, Encoding, VendorLetter
-from imaging.phantoms.ultrasound_dicom import file_bytes
-from imaging.phantoms.wrapping import LOSSLESS, BodyPart, place, wrap
+from imaging.phantoms.ultrasound.dicom import file_bytes
+from imaging.phantoms.ultrasound.screen import VENDORS, Encoding, VendorLetter
+from imaging.phantoms.ultrasound.wrapping import LOSSLESS, BodyPart, place, wrap
 from imaging.predictor import load_predictor
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -97,7 +97,7 @@ def measure_here(manifest: Path, steps: int, device: str) -> dict[str, object]:
     import pytorch_lightning as pl
 
     from imaging.data.module import ImagingDataModule
-    from imaging.harmonise.ultrasound import UltrasoundRecipe
+    from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
 
     clock, decodes = Clock(device), []
     data = ImagingDataModule(manifest, UltrasoundRecipe(side=SIDE), BATCH, cache=manifest.parent / "cache")

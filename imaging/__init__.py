@@ -3,7 +3,7 @@
 The tree reads as the data flow (records in brackets)::
 
     export → dicom.index [Series] → dicom.select [Group] → dicom.read, dicom.exam [Image] → harmonise [MetaTensor]
-    → data [Sample] → models inside tasks [Prediction] → extraction [Finding, Solid] → exam [ExamResult]
+    → data [Sample] → models inside tasks [Prediction] → extraction [Finding, VolumeRegion] → exam [ExamResult]
     → report (SR, SEG, page)
 
 Every record knows its site, scanner and protocol (`imaging.image.Origin`).

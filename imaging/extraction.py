@@ -12,14 +12,14 @@ from scipy import ndimage
 from imaging.candidates import Candidate, Extraction, Threshold, extract_candidates
 from imaging.findings import Detections, Finding, Mask, Prediction, cross_section, trace_outline
 from imaging.image import Array, Grid, Image, resample
-from imaging.solid import Quantity, Solid
+from imaging.volume_region import Quantity, VolumeRegion
 
 Parts = Literal["every", "largest", "candidates"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How the labels of a volume are made into solids.
+    """How the labels of a volume are made into volume regions.
 
     `parts`: every part from `boundary` on, the largest of them alone (an organ), or the candidates of the PI-CAI
     protocol, whose threshold follows the map and not the boundary. A part with fewer than `least_voxels` voxels *of the
@@ -96,8 +96,8 @@ def place(detections: Detections, labels: tuple[str, ...], least_score: float = 
     return sorted(found, key=lambda f: (-f.score, f.box_px))
 
 
-def extract_solids(prediction: Prediction, labels: tuple[str, ...], cut: Cut) -> list[Finding]:
-    """Findings of a 3-D segmentation, each the cross-section of its solid, best score first.
+def extract_volumes(prediction: Prediction, labels: tuple[str, ...], cut: Cut) -> list[Finding]:
+    """Findings of a 3-D segmentation, each the cross-section of its volume region, best score first.
 
     Class 0 is background; class k is `labels[k - 1]`. One class at a time returns to the source grid before it is cut.
     Voxels join over faces, edges and corners.
@@ -113,32 +113,37 @@ def extract_solids(prediction: Prediction, labels: tuple[str, ...], cut: Cut) ->
         for part in _parts(chance, cut, int(np.ceil(least)) - 1):
             if part.confidence >= cut.least_score:
                 low = [int(o) + s.start for o, s in zip(corner, part.window, strict=True)]
-                solid = Solid(part.mask, (low[0], low[1], low[2]), prediction.source_grid, prediction.slices)
-                found.append(cross_section(label, part.confidence, solid))
-    return sorted(found, key=lambda f: (-f.score, f.solid.origin if f.solid else ()))
+                volume_region = VolumeRegion(
+                    part.mask, (low[0], low[1], low[2]), prediction.source_grid, prediction.slices
+                )
+                found.append(cross_section(label, part.confidence, volume_region))
+    return sorted(found, key=lambda f: (-f.score, f.volume_region.origin if f.volume_region else ()))
 
 
 def measured(finding: Finding, maps: Mapping[str, Image]) -> Finding:
-    """The finding with what quantitative maps say inside its solid, on the maps resampled to the source voxels.
+    """The finding with what quantitative maps say inside its volume region, on the maps resampled to the source voxels.
 
     Voxels that a map does not cover, or where it is 0 (no signal), do not count; a map that says nothing is left out.
     """
-    solid = finding.solid
-    if solid is None or not maps:
+    volume_region = finding.volume_region
+    if volume_region is None or not maps:
         return finding
-    target = solid.grid.crop(solid.origin, solid.mask.shape)
+    target = volume_region.grid.crop(volume_region.origin, volume_region.mask.shape)
     told: dict[str, Quantity] = {}
     for name, image in maps.items():
-        values = resample(image.array[0], image.grid, target)[solid.mask]
+        values = resample(image.array[0], image.grid, target)[volume_region.mask]
         values = values[np.isfinite(values) & (values > 0)]
         if values.size:
             told[name] = Quantity(float(values.mean()), float(np.percentile(values, 10)))
-    return replace(finding, solid=replace(solid, quantities=told))
+    return replace(finding, volume_region=replace(volume_region, quantities=told))
 
 
-def bounds(solids: Iterable[Solid]) -> tuple[int, ...] | None:
+def bounds(volume_regions: Iterable[VolumeRegion]) -> tuple[int, ...] | None:
     """The box around all of them on their grid, low then high corner, half-open; None of none."""
-    boxes = [(*solid.origin, *np.add(solid.origin, solid.mask.shape)) for solid in solids]
+    boxes = [
+        (*volume_region.origin, *np.add(volume_region.origin, volume_region.mask.shape))
+        for volume_region in volume_regions
+    ]
     if not boxes:
         return None
     array = np.array(boxes)

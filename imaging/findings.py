@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from imaging.image import Array, Floats, Grid, SourceRef
-from imaging.solid import Solid
+from imaging.volume_region import VolumeRegion
 
 Mask = NDArray[np.bool_]
 
@@ -118,8 +118,8 @@ class Finding:
     is the box, its mask the pixels whose centres lie inside, and it has no area; its longest diameter is the box's
     longer side.
 
-    A finding of a volume has a `solid`, all of it; the rest is then its cross-section with the largest area, as a
-    finding on that slice (`cross_section`).
+    A finding of a volume has a `volume_region`, all of it; the rest is then its cross-section with the largest area,
+    as a finding on that slice (`cross_section`).
     """
 
     label: str
@@ -130,7 +130,7 @@ class Finding:
     mask_origin: tuple[int, int]
     outline_px: Floats
     box: tuple[float, float, float, float] | None = None
-    solid: Solid | None = None
+    volume_region: VolumeRegion | None = None
 
     @property
     def box_px(self) -> tuple[float, float, float, float]:
@@ -235,22 +235,22 @@ class Reading:
     structures: tuple[Finding, ...] = ()
 
 
-def cross_section(label: str, score: float, solid: Solid) -> Finding:
-    """The finding that a solid is, on the slice where its area is largest (the first of equals).
+def cross_section(label: str, score: float, volume_region: VolumeRegion) -> Finding:
+    """The finding that a volume region is, on the slice where its area is largest (the first of equals).
 
     Of a slice with several parts (4-neighbours) it is the largest. The plane's grid is in millimetres, without patient
     orientation.
     """
-    number, whole, corner = solid.largest_slice()
+    number, whole, corner = volume_region.largest_slice()
     parts, _ = ndimage.label(whole)
     largest = int(np.bincount(parts.ravel())[1:].argmax()) + 1
     where = ndimage.find_objects(parts)[largest - 1]
     mask, origin = parts[where] == largest, (corner[0] + where[0].start, corner[1] + where[1].start)
-    _, rows, columns = solid.grid.shape
-    _, row_step, column_step = solid.grid.spacing
+    _, rows, columns = volume_region.grid.shape
+    _, row_step, column_step = volume_region.grid.spacing
     plane = Grid.plane(rows, columns, row_step, column_step, "mm")
     outline = trace_outline(mask) + np.array([origin[1], origin[0]], dtype=np.float64)
-    return Finding(label, score, solid.refs[number], plane, mask, origin, outline, solid=solid)
+    return Finding(label, score, volume_region.refs[number], plane, mask, origin, outline, volume_region=volume_region)
 
 
 def trace_outline(mask: Mask) -> Floats:
@@ -263,14 +263,14 @@ def trace_outline(mask: Mask) -> Floats:
     if count == 0:
         return np.zeros((0, 2))
     sizes = np.bincount(parts.ravel())[1:]
-    solid = np.pad(ndimage.binary_fill_holes(parts == int(sizes.argmax()) + 1), 1)
-    row, column = (int(v) for v in np.argwhere(solid)[0])
+    filled = np.pad(ndimage.binary_fill_holes(parts == int(sizes.argmax()) + 1), 1)
+    row, column = (int(v) for v in np.argwhere(filled)[0])
     corners: list[tuple[int, int]] = []
     start = (column, row)
     here, heading = start, (1, 0)
     while True:
         here = (here[0] + heading[0], here[1] + heading[1])
-        turned = _turn(solid, here, heading)
+        turned = _turn(filled, here, heading)
         if turned != heading:
             corners.append(here)
         heading = turned
@@ -287,13 +287,13 @@ def _edge_middles(outline: Floats) -> Floats:
     return np.asarray(np.repeat(outline, lengths, axis=0) + steps[:, None] * np.repeat(np.sign(runs), lengths, axis=0))
 
 
-def _turn(solid: Mask, corner: tuple[int, int], heading: tuple[int, int]) -> tuple[int, int]:
-    """Next heading at a pixel corner, keeping the solid to the right (y grows downwards, so clockwise)."""
+def _turn(filled: Mask, corner: tuple[int, int], heading: tuple[int, int]) -> tuple[int, int]:
+    """Next heading at a pixel corner, keeping the filled to the right (y grows downwards, so clockwise)."""
     x, y = corner
     dx, dy = heading
-    ahead_right = solid[y + (dy + dx - 1) // 2, x + (dx - dy - 1) // 2]
-    ahead_left = solid[y + (dy - dx - 1) // 2, x + (dx + dy - 1) // 2]
+    ahead_right = filled[y + (dy + dx - 1) // 2, x + (dx - dy - 1) // 2]
+    ahead_left = filled[y + (dy - dx - 1) // 2, x + (dx + dy - 1) // 2]
     if not ahead_right:
         return (-dy, dx)
-    # 4-connected: a diagonal neighbour does not count, so the border turns left only into a solid edge neighbour.
+    # 4-connected: a diagonal neighbour does not count, so the border turns left only into a filled edge neighbour.
     return (dy, -dx) if ahead_left else heading

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import GeometryError, Reason
-from imaging.presentation import Presentation
+from imaging.grayscale import Grayscale
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -189,7 +189,7 @@ class Image:
     channels: Channels = "luminance"
     region: tuple[int, ...] | None = None
     notes: tuple[str, ...] = field(default=())
-    presentation: Presentation | None = None
+    grayscale: Grayscale | None = None
     view: View | None = None
     directions: tuple[str, str] | None = None
     beside: Mapping[str, Image] = field(default_factory=dict)

@@ -22,12 +22,12 @@ from imaging import __version__
 from imaging.data.dataset import is_picture
 from imaging.data.manifest import Case, read_manifest
 from imaging.dicom.index import build_index
-from imaging.dicom.prostate import ADC, HIGH_B, T2W
 from imaging.dicom.select import RULES, Rule, select
 from imaging.errors import ConfigError, Reason
 from imaging.golden import plane, read_golden, save_golden, volume
 from imaging.harmonise.recipe import Recipe, identity, settings
 from imaging.image import Array, Image
+from imaging.modalities.prostate.selection import ADC, HIGH_B, T2W
 from imaging.models.build import build
 from imaging.models.networks import Network
 from imaging.package import (
@@ -47,7 +47,7 @@ from imaging.package import (
 )
 from imaging.predictor import RECIPES, Predictor, load_predictor, read_model
 from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
-from imaging.validation import Decisions, decide_candidates, decide_masks, fitted_temperature
+from imaging.thresholds import Decisions, decide_candidates, decide_masks, fitted_temperature
 
 GOLDEN_TOLERANCE = 0.02
 WEIGHTS, GOLDEN = "weights.safetensors.gz", "golden.npz"
@@ -57,7 +57,7 @@ _UNPINNED = "", ""
 def make_package(run: Path, card_file: Path, out: Path, locator: Path | None = None) -> Package:
     """A package from a LightningCLI run folder (config.yaml, checkpoints/best.ckpt) and a card.
 
-    Threshold, temperature and operating point are those that `imaging.validation` chooses on validation cases of
+    Threshold, temperature and operating point are those that `imaging.thresholds` chooses on validation cases of
     training sites. `locator` is a package folder, of which a copy goes into this one: it finds the organ in which this
     one looks, on these cases too. Raises ConfigError when the run is not complete.
     """

@@ -17,15 +17,15 @@ from safetensors.torch import load
 from torch import nn
 
 from imaging.errors import GeometryError, InputError, PackageError, Reason
-from imaging.extraction import Cut, bounds, extract, extract_solids, measured, place
+from imaging.extraction import Cut, bounds, extract, extract_volumes, measured, place
 from imaging.findings import Detections, Finding, Prediction, Reading, Thumbnail
 from imaging.golden import UNREFERENCED, read_golden
-from imaging.harmonise.mammography import MammographyRecipe
-from imaging.harmonise.prostate_mri import ProstateRecipe
 from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import Respace, grid_of, luminance_tensor
-from imaging.harmonise.ultrasound import UltrasoundRecipe
 from imaging.image import Array, Grid, Image, SourceRef
+from imaging.modalities.mammography.recipe import MammographyRecipe
+from imaging.modalities.prostate.recipe import ProstateRecipe
+from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
 from imaging.models.build import build
 from imaging.models.detection import detect
 from imaging.models.onnx import OnnxNetwork
@@ -112,7 +112,7 @@ class Predictor:
             return place(prediction, labels, least_score)
         if self._is_of_volumes:
             cut = Cut(told.boundary, told.card.least_pixels, least_score, told.card.parts)
-            return extract_solids(prediction, labels, cut)
+            return extract_volumes(prediction, labels, cut)
         return extract(prediction, labels, told.boundary, told.card.least_pixels, least_score)
 
     def _located(self, image: Image) -> tuple[Image, tuple[Finding, ...]]:
@@ -130,7 +130,7 @@ class Predictor:
                 f"study {study}: {self.locator.package.name} finds no organ, so nothing was looked for in it",
                 Reason.ORGAN_NOT_FOUND,
             )
-        return replace(image, region=bounds(one.solid for one in found if one.solid)), tuple(found)
+        return replace(image, region=bounds(one.volume_region for one in found if one.volume_region)), tuple(found)
 
     def signal(self, image: Image) -> Array:
         """Every probability that the network gives of labels on one image, before any decision: (label, …)."""

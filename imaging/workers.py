@@ -34,9 +34,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from imaging.errors import ImagingError, Reason, WorkerError
-from imaging.nursery import Channel
+from imaging.fork_server import Channel
 
-_BIRTH = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from imaging.nursery import born; born()"
+_BIRTH = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from imaging.fork_server import born; born()"
 _PIPE_BYTES = 1 << 20
 _START_SECONDS = 120.0
 # Parts that wait for their turn, per item of a stream; then its worker waits too.
@@ -60,7 +60,7 @@ class Worker:
 
     def __init__(self, limits: WorkerLimits | None = None, preload: Sequence[str] = ()) -> None:
         self._limits = limits or WorkerLimits()
-        self._nursery = _Nursery(self._limits, preload)
+        self._fork_server = _ForkServer(self._limits, preload)
         self._process: _Process | None = None
 
     def call(self, function: Callable[..., Any], *args: Any, seconds: float | None = None) -> Any:
@@ -87,7 +87,7 @@ class Worker:
 
     def close(self) -> None:
         self._end()
-        self._nursery.close()
+        self._fork_server.close()
 
     def __enter__(self) -> Self:
         return self
@@ -97,12 +97,12 @@ class Worker:
 
     def _first(self, function: Callable[..., Any], args: tuple[Any, ...], seconds: float) -> tuple[str, Any]:
         if self._process is None:
-            self._process = self._nursery.fork()
+            self._process = self._fork_server.fork()
         try:
             self._process.give(function, [(0, args)], time.monotonic() + seconds)
         except EOFError:
             self._end()  # It died while idle, which is no fault of this call.
-            self._process = self._nursery.fork()
+            self._process = self._fork_server.fork()
             self._process.give(function, [(0, args)], time.monotonic() + seconds)
         except BaseException:
             self._end()
@@ -133,7 +133,7 @@ class Workers:
 
     def __init__(self, count: int, limits: WorkerLimits | None = None, preload: Sequence[str] = ()) -> None:
         self.limits = limits or WorkerLimits()
-        self._nursery = _Nursery(self.limits, preload)
+        self._fork_server = _ForkServer(self.limits, preload)
         self._slots = [_Slot() for _ in range(max(1, count))]
 
     def map(self, function: Callable[..., Any], items: Iterable[tuple[Any, ...]], batch: int = 1) -> Iterator[Any]:
@@ -162,12 +162,12 @@ class Workers:
     def start(self) -> None:
         """Start all processes now, rather than each at the first item that is given to it."""
         for slot in self._slots:
-            slot.process = slot.process or self._nursery.fork()
+            slot.process = slot.process or self._fork_server.fork()
 
     def close(self) -> None:
         for slot in self._slots:
             slot.clear()
-        self._nursery.close()
+        self._fork_server.close()
 
     def __enter__(self) -> Self:
         return self
@@ -185,7 +185,7 @@ class Workers:
             if alone and slot.process is not None and slot.process.used:
                 slot.clear()
             if slot.process is None:
-                slot.process = self._nursery.fork()
+                slot.process = self._fork_server.fork()
             slot.tasks.extend(tasks)
             slot.deadline = time.monotonic() + self.limits.seconds
             with contextlib.suppress(EOFError):  # Its death is seen, and judged, when the answer is awaited.
@@ -346,8 +346,8 @@ def _as_error(kind: str, value: Any) -> ImagingError:
 class _Process:
     """The owner's end of one worker. `used` once it has answered: then a death may be an earlier item's doing."""
 
-    def __init__(self, nursery: _Nursery, pid: int, channel: Channel) -> None:
-        self._nursery = nursery
+    def __init__(self, fork_server: _ForkServer, pid: int, channel: Channel) -> None:
+        self._fork_server = fork_server
         self._pid = pid
         self.channel = channel
         self.used = False
@@ -370,10 +370,10 @@ class _Process:
 
     def end(self) -> None:
         self.channel.close()
-        self._nursery.end(self._pid)
+        self._fork_server.end(self._pid)
 
 
-class _Nursery:
+class _ForkServer:
     """The owner's end of the process that forks workers; started at the first need, and again should it be lost."""
 
     def __init__(self, limits: WorkerLimits, preload: Sequence[str]) -> None:
@@ -383,7 +383,7 @@ class _Nursery:
         self._started: subprocess.Popen[bytes] | None = None
 
     def fork(self) -> _Process:
-        """A new worker. A nursery that is lost, even while it starts, is started once more.
+        """A new worker. A fork server that is lost, even while it starts, is started once more.
 
         Raises WorkerError when that does not help.
         """
@@ -398,12 +398,12 @@ class _Nursery:
             raise WorkerError(f"helper processes cannot be started ({error})", Reason.WORKER_FAILED) from error
 
     def end(self, pid: int) -> None:
-        """Kill a worker. When the nursery is gone, so are its workers."""
+        """Kill a worker. When the fork server is gone, so are its workers."""
         with contextlib.suppress(OSError, ValueError):
             self._ask({"end": pid}, [])
 
     def close(self) -> None:
-        """Idle or busy, every worker ends with its nursery."""
+        """Idle or busy, every worker ends with its fork server."""
         if self._socket is not None and self._started is not None:
             self._socket.close()
             self._started.wait()

@@ -22,7 +22,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imaging.phantoms.ultrasound_dicom import LATIN, Acquisition, dataset, file_bytes
+from imaging.phantoms.ultrasound.dicom import LATIN, Acquisition, dataset, file_bytes
 from tests.conftest import REPOSITORY
 
 

@@ -11,7 +11,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from imaging.dicom.index import build_index
-from imaging.dicom.read import read_frames
+from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.select import ImageRef
 from imaging.image import Image
 

@@ -9,10 +9,10 @@ import numpy as np
 from pydicom import Dataset
 
 from imaging.errors import Reason
-from imaging.exam.mammography import Projections, pair, score, summarise
 from imaging.exam.result import Algorithm, Calibration, ExamResult, Unread
 from imaging.findings import Code, Finding, Label, Rating, trace_outline
 from imaging.image import Grid, Origin, SourceRef, View
+from imaging.modalities.mammography.conclusions import Projections, pair, score, summarise
 from imaging.report.document import derived_uid
 from tests.report_cases import NAMES, Case, reread, set_raw
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from imaging import __version__
-from imaging.harmonise.mammography import MammographyRecipe
 from imaging.harmonise.recipe import identity, settings
+from imaging.modalities.mammography.recipe import MammographyRecipe
 from imaging.models.build import build
 from imaging.models.networks import Network
 from imaging.package import FORMAT_VERSION, Card, Description, File, Package, RecipeChoice, read_typed

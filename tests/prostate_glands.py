@@ -14,7 +14,7 @@ import numpy as np
 
 from imaging.findings import Finding, cross_section
 from imaging.image import Floats, Grid, SourceRef
-from imaging.solid import Mask, Quantity, Solid
+from imaging.volume_region import Mask, Quantity, VolumeRegion
 
 Box = tuple[float, float, float, float, float, float]
 GLAND: Box = (-20, 20, -15, 15, 0, 27)
@@ -58,20 +58,20 @@ def inside(grid: Grid, box: Box) -> Mask:
     return np.asarray(np.all((points > low) & (points < high), axis=1).reshape(grid.shape))
 
 
-def solid(grid: Grid, mask: Mask, quantities: Mapping[str, Quantity] | None = None) -> Solid:
+def volume_region(grid: Grid, mask: Mask, quantities: Mapping[str, Quantity] | None = None) -> VolumeRegion:
     """The mask, cut to its voxels."""
     where = np.argwhere(mask)
     low, high = where.min(axis=0), where.max(axis=0) + 1
     first, row, column = (int(v) for v in low)
     refs = tuple(SourceRef("1.2", "1.2.3", "1.2.840.10008.5.1.4.1.1.4", f"1.2.3.{k}") for k in range(grid.shape[0]))
     cut = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-    return Solid(cut, (first, row, column), grid, refs, dict(quantities or {}))
+    return VolumeRegion(cut, (first, row, column), grid, refs, dict(quantities or {}))
 
 
 def lesion(x: float, y: float, z: float, score: float = 0.5, grid: Grid = AXIAL, half: float = 2.1) -> Finding:
     """A cube around a point of the patient."""
     cube = (x - half, x + half, y - half, y + half, z - half, z + half)
-    return cross_section("lesion", score, solid(grid, inside(grid, cube)))
+    return cross_section("lesion", score, volume_region(grid, inside(grid, cube)))
 
 
 def zones(grid: Grid = AXIAL, gland: Box = GLAND, transition: Box = TRANSITION) -> list[Finding]:
@@ -79,10 +79,10 @@ def zones(grid: Grid = AXIAL, gland: Box = GLAND, transition: Box = TRANSITION) 
     inner = inside(grid, transition)
     outer = inside(grid, gland) & ~inner
     return [
-        cross_section("peripheral zone", 1.0, solid(grid, outer)),
-        cross_section("transition zone", 1.0, solid(grid, inner)),
+        cross_section("peripheral zone", 1.0, volume_region(grid, outer)),
+        cross_section("transition zone", 1.0, volume_region(grid, inner)),
     ]
 
 
 def whole(grid: Grid = AXIAL, gland: Box = GLAND, label: str = "gland") -> Finding:
-    return cross_section(label, 1.0, solid(grid, inside(grid, gland)))
+    return cross_section(label, 1.0, volume_region(grid, inside(grid, gland)))

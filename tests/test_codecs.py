@@ -16,11 +16,11 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.uid import UID, generate_uid
 
-from imaging.dicom import codestream
-from imaging.dicom.codecs import DECODERS, DecodedFrame, FrameFormat, decode
-from imaging.dicom.frames import Frames
 from imaging.dicom.index import build_index
-from imaging.dicom.read import read_frames
+from imaging.dicom.pixels import codestream
+from imaging.dicom.pixels.codecs import DECODERS, DecodedFrame, FrameFormat, decode
+from imaging.dicom.pixels.frames import Frames
+from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.select import ImageRef
 from imaging.errors import InputError, Reason
 
@@ -290,7 +290,7 @@ def test_decoders_that_may_crash_run_only_in_disposable_workers(
 ) -> None:
     array = noise((16, 16))
     frame = by_gdcm(array, LOSSLESS_FIRST, tmp_path)
-    from imaging.dicom import codecs
+    from imaging.dicom.pixels import codecs
 
     seen: list[str] = []
     library = codecs.import_module
@@ -300,7 +300,7 @@ def test_decoders_that_may_crash_run_only_in_disposable_workers(
 
 
 def test_the_next_decoder_is_asked_when_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imaging.dicom import codecs
+    from imaging.dicom.pixels import codecs
 
     array = noise((16, 16))
     library = codecs.import_module

@@ -23,9 +23,9 @@ from imaging.data.duplicates import (
 from imaging.data.images import read_image
 from imaging.data.manifest import Case, Split, read_manifest, write_manifest
 from imaging.errors import ConfigError, OutputError
-from imaging.harmonise.ultrasound import UltrasoundRecipe
 from imaging.image import Array
-from imaging.phantoms.ultrasound_dicom import LATIN, Acquisition, dataset, file_bytes
+from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
+from imaging.phantoms.ultrasound.dicom import LATIN, Acquisition, dataset, file_bytes
 from tests.test_data_images import POSES, lps_affine, volume_values, write_mha, write_nifti, write_series
 
 

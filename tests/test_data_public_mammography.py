@@ -18,8 +18,8 @@ from imaging.data.public import prepare
 from imaging.data.public.frames import Frame, assign_splits, read_lines
 from imaging.data.public.lesions import Lesions, box, disc, outline
 from imaging.errors import ConfigError, GeometryError, InputError
-from imaging.harmonise.mammography import MammographyRecipe
 from imaging.image import Array
+from imaging.modalities.mammography.recipe import MammographyRecipe
 from tests.mammograms import code_item, dataset
 from tests.test_data_public import prepared, table
 

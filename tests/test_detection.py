@@ -30,16 +30,16 @@ from imaging.errors import ConfigError
 from imaging.evaluation.matching import HitRule, Lesion
 from imaging.evaluation.result import DetectionCase
 from imaging.harmonise.augmentation import Augmentation
-from imaging.harmonise.mammography import MammographyRecipe
 from imaging.image import Grid
+from imaging.modalities.mammography.recipe import MammographyRecipe
 from imaging.models.build import Outputs, build
 from imaging.models.detection import Boxes, detect
 from imaging.models.networks import Network
 from imaging.models.retinanet import anchors, decode, encode, places
-from imaging.phantoms.mammography_dicom import mammogram
-from imaging.phantoms.mammography_export import training_exams
-from imaging.phantoms.mammography_view import ViewAcquisition
-from imaging.phantoms.mammography_view import truth as truth_of
+from imaging.phantoms.mammography.dicom import mammogram
+from imaging.phantoms.mammography.export import training_exams
+from imaging.phantoms.mammography.view import ViewAcquisition
+from imaging.phantoms.mammography.view import truth as truth_of
 from imaging.tasks.detection import IGNORED, NEGATIVE, DetectionTask, match_anchors
 from tests.conftest import REPOSITORY
 from tests.test_training import KILLED, differences, drive, load_checkpoint, logged, refused, words
@@ -350,7 +350,7 @@ def write_lesions(folder: Path, train: int = 8, val: int = 4, test: int = 4) -> 
 
 
 def test_instances_are_another_entry_of_the_cache_and_another_identity(tmp_path: Path) -> None:
-    from imaging.harmonise.ultrasound import UltrasoundRecipe
+    from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
 
     cases, cache = read_manifest(write_lesions(tmp_path / "cases")), SampleCache(tmp_path / "cache")
     masks = SampleDataset(cases, UltrasoundRecipe(side=64), cache)
@@ -604,7 +604,7 @@ def detection_words(manifest: Path, run: Path, *more: str, **data: Any) -> list[
     """The command line of a fit with patches."""
     settings = {
         "manifest": str(manifest),
-        "recipe": {"class_path": "imaging.harmonise.ultrasound.UltrasoundRecipe", "init_args": {"side": 64}},
+        "recipe": {"class_path": "imaging.modalities.ultrasound.recipe.UltrasoundRecipe", "init_args": {"side": 64}},
         "batch_size": 2,
         "cache": str(manifest.parent / "cache"),
         "instances": True,

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from imaging.dicom.adc import read_adc, unit_factor
-from imaging.dicom.diffusion import BValue, computed_from, read_b_values
+from imaging.dicom.headers.adc import read_adc, unit_factor
+from imaging.dicom.headers.diffusion import BValue, computed_from, read_b_values
 from imaging.dicom.index import build_index, read_header
+from imaging.dicom.pixels.volume import Stack, find_stacks
 from imaging.dicom.select import RULES, Group, select
-from imaging.dicom.volume import Stack, find_stacks
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.harmonise.diffusion import computed_signal, fit_adc, suited
 from imaging.image import Grid, Image, resample

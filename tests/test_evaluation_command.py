@@ -14,7 +14,7 @@ from PIL import Image
 
 from imaging.commands import evaluate, merge_results
 from imaging.commands.evaluation_inputs import fill_outline, findings_on
-from imaging.dicom.results import ReadReport, read_result
+from imaging.dicom.results.read import ReadReport, read_result
 from imaging.errors import ConfigError, InputError
 from imaging.evaluation.matching import HitRule, match_masks
 from imaging.evaluation.result import EvaluationResult

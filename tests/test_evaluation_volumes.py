@@ -13,8 +13,8 @@ from pydicom import dcmread
 from imaging.commands import evaluation_inputs
 from imaging.commands.evaluation_inputs import Map, findings_in
 from imaging.data.images import read_image
-from imaging.dicom.records import ReadFinding, ReadReport
-from imaging.dicom.results import read_result
+from imaging.dicom.results.read import read_result
+from imaging.dicom.results.records import ReadFinding, ReadReport
 from imaging.errors import GeometryError, InputError
 from imaging.image import Array, Floats
 from imaging.report.write import write_documents

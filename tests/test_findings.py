@@ -10,10 +10,10 @@ from scipy import ndimage
 
 from imaging.exam.conclude import Seen, conclude
 from imaging.exam.result import ExamRating
-from imaging.exam.ultrasound import circumference_mm, exam_measures, summarise
 from imaging.extraction import extract, place
 from imaging.findings import Code, Detections, Finding, Prediction, Rating, trace_outline
 from imaging.image import Grid, SourceRef
+from imaging.modalities.ultrasound.conclusions import circumference_mm, exam_measures, summarise
 
 REF = SourceRef("1.2", "1.2.3", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.3.4")
 

@@ -18,12 +18,12 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
-from imaging.dicom.firewall import admit, inspect
 from imaging.dicom.index import build_index
 from imaging.dicom.instance import WANTED, Instance
-from imaging.dicom.limits import Limits
-from imaging.dicom.read import read_frames
-from imaging.dicom.runs import known_runs
+from imaging.dicom.parsing.common_elements import known_runs
+from imaging.dicom.parsing.firewall import admit, inspect
+from imaging.dicom.parsing.limits import Limits
+from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.select import ImageRef
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.workers import WorkerLimits, Workers
@@ -312,5 +312,5 @@ def outcome_of(path: Path) -> object:
 
 
 def test_the_firewall_is_the_standard_library_alone() -> None:
-    code = "import sys, imaging.dicom.firewall; assert not {'pydicom', 'numpy'} & set(sys.modules)"
+    code = "import sys, imaging.dicom.parsing.firewall; assert not {'pydicom', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

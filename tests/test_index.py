@@ -12,10 +12,10 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file, get_testdata_files
 
-from imaging.dicom.firewall import inspect
+from imaging.dicom.headers.passport import read_passport
 from imaging.dicom.index import FileState, build_index, read_header
 from imaging.dicom.instance import REGIONS, WANTED, Facts, NotPlain, describe_common
-from imaging.dicom.passport import read_passport
+from imaging.dicom.parsing.firewall import inspect
 from imaging.errors import ImagingError, InputError, Reason
 
 

@@ -31,9 +31,7 @@ from imaging.dicom.select import ImageRef
 from imaging.inference.processes import Frame, Processes, decode, load
 from imaging.package import Package
 from imaging.phantoms.export import EXPECTED, NOT_FOR_THIS
-from imaging.phantoms.screen import Layout
-from imaging.phantoms.tissue import Lesion
-from imaging.phantoms.ultrasound_dicom import (
+from imaging.phantoms.ultrasound.dicom import (
     LATIN,
     Acquisition,
     Patient,
@@ -42,6 +40,8 @@ from imaging.phantoms.ultrasound_dicom import (
     tissue_mask,
     truth,
 )
+from imaging.phantoms.ultrasound.screen import Layout
+from imaging.phantoms.ultrasound.tissue import Lesion
 from imaging.report.document import ECHOED
 from tests.conftest import REPOSITORY, require_tool
 from tests.crashes import descendants

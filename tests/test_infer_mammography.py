@@ -13,19 +13,19 @@ import pytest
 from PIL import Image as Picture
 from pydicom import FileDataset, dcmread
 
-from imaging.dicom.content_tree import Reference
-from imaging.dicom.records import ReadReport
-from imaging.dicom.results import read_result
+from imaging.dicom.results.content_tree import Reference
+from imaging.dicom.results.read import read_result
+from imaging.dicom.results.records import ReadReport
 from imaging.extraction import place
 from imaging.findings import Detections
-from imaging.harmonise.mammography import MammographyRecipe
 from imaging.harmonise.spatial import grid_of
-from imaging.phantoms.mammography_dicom import mammogram
-from imaging.phantoms.mammography_export import MammographyExam, planted
-from imaging.phantoms.mammography_makers import MakerName
-from imaging.phantoms.mammography_view import ViewAcquisition
-from imaging.phantoms.ultrasound_dicom import Patient, file_bytes
-from imaging.report import codes
+from imaging.modalities.mammography.recipe import MammographyRecipe
+from imaging.phantoms.mammography.dicom import mammogram
+from imaging.phantoms.mammography.export import MammographyExam, planted
+from imaging.phantoms.mammography.makers import MakerName
+from imaging.phantoms.mammography.view import ViewAcquisition
+from imaging.phantoms.ultrasound.dicom import Patient, file_bytes
+from imaging.report.sr import codes
 from tests.conftest import require_tool
 from tests.judges import pixelmed, run_tool
 from tests.mammograms import read

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
-from imaging.dicom.records import ReadReport, ReadSegmentation
-from imaging.dicom.results import read_result
-from imaging.phantoms.prostate_export import sample_studies
-from imaging.phantoms.prostate_signal import gland_labels
+from imaging.dicom.results.read import read_result
+from imaging.dicom.results.records import ReadReport, ReadSegmentation
+from imaging.phantoms.prostate.export import sample_studies
+from imaging.phantoms.prostate.signal import gland_labels
 from tests.conftest import REPOSITORY, require_tool
 from tests.judges import pixelmed, run_tool
 from tests.test_infer import InProcess, infer, leaks, tree

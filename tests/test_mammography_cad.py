@@ -16,16 +16,16 @@ from pydicom import Dataset
 from pydicom.sr._snomed_dict import mapping
 
 from imaging.commands.evaluation_inputs import findings_on
-from imaging.dicom.cad import image_of
-from imaging.dicom.content_tree import ContentItem, Reference
-from imaging.dicom.records import ReadFinding, ReadReport
-from imaging.dicom.results import read_result
+from imaging.dicom.results.cad import image_of
+from imaging.dicom.results.content_tree import ContentItem, Reference
+from imaging.dicom.results.read import read_result
+from imaging.dicom.results.records import ReadFinding, ReadReport
 from imaging.errors import ImagingError, ReadbackError, Reason
 from imaging.exam.result import Composite
 from imaging.findings import Code
-from imaging.report import mammography_codes as mammo
+from imaging.modalities.mammography.cad import codes as mammo
+from imaging.modalities.mammography.cad.rows import missing_cad_row
 from imaging.report.document import ECHOED, Document, Scheme, identity_of, seal
-from imaging.report.mammography_rows import missing_cad_row
 from imaging.report.readback import verify
 from imaging.report.write import write_documents
 from tests.conftest import require_tool

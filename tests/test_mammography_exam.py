@@ -10,10 +10,10 @@ import dataclasses
 import pytest
 
 from imaging.errors import Reason
-from imaging.exam.mammography import Projections, combined, pair, score, summarise
 from imaging.exam.result import Composite, Scores
 from imaging.findings import Finding, Rating
 from imaging.image import View
+from imaging.modalities.mammography.conclusions import Projections, combined, pair, score, summarise
 from tests.mammography_cases import ALGORITHM, FOUR, NIPPLES, VIEWS, projections, ref, result, spot, uid
 
 

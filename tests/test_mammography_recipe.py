@@ -30,15 +30,15 @@ from imaging.errors import ImagingError, Reason
 from imaging.extraction import extract, place
 from imaging.findings import Detections, Prediction
 from imaging.golden import UNREFERENCED
-from imaging.harmonise.breast import anterior_point, breast_height, breast_mask, chest_side
-from imaging.harmonise.mammography import MammographyRecipe, _ranged
+from imaging.grayscale import Grayscale, Table, Window
 from imaging.harmonise.spatial import Crop, Flip, Respace, Transpose, grid_of, to_tensor
 from imaging.image import Grid, Image, Origin, View, resample
+from imaging.modalities.mammography.breast import anterior_point, breast_height, breast_mask, chest_side
+from imaging.modalities.mammography.recipe import MammographyRecipe, _ranged
 from imaging.models.build import Outputs
 from imaging.models.detection import detect
 from imaging.models.networks import Network
 from imaging.models.retinanet import anchors, encode
-from imaging.presentation import Presentation, Table, Window
 from tests.mammograms import breast, dataset, lut_item, read, written
 
 # Stored values 0 to 15. Centre 8 and width 8, or a table of eight entries for the inputs from 4 on.
@@ -103,9 +103,9 @@ WHITE_IS_LOW = {
 
 def shown(image: Image) -> np.ndarray:
     """The intensity chain with the whole picture as breast."""
-    assert image.presentation is not None
-    item = image.presentation.item()
-    light = image.presentation.display(image.array[0], item)
+    assert image.grayscale is not None
+    item = image.grayscale.item()
+    light = image.grayscale.display(image.array[0], item)
     return light if item else _ranged(light, np.ones(light.shape, np.bool_), 0.0, 100.0)
 
 
@@ -131,18 +131,18 @@ def test_the_voi_item_is_chosen_by_its_explanation_and_tables_stand_before_windo
     tables = [lut_item(0, 8, [0, 255], "HARDER"), lut_item(0, 8, [255, 0], "Normal")]
     ds = dataset(STORED, VOILUTSequence=tables, WindowCenter=[8, 4], WindowWidth=[8, 2])
     ds.WindowCenterWidthExplanation = ["NORMAL", "SOFTER"]
-    presentation = written(tmp_path / "a.dcm", ds).presentation
-    assert presentation is not None
-    assert presentation.item("NORMAL") is presentation.tables[1]
-    assert presentation.item("SOFTER") is presentation.tables[0]
-    assert presentation.windows == (Window(8, 8, "LINEAR", "NORMAL"), Window(4, 2, "LINEAR", "SOFTER"))
+    grayscale = written(tmp_path / "a.dcm", ds).grayscale
+    assert grayscale is not None
+    assert grayscale.item("NORMAL") is grayscale.tables[1]
+    assert grayscale.item("SOFTER") is grayscale.tables[0]
+    assert grayscale.windows == (Window(8, 8, "LINEAR", "NORMAL"), Window(4, 2, "LINEAR", "SOFTER"))
 
 
 def test_rescale_or_a_modality_table_goes_first(tmp_path: Path) -> None:
     """Stored 3 is 2 · 3 - 5 = 1. A Modality LUT takes its place: stored 3 is its fourth entry, 40."""
-    rescaled = written(tmp_path / "a.dcm", dataset(STORED, RescaleSlope=2, RescaleIntercept=-5)).presentation
+    rescaled = written(tmp_path / "a.dcm", dataset(STORED, RescaleSlope=2, RescaleIntercept=-5)).grayscale
     tabled = dataset(STORED, ModalityLUTSequence=[lut_item(0, 8, [10, 20, 30, 40])], RescaleSlope=2)
-    table = written(tmp_path / "b.dcm", tabled).presentation
+    table = written(tmp_path / "b.dcm", tabled).grayscale
     assert rescaled is not None
     assert table is not None
     assert rescaled.modality(np.array([3])).tolist() == [1]
@@ -167,9 +167,9 @@ def test_a_window_and_the_table_of_its_values_agree_within_a_grey_level() -> Non
     stored = np.arange(4096, dtype=np.uint16)[None]
     window = Window(2000, 3000)
     entries = np.rint(window.apply(np.arange(4096.0)) * 65535).astype(np.uint16)
-    one = Presentation(windows=(window,)).display(stored, window)
+    one = Grayscale(windows=(window,)).display(stored, window)
     table = Table(0, entries, 16)
-    assert np.abs(one - Presentation(tables=(table,)).display(stored, table)).max() < 1 / 2999
+    assert np.abs(one - Grayscale(tables=(table,)).display(stored, table)).max() < 1 / 2999
 
 
 def test_padding_is_no_breast_and_no_percentile(tmp_path: Path) -> None:

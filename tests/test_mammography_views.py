@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
+from imaging.dicom.headers.view import radiographic_spacing, read_projection
 from imaging.dicom.index import build_index
 from imaging.dicom.select import RULES, UNPLACED, Anatomy, Selection, select
-from imaging.dicom.view import radiographic_spacing, read_projection
 from imaging.errors import Reason
 from imaging.image import View
 from tests.mammograms import FOR_PROCESSING, code_item, dataset

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from imaging import validation
+from imaging import thresholds as validation
 from imaging.commands.train import main
 from imaging.data.dataset import first_image
 from imaging.data.manifest import Case, read_manifest
@@ -24,8 +24,8 @@ from imaging.image import Grid, SourceRef
 from imaging.package import load_package
 from imaging.packaging import make_package
 from imaging.predictor import load_predictor
-from imaging.solid import Solid
-from imaging.validation import decide_candidates, decide_masks
+from imaging.thresholds import decide_candidates, decide_masks
+from imaging.volume_region import VolumeRegion
 from tests.volumes import affine, draw_case, draw_cases
 
 pytestmark = [
@@ -69,7 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "data": {
             "manifest": str(manifest),
             "recipe": {
-                "class_path": "imaging.harmonise.prostate_mri.ProstateRecipe",
+                "class_path": "imaging.modalities.prostate.recipe.ProstateRecipe",
                 "init_args": {"shape": [8, 32, 32], "spacing_mm": [3.0, 1.0, 1.0]},
             },
             "batch_size": 2,
@@ -105,9 +105,9 @@ def test_a_package_finds_what_its_network_learned(run: Path, package: Path) -> N
     case = validation_case(run)
     image = first_image(case, predictor.recipe)
     (found,) = predictor.read(image).findings
-    assert found.solid is not None
+    assert found.volume_region is not None
     truth = read_mask(case.known_truth, image) > 0
-    own = found.solid.full_mask()
+    own = found.volume_region.full_mask()
     assert 2 * (own & truth).sum() / (own.sum() + truth.sum()) > 0.85
     assert predictor.package.description.training["validation_dice"] > 0.85
 
@@ -169,11 +169,11 @@ def test_labels_of_a_card_are_those_of_the_training(run: Path, tmp_path: Path) -
 GRID = Grid((4, 12, 12), np.eye(4), "patient_ras")
 
 
-def solid(score: float, label: str, *box: int) -> Finding:
+def volume_region(score: float, label: str, *box: int) -> Finding:
     """A box of voxels, low then high corner."""
     shape = tuple(high - low for low, high in zip(box[:3], box[3:], strict=True))
     refs = (SourceRef("1", "2", "3", "4"),) * 4
-    return cross_section(label, score, Solid(np.ones(shape, dtype=bool), (box[0], box[1], box[2]), GRID, refs))
+    return cross_section(label, score, VolumeRegion(np.ones(shape, dtype=bool), (box[0], box[1], box[2]), GRID, refs))
 
 
 class Said:
@@ -206,14 +206,14 @@ def cases(*names: str) -> list[Case]:
     return [Case(name, name, "a", "val", Path(name), Path(name)) for name in names]
 
 
-def test_candidates_of_volumes_are_matched_by_their_solids(told: dict[str, np.ndarray]) -> None:
-    """Two lesions of 8 voxels. One solid of 16 covers the first (IoU 1/2); one of 8 shares a voxel (1/15) with the
-    second, so it misses and is false; of the exam without a lesion one of two false ones is surer."""
+def test_candidates_of_volumes_are_matched_by_their_volume_regions(told: dict[str, np.ndarray]) -> None:
+    """Two lesions of 8 voxels. One volume region of 16 covers the first (IoU 1/2); one of 8 shares a voxel (1/15) with
+    the second, so it misses and is false; of the exam without a lesion one of two false ones is surer."""
     told["sick"], told["well"] = np.zeros((2, *GRID.shape), dtype=np.uint8)
     told["sick"][0:2, 0:2, 0:2] = told["sick"][0:2, 8:10, 8:10] = 1
     findings = {
-        "sick": [solid(0.8, "lesion", 0, 0, 0, 2, 2, 4), solid(0.6, "lesion", 1, 9, 9, 3, 11, 11)],
-        "well": [solid(0.7, "lesion", 0, 0, 0, 2, 2, 2), solid(0.3, "lesion", 0, 6, 6, 2, 8, 8)],
+        "sick": [volume_region(0.8, "lesion", 0, 0, 0, 2, 2, 4), volume_region(0.6, "lesion", 1, 9, 9, 3, 11, 11)],
+        "well": [volume_region(0.7, "lesion", 0, 0, 0, 2, 2, 2), volume_region(0.3, "lesion", 0, 6, 6, 2, 8, 8)],
     }
     sick, well = cases("sick", "well")
     lines = validation.watch(cast(Any, Said(findings, "lesion")), sick).lesions
@@ -229,8 +229,8 @@ def test_zones_are_judged_label_by_label(told: dict[str, np.ndarray]) -> None:
     """The first zone is outlined exactly, the second by half: Dice 1 and 2 / 3; found in the other's place it is 0."""
     told["sick"] = np.zeros(GRID.shape, dtype=np.uint8)
     told["sick"][:, 0:4, 0:4], told["sick"][:, 6:10, 0:4] = 1, 2
-    right = [solid(0.9, "outer", 0, 0, 0, 4, 4, 4), solid(0.9, "inner", 0, 6, 0, 4, 8, 4)]
-    swapped = [solid(0.9, "inner", 0, 0, 0, 4, 4, 4), solid(0.9, "outer", 0, 6, 0, 4, 8, 4)]
+    right = [volume_region(0.9, "outer", 0, 0, 0, 4, 4, 4), volume_region(0.9, "inner", 0, 6, 0, 4, 8, 4)]
+    swapped = [volume_region(0.9, "inner", 0, 0, 0, 4, 4, 4), volume_region(0.9, "outer", 0, 6, 0, 4, 8, 4)]
     for findings, dice in ((right, (1 + 2 / 3) / 2), (swapped, 0.0)):
         said = Said({"sick": findings}, "outer", "inner", most_marked_empty=1.0)
         assert decide_masks(cast(Any, said), cases("sick")).figures["dice"] == pytest.approx(dice, abs=1e-4)

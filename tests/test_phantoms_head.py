@@ -14,11 +14,11 @@ from scipy import ndimage
 
 from imaging.commands import main
 from imaging.phantoms import export
-from imaging.phantoms.head import LARGEST_MM, SMALLEST_MM, Head, head_of
-from imaging.phantoms.planting import plant_head
-from imaging.phantoms.screen import VENDORS, Layout
-from imaging.phantoms.ultrasound import CURVED_3, Scan, Sonogram, simulate
-from imaging.phantoms.ultrasound_dicom import Acquisition, dataset, screen, truth
+from imaging.phantoms.ultrasound.bmode import CURVED_3, Scan, Sonogram, simulate
+from imaging.phantoms.ultrasound.dicom import Acquisition, dataset, screen, truth
+from imaging.phantoms.ultrasound.head import LARGEST_MM, SMALLEST_MM, Head, head_of
+from imaging.phantoms.ultrasound.planting import plant_head
+from imaging.phantoms.ultrasound.screen import VENDORS, Layout
 
 SCAN = Scan(CURVED_3, 120.0, (0.25, 0.25), anatomy="uterus", noise_db=-92.0)
 LEVEL = head_of(200.0, 0.78, 3, (0.0, 65.0, 0.0))

@@ -16,14 +16,14 @@ from PIL import Image as Picture
 from imaging.commands import main
 from imaging.data.manifest import read_manifest
 from imaging.data.truth_table import Table, table_marks
-from imaging.dicom.codecs import DECODERS, FrameFormat, announce
-from imaging.dicom.frames import Frames
+from imaging.dicom.pixels.codecs import DECODERS, FrameFormat, announce
+from imaging.dicom.pixels.frames import Frames
 from imaging.errors import ConfigError, OutputError
 from imaging.image import Grid
 from imaging.phantoms import lossless_jpeg
-from imaging.phantoms.mammography_body import Breast, BreastLesion, plant_breast_lesion, project
-from imaging.phantoms.mammography_dicom import FOR_PRESENTATION, FOR_PROCESSING, mammogram
-from imaging.phantoms.mammography_export import (
+from imaging.phantoms.mammography.body import Breast, BreastLesion, plant_breast_lesion, project
+from imaging.phantoms.mammography.dicom import FOR_PRESENTATION, FOR_PROCESSING, mammogram
+from imaging.phantoms.mammography.export import (
     MANIFEST_COLUMNS,
     SITES,
     MammographyExam,
@@ -33,10 +33,10 @@ from imaging.phantoms.mammography_export import (
     write_samples,
     write_training_set,
 )
-from imaging.phantoms.mammography_makers import MAKERS, TRANSFER_SYNTAXES
-from imaging.phantoms.mammography_tissue import power_law
-from imaging.phantoms.mammography_tomosynthesis import height_mm, slice_heights_mm, slices_of, volume
-from imaging.phantoms.mammography_view import (
+from imaging.phantoms.mammography.makers import MAKERS, TRANSFER_SYNTAXES
+from imaging.phantoms.mammography.tissue import power_law
+from imaging.phantoms.mammography.tomosynthesis import height_mm, slice_heights_mm, slices_of, volume
+from imaging.phantoms.mammography.view import (
     ViewAcquisition,
     breast_mask,
     exposed,
@@ -46,7 +46,7 @@ from imaging.phantoms.mammography_view import (
     stored,
     truth,
 )
-from imaging.phantoms.ultrasound_dicom import file_bytes
+from imaging.phantoms.ultrasound.dicom import file_bytes
 from tests.conftest import require_tool
 from tests.judges import run_tool
 

@@ -16,13 +16,13 @@ from scipy import ndimage
 
 from imaging.commands import main
 from imaging.dicom.index import build_index
-from imaging.dicom.volume import Stack, find_stacks
+from imaging.dicom.pixels.volume import Stack, find_stacks
 from imaging.errors import ConfigError, OutputError
 from imaging.image import LPS_TO_RAS
-from imaging.phantoms import prostate_series
-from imaging.phantoms.prostate_anatomy import Pelvis, ProstateLesion, with_lesions
-from imaging.phantoms.prostate_dicom import objects
-from imaging.phantoms.prostate_export import (
+from imaging.phantoms.prostate import series as prostate_series
+from imaging.phantoms.prostate.anatomy import Pelvis, ProstateLesion, with_lesions
+from imaging.phantoms.prostate.dicom import objects
+from imaging.phantoms.prostate.export import (
     FINDING_COLUMNS,
     MANIFEST_COLUMNS,
     SITES,
@@ -32,10 +32,10 @@ from imaging.phantoms.prostate_export import (
     write_samples,
     write_training_set,
 )
-from imaging.phantoms.prostate_makers import MRI_MAKERS
-from imaging.phantoms.prostate_planting import fits, plant_prostate_lesion, surface_points
-from imaging.phantoms.prostate_series import BIPARAMETRIC, adc_map, diffusion_pictures, series_of, t2w_signal
-from imaging.phantoms.prostate_signal import (
+from imaging.phantoms.prostate.makers import MRI_MAKERS
+from imaging.phantoms.prostate.planting import fits, plant_prostate_lesion, surface_points
+from imaging.phantoms.prostate.series import BIPARAMETRIC, adc_map, diffusion_pictures, series_of, t2w_signal
+from imaging.phantoms.prostate.signal import (
     Receiver,
     Slab,
     diffusion_weighted,
@@ -47,8 +47,8 @@ from imaging.phantoms.prostate_signal import (
     t2_weighted,
     zone_labels,
 )
-from imaging.phantoms.prostate_study import ProstateStudy, planted_lesions
-from imaging.phantoms.ultrasound_dicom import file_bytes
+from imaging.phantoms.prostate.study import ProstateStudy, planted_lesions
+from imaging.phantoms.ultrasound.dicom import file_bytes
 from tests.conftest import REPOSITORY, require_tool
 from tests.judges import run_tool
 

@@ -18,11 +18,8 @@ from scipy import ndimage
 
 from imaging.errors import ConfigError, OutputError
 from imaging.phantoms import export
-from imaging.phantoms.planting import plant_lesion
-from imaging.phantoms.screen import Layout
-from imaging.phantoms.tissue import Lesion
-from imaging.phantoms.ultrasound import CURVED_7, LINEAR_10, Scan, Sonogram, simulate, simulate_cine
-from imaging.phantoms.ultrasound_dicom import (
+from imaging.phantoms.ultrasound.bmode import CURVED_7, LINEAR_10, Scan, Sonogram, simulate, simulate_cine
+from imaging.phantoms.ultrasound.dicom import (
     GREEK,
     JAPANESE,
     LATIN,
@@ -36,6 +33,9 @@ from imaging.phantoms.ultrasound_dicom import (
     tissue_mask,
     truth,
 )
+from imaging.phantoms.ultrasound.planting import plant_lesion
+from imaging.phantoms.ultrasound.screen import Layout
+from imaging.phantoms.ultrasound.tissue import Lesion
 from tests.conftest import REPOSITORY, require_tool
 
 SAMPLES = REPOSITORY / "data_samples"

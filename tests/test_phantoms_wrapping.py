@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from imaging.dicom.index import build_index
-from imaging.dicom.read import read_frames
+from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.select import RULES, select
 from imaging.errors import ImagingError, InputError
-from imaging.harmonise.ultrasound import UltrasoundRecipe
 from imaging.image import Array, Image
-from imaging.phantoms.screen import VENDORS, Encoding, VendorLetter
-from imaging.phantoms.ultrasound_dicom import file_bytes
-from imaging.phantoms.wrapping import LOSSLESS, MARGINS, BodyPart, place, wrap
+from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
+from imaging.phantoms.ultrasound.dicom import file_bytes
+from imaging.phantoms.ultrasound.screen import VENDORS, Encoding, VendorLetter
+from imaging.phantoms.ultrasound.wrapping import LOSSLESS, MARGINS, BodyPart, place, wrap
 from tests.conftest import require_tool
 from tests.judges import run_tool
 

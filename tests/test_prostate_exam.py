@@ -12,18 +12,18 @@ from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
 
 from imaging.dicom.index import build_index
-from imaging.dicom.volume import read_volumes
+from imaging.dicom.pixels.volume import read_volumes
 from imaging.exam.conclude import Seen, conclude
-from imaging.exam.prostate import Exam, Psa, summarise
 from imaging.exam.result import Scores
 from imaging.findings import Finding, cross_section
 from imaging.image import LPS_TO_RAS, Grid, Image, SourceRef
-from imaging.phantoms.prostate_anatomy import Pelvis
-from imaging.phantoms.prostate_signal import Slab, lesion_labels, zone_labels
-from imaging.phantoms.prostate_study import planted_lesions
-from imaging.solid import Quantity
+from imaging.modalities.prostate.conclusions import Exam, Psa, summarise
+from imaging.phantoms.prostate.anatomy import Pelvis
+from imaging.phantoms.prostate.signal import Slab, lesion_labels, zone_labels
+from imaging.phantoms.prostate.study import planted_lesions
+from imaging.volume_region import Quantity
 from tests import mr_series
-from tests.prostate_glands import AXIAL, GLAND, GRIDS, inside, lesion, solid, turned, whole, zones
+from tests.prostate_glands import AXIAL, GLAND, GRIDS, inside, lesion, turned, volume_region, whole, zones
 
 READ = (SourceRef("1.2", "1.2.3", "1.2.840.10008.5.1.4.1.1.4", "1.2.3.0"),)
 # A spot in every sector of both zones: x from the middle to the left and right, y, and z of apex, middle and base.
@@ -91,11 +91,11 @@ def test_left_is_the_patient_s_left_from_the_header_on(tmp_path: Path) -> None:
     middle = np.zeros_like(gland)
     middle[:, 2:9, 6:14] = gland[:, 2:9, 6:14]
     organs = [
-        cross_section("peripheral zone", 1.0, solid(image.grid, gland & ~middle)),
-        cross_section("transition zone", 1.0, solid(image.grid, middle)),
+        cross_section("peripheral zone", 1.0, volume_region(image.grid, gland & ~middle)),
+        cross_section("transition zone", 1.0, volume_region(image.grid, middle)),
     ]
     assert (
-        site(cross_section("lesion", 0.5, solid(image.grid, spot)), organs)
+        site(cross_section("lesion", 0.5, volume_region(image.grid, spot)), organs)
         == "Left posterolateral apical peripheral zone of prostate"
     )
 
@@ -108,11 +108,11 @@ def test_a_lesion_across_the_midline_belongs_to_the_side_of_most_voxels(x: float
 
 def test_a_lesion_in_two_zones_belongs_to_that_of_most_voxels() -> None:
     """The transition zone ends at y -5: rows at -7.5 to -3.5 lie 3 : 2 on both sides of it."""
-    wide = solid(AXIAL, inside(AXIAL, (2, 6, -8, -3, 12, 15)))
+    wide = volume_region(AXIAL, inside(AXIAL, (2, 6, -8, -3, 12, 15)))
     assert site(cross_section("lesion", 0.5, wide), zones()) == (
         "Right posteromedial middle peripheral zone of prostate"
     )
-    high = solid(AXIAL, inside(AXIAL, (2, 6, -7, -2, 12, 15)))
+    high = volume_region(AXIAL, inside(AXIAL, (2, 6, -7, -2, 12, 15)))
     assert site(cross_section("lesion", 0.5, high), zones()) == "Right posterior middle transition zone of prostate"
 
 
@@ -121,7 +121,7 @@ def test_the_lines_follow_a_leaning_gland() -> None:
     low, high = (-20, 20, 5, 35, 0, 9), (-20, 20, -15, 15, 9, 27)
     mask = inside(AXIAL, (-20, 20, 5, 24, 0, 9)) | inside(AXIAL, high)
     assert low[3] > high[3]
-    organs = [cross_section("peripheral zone", 1.0, solid(AXIAL, mask))]
+    organs = [cross_section("peripheral zone", 1.0, volume_region(AXIAL, mask))]
     assert site(lesion(15, 8, 4.5), organs) == "Right posterolateral apical peripheral zone of prostate"
     assert site(lesion(15, 8, 13.5), organs) == "Right anterior middle peripheral zone of prostate"
 
@@ -130,7 +130,7 @@ def test_a_stray_island_moves_no_line_and_counts_for_the_volume() -> None:
     """With the island the gland would reach to z 33 and the base would begin at 22."""
     island = inside(AXIAL, (20, 24, 15, 19, 30, 33))
     mask = inside(AXIAL, GLAND)
-    organs = [cross_section("peripheral zone", 1.0, solid(AXIAL, mask | island))]
+    organs = [cross_section("peripheral zone", 1.0, volume_region(AXIAL, mask | island))]
     assert site(lesion(15, 8, 20.5), organs) == "Right anterior basal peripheral zone of prostate"
     assert exam([], organs).measures["gland_volume_ml"] == pytest.approx(32.4 + 0.048)
 
@@ -161,9 +161,10 @@ def test_planted_lesions_are_told_on_their_side_and_in_their_zone(seed: int) -> 
     grid = Grid(slab.shape, LPS_TO_RAS @ slab.lps, "patient_ras")
     zone, number = zone_labels(pelvis, slab), lesion_labels(pelvis, slab)
     organs = [
-        cross_section(name, 1.0, solid(grid, zone == k)) for k, name in ((1, "peripheral zone"), (2, "transition zone"))
+        cross_section(name, 1.0, volume_region(grid, zone == k))
+        for k, name in ((1, "peripheral zone"), (2, "transition zone"))
     ]
-    told = exam([cross_section("lesion", 1 / k, solid(grid, number == k)) for k in (1, 2, 3)], organs)
+    told = exam([cross_section("lesion", 1 / k, volume_region(grid, number == k)) for k in (1, 2, 3)], organs)
     for finding, planted in zip(told.findings, pelvis.lesions, strict=True):
         assert finding.site is not None
         side = "Left" if planted.centre_mm[0] > pelvis.centre_mm[0] else "Right"
@@ -182,7 +183,9 @@ def test_the_volume_is_that_of_all_that_is_outlined_once(organs: list[Finding]) 
     told = exam([], organs, Psa(6.48, "the test says so"))
     assert told.measures == pytest.approx({"gland_volume_ml": 32.4, "psa_ng_ml": 6.48, "psa_density_ng_ml2": 0.2})
     assert told.notes == ("The PSA of 6.48 ng/ml is not of the images: the test says so",)
-    assert [o.measures["volume_ml"] for o in told.structures] == [o.solid.volume_ml for o in organs if o.solid]
+    assert [o.measures["volume_ml"] for o in told.structures] == [
+        o.volume_region.volume_ml for o in organs if o.volume_region
+    ]
 
 
 def test_without_psa_there_is_no_density_and_without_gland_no_volume() -> None:
@@ -201,7 +204,7 @@ def test_a_gland_at_the_end_of_the_volume_is_said_to_be_cut(top: float, is_cut: 
 
 def test_a_lesion_is_measured_in_space_and_in_the_adc() -> None:
     """A cube of 4 × 4 × 3 voxels: 4 × 4 × 9 mm."""
-    cube = solid(AXIAL, inside(AXIAL, (3, 7, -12, -8, 9, 18)), {"ADC": Quantity(812.5, 640.0)})
+    cube = volume_region(AXIAL, inside(AXIAL, (3, 7, -12, -8, 9, 18)), {"ADC": Quantity(812.5, 640.0)})
     (told,) = exam([cross_section("lesion", 0.7, cube)], zones()).findings
     assert told.measures == pytest.approx(
         {"volume_ml": 0.144, "longest_diameter_mm": np.linalg.norm([3, 3, 9]), "adc_mean_um2_s": 812.5,

@@ -16,21 +16,21 @@ import pytest
 from pydicom import Dataset
 
 from imaging.data.images import read_image
-from imaging.dicom.adc import read_adc
 from imaging.dicom.exam import read_exam
+from imaging.dicom.headers.adc import read_adc
 from imaging.dicom.index import build_index
-from imaging.dicom.prostate import T2W
+from imaging.dicom.pixels.volume import Stack, find_stacks, read_volumes
 from imaging.dicom.select import RULES, UNPLACED, Group, Selection, Volumes, select
-from imaging.dicom.volume import Stack, find_stacks, read_volumes
 from imaging.errors import ImagingError, Reason
 from imaging.harmonise.diffusion import fit_adc
 from imaging.image import Array, Floats, Grid, resample
-from imaging.phantoms import prostate_series
-from imaging.phantoms.prostate_dicom import objects
-from imaging.phantoms.prostate_makers import MRI_MAKERS, MriMakerName
-from imaging.phantoms.prostate_signal import Slab
-from imaging.phantoms.prostate_study import Form, ProstateStudy
-from imaging.phantoms.ultrasound_dicom import file_bytes
+from imaging.modalities.prostate.selection import T2W
+from imaging.phantoms.prostate import series as prostate_series
+from imaging.phantoms.prostate.dicom import objects
+from imaging.phantoms.prostate.makers import MRI_MAKERS, MriMakerName
+from imaging.phantoms.prostate.signal import Slab
+from imaging.phantoms.prostate.study import Form, ProstateStudy
+from imaging.phantoms.ultrasound.dicom import file_bytes
 
 Roles = dict[str, list[int]]
 Left = dict[int, set[Reason]]

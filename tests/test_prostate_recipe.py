@@ -1,4 +1,4 @@
-"""From a study's volumes to the model grid, and from probabilities there back to solids on the source voxels."""
+"""From a study's volumes to the model grid, and from probabilities there back to regions on the source voxels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from imaging.errors import ConfigError, InputError, Reason
-from imaging.extraction import Cut, bounds, extract_solids, measured
+from imaging.extraction import Cut, bounds, extract_volumes, measured
 from imaging.findings import Prediction
 from imaging.harmonise.mri import align, correct_bias
-from imaging.harmonise.prostate_mri import ProstateRecipe
 from imaging.harmonise.spatial import grid_of
 from imaging.image import Grid, Image, Origin, SourceRef
-from imaging.solid import Solid
+from imaging.modalities.prostate.recipe import ProstateRecipe
+from imaging.volume_region import VolumeRegion
 
 Array = NDArray[Any]
 ALL = ("T2W", "ADC", "high b")
@@ -277,53 +277,53 @@ MODEL = lattice((20, 64, 64), (3.0, 1.0, 1.0))
 A, B = ((8.0, 6.0, 3.0), 9.0, 0.9), ((-12.0, -4.0, -6.0), 7.0, 0.6)
 
 
-def test_solids_come_back_to_their_place() -> None:
+def test_volume_regions_come_back_to_their_place() -> None:
     """Centroids within a quarter of a voxel; the best score comes first; the cross-section is planar."""
-    both = extract_solids(told(SOURCE, MODEL, B, A), ("lesion",), Cut(boundary=0.3))
+    both = extract_volumes(told(SOURCE, MODEL, B, A), ("lesion",), Cut(boundary=0.3))
     assert [round(f.score, 2) for f in both] == [0.9, 0.6]
     for centre, radius, height in (A, B):
-        [finding] = extract_solids(told(SOURCE, MODEL, (centre, radius, height)), ("lesion",), Cut(height / 2))
-        solid = finding.solid
-        assert solid is not None
-        assert np.all(np.abs(solid.centroid_mm - centre) < 0.25 * np.array([0.7, 0.6, 3.0]))
+        [finding] = extract_volumes(told(SOURCE, MODEL, (centre, radius, height)), ("lesion",), Cut(height / 2))
+        volume_region = finding.volume_region
+        assert volume_region is not None
+        assert np.all(np.abs(volume_region.centroid_mm - centre) < 0.25 * np.array([0.7, 0.6, 3.0]))
         truth = ball(SOURCE, centre, radius).sum() * SOURCE.voxel_size / 1000
-        assert solid.volume_ml == pytest.approx(truth, rel=0.1)
-        assert solid.longest_diameter_mm == pytest.approx(2 * radius, abs=3.0)
-        assert finding.ref == refs(20)[solid.largest_slice()[0]]
+        assert volume_region.volume_ml == pytest.approx(truth, rel=0.1)
+        assert volume_region.longest_diameter_mm == pytest.approx(2 * radius, abs=3.0)
+        assert finding.ref == refs(20)[volume_region.largest_slice()[0]]
         assert finding.area_mm2 == pytest.approx(np.pi * radius**2, rel=0.15)
-        assert np.array_equal(finding.full_mask(), solid.full_mask()[solid.largest_slice()[0]])
+        assert np.array_equal(finding.full_mask(), volume_region.full_mask()[volume_region.largest_slice()[0]])
 
 
 def test_parts_are_what_the_package_says() -> None:
     """Every part; the largest alone; the candidates, which a boundary does not lose."""
     prediction = told(SOURCE, MODEL, A, B)
-    assert len(extract_solids(prediction, ("lesion",), Cut(0.7))) == 1
-    assert len(extract_solids(prediction, ("lesion",), Cut(0.3, parts="largest"))) == 1
-    assert len(extract_solids(prediction, ("lesion",), Cut(0.95, 50, parts="candidates"))) == 2
-    assert len(extract_solids(prediction, ("lesion",), Cut(0.3, least_score=0.7))) == 1
+    assert len(extract_volumes(prediction, ("lesion",), Cut(0.7))) == 1
+    assert len(extract_volumes(prediction, ("lesion",), Cut(0.3, parts="largest"))) == 1
+    assert len(extract_volumes(prediction, ("lesion",), Cut(0.95, 50, parts="candidates"))) == 2
+    assert len(extract_volumes(prediction, ("lesion",), Cut(0.3, least_score=0.7))) == 1
     # Ball B has 479 voxels of 3 mm3 on the model grid, and A 1023.
-    assert len(extract_solids(prediction, ("lesion",), Cut(0.3, least_voxels=700))) == 1
+    assert len(extract_volumes(prediction, ("lesion",), Cut(0.3, least_voxels=700))) == 1
     nothing = replace(prediction, probabilities=prediction.probabilities * [[[[1]]], [[[0]]]])
-    assert extract_solids(nothing, ("lesion",), Cut()) == []
-    assert extract_solids(nothing, ("lesion",), Cut(parts="candidates")) == []
+    assert extract_volumes(nothing, ("lesion",), Cut()) == []
+    assert extract_volumes(nothing, ("lesion",), Cut(parts="candidates")) == []
 
 
-def test_quantities_are_taken_from_the_map_inside_the_solid() -> None:
+def test_quantities_are_taken_from_the_map_inside_the_volume_region() -> None:
     """A map on its own coarser grid: 800 inside, 1600 around, 0 where there was no signal."""
-    [finding] = extract_solids(told(SOURCE, MODEL, A), ("lesion",), Cut(0.5))
+    [finding] = extract_volumes(told(SOURCE, MODEL, A), ("lesion",), Cut(0.5))
     grid = lattice((20, 40, 40), (3.0, 1.6, 1.6))
     values = np.where(ball(grid, A[0], 20), 800.0, 1600.0).astype(np.float32)
-    solid = measured(finding, {"ADC": volume(grid, values)}).solid
-    assert solid is not None
-    assert solid.quantities["ADC"].mean == pytest.approx(800)
-    assert solid.quantities["ADC"].p10 == pytest.approx(800)
-    empty = measured(finding, {"ADC": volume(grid, np.zeros(grid.shape, np.float32))}).solid
+    volume_region = measured(finding, {"ADC": volume(grid, values)}).volume_region
+    assert volume_region is not None
+    assert volume_region.quantities["ADC"].mean == pytest.approx(800)
+    assert volume_region.quantities["ADC"].p10 == pytest.approx(800)
+    empty = measured(finding, {"ADC": volume(grid, np.zeros(grid.shape, np.float32))}).volume_region
     assert empty is not None
     assert empty.quantities == {}
 
 
 def test_the_box_around_organs() -> None:
-    one = Solid(np.ones((2, 3, 4), np.bool_), (1, 10, 20), SOURCE, refs(20))
-    other = Solid(np.ones((1, 1, 1), np.bool_), (5, 5, 30), SOURCE, refs(20))
+    one = VolumeRegion(np.ones((2, 3, 4), np.bool_), (1, 10, 20), SOURCE, refs(20))
+    other = VolumeRegion(np.ones((1, 1, 1), np.bool_), (5, 5, 30), SOURCE, refs(20))
     assert bounds([one, other]) == (1, 5, 20, 6, 13, 31)
     assert bounds([]) is None

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from pydicom.dataset import FileDataset
 
-from imaging.dicom.acquisition import read_acquisition
+from imaging.dicom.headers.acquisition import read_acquisition
 from imaging.dicom.index import build_index, read_header
+from imaging.dicom.pixels.volume import Stack, find_stacks, read_volumes
 from imaging.dicom.select import RULES, UNPLACED, Anatomy, Group, Selection, select
-from imaging.dicom.volume import Stack, find_stacks, read_volumes
 from imaging.errors import Reason
 from imaging.image import Image
 from tests.mr_series import (

@@ -18,14 +18,14 @@ from pydicom.dataset import FileDataset
 from imaging.dicom.index import build_index
 from imaging.errors import ConfigError
 from imaging.exam.conclude import Seen, conclude
-from imaging.exam.prostate import Psa
 from imaging.exam.result import ExamResult
 from imaging.image import Origin
 from imaging.inference.answer import Answer
 from imaging.inference.processes import Processes
-from imaging.inference.psa import PsaTable, Row, assign_psa, read_psa
 from imaging.inference.router import Task, plan
 from imaging.inference.run import Run, run_inference
+from imaging.modalities.prostate.conclusions import Psa
+from imaging.modalities.prostate.psa import PsaTable, Row, assign_psa, read_psa
 from imaging.package import Package, load_package
 from tests import mr_series
 from tests.conftest import REPOSITORY

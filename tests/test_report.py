@@ -15,7 +15,7 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
-from imaging.dicom.results import ReadRating, ReadReport, ReadSegmentation, read_result
+from imaging.dicom.results.read import ReadRating, ReadReport, ReadSegmentation, read_result
 from imaging.errors import ImagingError, InputError, ReadbackError, Reason
 from imaging.exam.result import ExamFinding, Unread
 from imaging.findings import Code

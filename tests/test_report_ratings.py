@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from imaging.dicom.index import build_index, read_header
-from imaging.dicom.results import ReadReport, read_result
+from imaging.dicom.results.read import ReadReport, read_result
 from imaging.errors import PackageError, Reason
 from imaging.findings import Reading, Thumbnail
 from imaging.image import Grid

@@ -16,8 +16,8 @@ import SimpleITK as sitk  # noqa: N813  # its own name for itself
 from pydicom import Dataset
 
 from imaging.dicom.index import build_index
-from imaging.dicom.results import ReadReport, ReadSegmentation, read_result
-from imaging.dicom.volume import Stack, find_stacks
+from imaging.dicom.pixels.volume import Stack, find_stacks
+from imaging.dicom.results.read import ReadReport, ReadSegmentation, read_result
 from imaging.errors import ImagingError, ReadbackError, Reason
 from imaging.findings import cross_section
 from imaging.image import LPS_TO_RAS, Floats, Grid
@@ -77,9 +77,9 @@ def by_case() -> dict[str, tuple[Case, list[Document]]]:
 #
 # The 48 lattices lay slice, row and column along the patient's axes in all six orders, each either way; two more are
 # oblique. Rows and columns of a frame set Image Orientation (Patient): 24 of them. Slices follow each other along the
-# normal or against it: that is the other factor of two. `imaging.dicom.volume` sorts along the normal, so half of the
-# grids come from it and half from a reader that keeps the order of InstanceNumber. All studies hold the same lesion,
-# at the same point of the patient.
+# normal or against it: that is the other factor of two. `imaging.dicom.pixels.volume` sorts along the normal, so half
+# of the grids come from it and half from a reader that keeps the order of InstanceNumber. All studies hold the same
+# lesion, at the same point of the patient.
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_lattices_are_all_of_them() -> None:
 
 @lattices()
 def test_lattice_is_what_the_files_say(lattice: Lattice, tmp_path: Path) -> None:
-    """`imaging.dicom.volume` finds the lattice in the files, slices turned over where they run against the normal."""
+    """`dicom.pixels.volume` finds the lattice in the files, slices turned over where they run against the normal."""
     for place, header in enumerate(classic(lattice, pixels=True)):
         header.save_as(tmp_path / f"{place}.dcm", enforce_file_format=True)
     (stack,) = find_stacks(i for series in build_index(tmp_path).series for i in series.instances)
@@ -295,7 +295,7 @@ def test_without_frame_of_reference_there_is_no_segment_and_the_report_says_so(
 def test_tracking_uids_stay_when_a_border_voxel_falls_the_other_way() -> None:
     subject = case("yes-all")
     first = subject.result.findings[0]
-    whole = first.key.solid
+    whole = first.key.volume_region
     assert whole is not None
     less = whole.mask.copy()
     less[tuple(np.argwhere(less)[0])] = False
@@ -501,13 +501,15 @@ def test_a_changed_report_is_refused(by_case: dict[str, tuple[Case, list[Documen
         refused(subject, [documents[0], replaced(old, new)], match)
 
 
-def test_another_solid_on_the_same_documents_is_refused(by_case: dict[str, tuple[Case, list[Document]]]) -> None:
+def test_another_volume_region_on_the_same_documents_is_refused(
+    by_case: dict[str, tuple[Case, list[Document]]],
+) -> None:
     subject, documents = by_case["yes-all"]
     first = subject.result.findings[0]
-    assert first.key.solid is not None
-    mask = first.key.solid.mask.copy()
+    assert first.key.volume_region is not None
+    mask = first.key.volume_region.mask.copy()
     mask[:, :, -1] = False
-    other = replace(first, key=cross_section("lesion", first.key.score, replace(first.key.solid, mask=mask)))
+    other = replace(first, key=cross_section("lesion", first.key.score, replace(first.key.volume_region, mask=mask)))
     result = replace(subject.result, findings=(other, subject.result.findings[1]))
     refused(Case(result, subject.sources), documents, "finding 1")
 

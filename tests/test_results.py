@@ -11,8 +11,8 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
-from imaging.dicom.content_tree import Reference
-from imaging.dicom.results import ReadReport, ReadSegmentation, read_result
+from imaging.dicom.results.content_tree import Reference
+from imaging.dicom.results.read import ReadReport, ReadSegmentation, read_result
 from imaging.errors import InputError, Reason
 from imaging.report.write import write_documents
 from tests.report_cases import CONTENT_TIME, case, source

@@ -45,7 +45,7 @@ def settings(manifest: Path, **changed: Any) -> dict[str, Any]:
     """A tiny run on the processor: three steps an epoch, moving averages, dropout, clipping, variation."""
     data = {
         "manifest": str(manifest),
-        "recipe": {"class_path": "imaging.harmonise.ultrasound.UltrasoundRecipe", "init_args": {"side": SIDE}},
+        "recipe": {"class_path": "imaging.modalities.ultrasound.recipe.UltrasoundRecipe", "init_args": {"side": SIDE}},
         "batch_size": 4,
         "classes": list(LABELS),
         "cache": str(manifest.parent / "cache"),
@@ -226,7 +226,12 @@ def test_a_run_ends_with_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixt
         ({"seed": 2}, "seed 2 (it was 1)"),
         ({"test_sites": ["b"]}, "identity"),
         (
-            {"recipe": {"class_path": "imaging.harmonise.ultrasound.UltrasoundRecipe", "init_args": {"side": 64}}},
+            {
+                "recipe": {
+                    "class_path": "imaging.modalities.ultrasound.recipe.UltrasoundRecipe",
+                    "init_args": {"side": 64},
+                }
+            },
             "iden",
         ),
         ({"manifest": "renamed"}, "identity"),

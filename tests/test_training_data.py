@@ -27,9 +27,9 @@ from imaging.data.loader import BatchLoader, Place, Share
 from imaging.data.manifest import COLUMNS, Case, read_manifest
 from imaging.errors import ConfigError, ImagingError, Reason
 from imaging.harmonise.augmentation import Augmentation
-from imaging.harmonise.mammography import MammographyRecipe
-from imaging.harmonise.ultrasound import UltrasoundRecipe
 from imaging.image import View
+from imaging.modalities.mammography.recipe import MammographyRecipe
+from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
 from tests.mammograms import breast, dataset
 
 SIDE = 32

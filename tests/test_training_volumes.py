@@ -21,11 +21,11 @@ from imaging.data.manifest import Case, read_manifest
 from imaging.data.patches import Patches, cut_labels, dice
 from imaging.errors import ConfigError, GeometryError, ImagingError
 from imaging.harmonise.augmentation import Augmentation
-from imaging.harmonise.prostate_mri import ProstateRecipe
+from imaging.modalities.prostate.recipe import ProstateRecipe
 from imaging.models.build import Outputs, build
 from imaging.models.networks import Network
 from imaging.models.windows import probabilities
-from imaging.phantoms.prostate_export import write_training_set
+from imaging.phantoms.prostate.export import write_training_set
 from imaging.tasks.segmentation import SegmentationTask
 from tests.test_training import logged, refused
 from tests.volumes import SHAPE, DrawnRecipe, affine, draw_case, draw_cases, write

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from imaging import validation
+from imaging import thresholds as validation
 from imaging.data.manifest import Case
 from imaging.evaluation.matching import Lesion
-from imaging.validation import Judged, Watched, chosen, decide_candidates, false_positives
+from imaging.thresholds import Judged, Watched, chosen, decide_candidates, false_positives
 
 
 def film(name: str, patient: str, *lines: tuple[bool, float]) -> Watched:

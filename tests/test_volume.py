@@ -17,7 +17,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from imaging.dicom.index import build_index
-from imaging.dicom.volume import Stack, find_stacks, read_volumes
+from imaging.dicom.pixels.volume import Stack, find_stacks, read_volumes
 from imaging.errors import GeometryError, ImagingError, Reason
 from imaging.image import Image
 

@@ -16,7 +16,7 @@ from imaging.exam.result import Algorithm, ExamFinding, ExamResult, Unread
 from imaging.findings import Code, Label, cross_section
 from imaging.image import LPS_TO_RAS, Floats, Grid, Origin, SourceRef
 from imaging.report.document import derived_uid
-from imaging.solid import Solid
+from imaging.volume_region import VolumeRegion
 from tests.report_cases import NAMES, Case, reread, set_raw
 
 CLASSIC, ENHANCED = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
@@ -68,8 +68,8 @@ class Lattice:
 
     @property
     def follows_normal(self) -> bool:
-        """Whether slices are in the order that `imaging.dicom.volume` gives: along the cross product of the rows' and
-        columns' directions."""
+        """Whether slices are in the order that `imaging.dicom.pixels.volume` gives: along the cross product of the
+        rows' and columns' directions."""
         slices, rows, columns = self.directions.T
         return bool(np.cross(columns, rows) @ slices > 0)
 
@@ -114,10 +114,10 @@ def ellipsoid(grid: Grid, index: tuple[int, int, int], radii_mm: tuple[float, fl
     return np.asarray((offsets_mm**2 / np.square(radii_mm)).sum(axis=-1) <= 1.0)
 
 
-def solid(mask: NDArray[np.bool_], grid: Grid, refs: Sequence[SourceRef]) -> Solid:
+def volume_region(mask: NDArray[np.bool_], grid: Grid, refs: Sequence[SourceRef]) -> VolumeRegion:
     where = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     cut = mask[tuple(slice(found[0], found[-1] + 1) for found in where)]
-    return Solid(cut, (int(where[0][0]), int(where[1][0]), int(where[2][0])), grid, tuple(refs))
+    return VolumeRegion(cut, (int(where[0][0]), int(where[1][0]), int(where[2][0])), grid, tuple(refs))
 
 
 def _common(name: str, series: str, sop_class: str, script: str) -> Dataset:
@@ -195,8 +195,8 @@ def exam_of(
     grid: Grid, refs: Sequence[SourceRef], lesions: int = 2, more: Sequence[SourceRef] = (), **changes: Any
 ) -> ExamResult:
     """A result on the slices `refs`: up to two lesions, the gland and a zone; `more` are other images analysed."""
-    first = solid(ellipsoid(grid, CENTRE_INDEX, (2.2, 3.1, 3.9)), grid, refs)
-    second = solid(ellipsoid(grid, (6, 13, 7), (1.6, 1.6, 1.6)), grid, refs)
+    first = volume_region(ellipsoid(grid, CENTRE_INDEX, (2.2, 3.1, 3.9)), grid, refs)
+    second = volume_region(ellipsoid(grid, (6, 13, 7), (1.6, 1.6, 1.6)), grid, refs)
     found = [
         ExamFinding(
             cross_section("lesion", 0.81234567, first),
@@ -205,9 +205,9 @@ def exam_of(
         ),
         ExamFinding(cross_section("lesion", 0.4, second), measures={"adc_mean_um2_s": None}),
     ]
-    gland = solid(ellipsoid(grid, (4, 10, 12), (5.5, 5.0, 5.8)), grid, refs)
+    gland = volume_region(ellipsoid(grid, (4, 10, 12), (5.5, 5.0, 5.8)), grid, refs)
     back = gland.full_mask() & (np.indices(grid.shape)[1] > 11)
-    zone = solid(back, grid, refs)
+    zone = volume_region(back, grid, refs)
     result = ExamResult(
         study_uid=STUDY, modality="MR", package="prostate-demo", group="all", origin=Origin(), algorithm=ALGORITHM,
         findings=tuple(found[:lesions]), analysed=(*refs, *more), unread=(),

@@ -50,7 +50,7 @@ def _version(name: str) -> str:
 
 
 def _tell_codecs() -> int:
-    from imaging.dicom.codecs import available
+    from imaging.dicom.pixels.codecs import available
 
     print("transfer syntaxes, decoders in the order they are tried:")
     missing = 0

@@ -16,9 +16,9 @@ import numpy as np
 
 from imaging.data.images import read_image, reorient
 from imaging.data.truth_dicom import segment_masks
-from imaging.dicom.content_tree import Reference
-from imaging.dicom.records import ReadFinding, ReadReport, ReadSegmentation
-from imaging.dicom.results import read_result
+from imaging.dicom.results.content_tree import Reference
+from imaging.dicom.results.read import read_result
+from imaging.dicom.results.records import ReadFinding, ReadReport, ReadSegmentation
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.evaluation.manifest import Row
 from imaging.evaluation.matching import Array, Bools

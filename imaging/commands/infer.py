@@ -17,7 +17,7 @@ from imaging.errors import ConfigError, PackageError, Reason
 from imaging.package import DESCRIPTION, Package, load_package
 
 if TYPE_CHECKING:
-    from imaging.inference.psa import PsaTable
+    from imaging.modalities.prostate.psa import PsaTable
 
 EXAMPLES = """\
 examples:
@@ -114,8 +114,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
     from imaging.inference.processes import RunLimits
-    from imaging.inference.psa import read_psa
     from imaging.inference.run import Run, has_failure, parse_time, run_inference
+    from imaging.modalities.prostate.psa import read_psa
 
     hush()
     packages, left_out = _packages(args)
@@ -189,9 +189,9 @@ def shipped_packages() -> Path:
 
 def _explain(export: Path, packages: Sequence[Package], site: str | None, psa: PsaTable | None) -> int:
     from imaging.dicom.index import build_index
-    from imaging.inference.psa import assign_psa
     from imaging.inference.router import NotApplicable, plan
     from imaging.inference.store import study_folder
+    from imaging.modalities.prostate.psa import assign_psa
 
     index = build_index(export, site, workers=1)
     planned = plan(index, packages)

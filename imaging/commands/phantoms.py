@@ -11,9 +11,10 @@ from typing import Any, get_args
 from tqdm import tqdm
 
 from imaging.errors import ImagingError
-from imaging.phantoms import mammography_export, prostate_export
 from imaging.phantoms.export import DEFAULT_SEED, write_export
-from imaging.phantoms.mammography_makers import MAKERS
+from imaging.phantoms.mammography import export as mammography_export
+from imaging.phantoms.mammography.makers import MAKERS
+from imaging.phantoms.prostate import export as prostate_export
 from imaging.phantoms.training import TrainingKind, write_training_set
 
 _HELP = """\

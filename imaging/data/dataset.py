@@ -21,7 +21,7 @@ from imaging.data.manifest import Case
 from imaging.data.truth import read_labels, read_mask, read_values
 from imaging.dicom.exam import read_exam
 from imaging.dicom.index import Index, build_index
-from imaging.dicom.read import read_frames
+from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.select import UNPLACED, Group, Volumes, select
 from imaging.errors import ConfigError, ImagingError, InputError, Reason
 from imaging.harmonise.recipe import Recipe

@@ -16,9 +16,9 @@ from typing import Any, Final
 import numpy as np
 
 from imaging.dicom.index import Instance, build_index
-from imaging.dicom.read import read_frames
+from imaging.dicom.pixels.read import read_frames
+from imaging.dicom.pixels.volume import Stack, find_stacks
 from imaging.dicom.select import ImageRef
-from imaging.dicom.volume import Stack, find_stacks
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.image import LPS_TO_RAS, UNKNOWN, Array, Channels, Floats, Grid, Image, Origin
 

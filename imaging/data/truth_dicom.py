@@ -11,11 +11,11 @@ import numpy as np
 
 from imaging.data.images import SAME_PLACE, describe, reorient
 from imaging.data.marks import Mark, Mask, Point, Region, fill_ellipse, fill_polygon, other_grid, patient_corners
-from imaging.dicom.content_tree import Reference
+from imaging.dicom.headers.placement import frame_affine
 from imaging.dicom.index import read_header
-from imaging.dicom.placement import frame_affine
-from imaging.dicom.records import ReadFinding, ReadReport, ReadSegment, ReadSegmentation
-from imaging.dicom.results import read_result
+from imaging.dicom.results.content_tree import Reference
+from imaging.dicom.results.read import read_result
+from imaging.dicom.results.records import ReadFinding, ReadReport, ReadSegment, ReadSegmentation
 from imaging.errors import GeometryError, ImagingError, InputError, Reason
 from imaging.image import Array, Floats, Grid, Image, resample
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from imaging.dicom.adc import read_adc
-from imaging.dicom.prostate import ADC
+from imaging.dicom.headers.adc import read_adc
+from imaging.dicom.pixels.volume import Stack, find_stacks
 from imaging.dicom.select import ImageRef, Volumes
-from imaging.dicom.volume import Stack, find_stacks
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.image import Image, SourceRef
+from imaging.modalities.prostate.selection import ADC
 
 Lost = tuple[SourceRef, ImagingError]
 

@@ -17,7 +17,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from imaging.dicom.firewall import Header, admit, inspect
 from imaging.dicom.instance import (
     REGIONS,
     WANTED,
@@ -29,6 +28,7 @@ from imaging.dicom.instance import (
     describe_refused,
     refused,
 )
+from imaging.dicom.parsing.firewall import Header, admit, inspect
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.workers import WorkerLimits, Workers
 

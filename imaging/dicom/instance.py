@@ -15,17 +15,17 @@ from pathlib import Path
 from re import compile as pattern
 from typing import TYPE_CHECKING, Any, Final
 
-from imaging.dicom.firewall import Header
-from imaging.dicom.passport import Passport, read_origin, read_passport
-from imaging.dicom.view import Projection, is_mammogram, read_projection
-from imaging.dicom.walk import Values
+from imaging.dicom.headers.passport import Passport, read_origin, read_passport
+from imaging.dicom.headers.view import Projection, is_mammogram, read_projection
+from imaging.dicom.parsing.firewall import Header
+from imaging.dicom.parsing.walk import Values
 from imaging.errors import InputError, Reason
 from imaging.image import Origin
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-    from imaging.dicom.acquisition import Acquisition
+    from imaging.dicom.headers.acquisition import Acquisition
 
 MR_IMAGES: Final = (
     "1.2.840.10008.5.1.4.1.1.4",  # MR Image Storage
@@ -255,7 +255,7 @@ def describe(path: Path, name: str, syntax: str, header: Dataset | Facts, site: 
     if instance.sop_class_uid in MR_IMAGES and instance.body_part in PROSTATE_PARTS:
         if isinstance(header, Facts):
             raise NotPlain
-        from imaging.dicom.acquisition import read_acquisition  # pydicom: workers start twice as fast without
+        from imaging.dicom.headers.acquisition import read_acquisition  # pydicom: workers start twice as fast without
 
         return replace(instance, acquisition=read_acquisition(header, name))
     if not is_mammogram(instance.modality, instance.sop_class_uid, instance.body_part):

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from imaging.dicom.headers.view import MAMMOGRAMS, TOMOSYNTHESIS, Projection
 from imaging.dicom.index import Instance, Region, Series
 from imaging.dicom.instance import MR_IMAGES, PROSTATE_PARTS, refused
-from imaging.dicom.prostate import B_VALUE, DIFFUSION, ROLES, Note, choose
-from imaging.dicom.view import MAMMOGRAMS, TOMOSYNTHESIS, Projection
 from imaging.errors import Reason
 from imaging.image import SourceRef
+from imaging.modalities.prostate.selection import B_VALUE, DIFFUSION, ROLES, Note, choose
 
 ULTRASOUND_IMAGES = (
     "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound Image Storage

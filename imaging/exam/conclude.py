@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from imaging.exam import mammography, prostate, ultrasound
-from imaging.exam.prostate import Psa
 from imaging.exam.result import Composite, ExamFinding, ExamRating, Scores
 from imaging.findings import Finding, Rating
 from imaging.image import SourceRef, View
+from imaging.modalities.mammography import conclusions as mammography
+from imaging.modalities.prostate import conclusions as prostate
+from imaging.modalities.prostate.conclusions import Psa
+from imaging.modalities.ultrasound import conclusions as ultrasound
 
 Point = tuple[float, float]
 MODALITIES: Final = ("MG", "MR", "US")

@@ -178,9 +178,11 @@ def echo_area(luminance: np.ndarray) -> np.ndarray:
     """
     lit = luminance > max(2.0, 0.02 * float(luminance.max()))
     reach = max(2, min(luminance.shape) // 60)
-    solid = ndimage.binary_closing(np.pad(lit, 2 * reach), iterations=reach)
-    solid = ndimage.binary_opening(solid, iterations=2 * reach)[2 * reach : -2 * reach, 2 * reach : -2 * reach]
-    parts, count = ndimage.label(solid)
+    volume_region = ndimage.binary_closing(np.pad(lit, 2 * reach), iterations=reach)
+    volume_region = ndimage.binary_opening(volume_region, iterations=2 * reach)[
+        2 * reach : -2 * reach, 2 * reach : -2 * reach
+    ]
+    parts, count = ndimage.label(volume_region)
     if count == 0:
         raise GeometryError(
             f"image of {luminance.shape[0]} × {luminance.shape[1]}: no declared region and no echo area found",

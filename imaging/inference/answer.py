@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from imaging.dicom.passport import outside
+from imaging.dicom.headers.passport import outside
 from imaging.errors import ImagingError, Reason
 from imaging.exam.conclude import Seen, conclude
-from imaging.exam.prostate import Psa
 from imaging.exam.result import ExamResult, Unread
 from imaging.findings import Finding, Reading, Thumbnail
 from imaging.image import Origin, SourceRef
 from imaging.inference.processes import Frame, Processes
 from imaging.inference.router import Task
+from imaging.modalities.prostate.conclusions import Psa
 
 # Images of a result without findings that are shown all the same, so that a reader sees what was read: the four views
 # of a screening exam.

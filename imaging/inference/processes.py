@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from imaging.dicom import hush
 from imaging.dicom.exam import read_exam
 from imaging.dicom.index import read_header
-from imaging.dicom.read import read_frames
+from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.select import ImageRef, Volumes
 from imaging.errors import ImagingError, Reason, WorkerError
 from imaging.exam.result import ExamResult

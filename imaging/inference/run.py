@@ -25,7 +25,6 @@ from imaging.image import Array, Origin
 from imaging.inference.answer import Answer, answer
 from imaging.inference.ledger import Ledger, digest
 from imaging.inference.processes import Frame, Processes, RunLimits
-from imaging.inference.psa import PsaTable, assign_psa
 from imaging.inference.router import NotApplicable, Plan, Task, plan
 from imaging.inference.store import clear_staging, publish, study_folder, write_file
 from imaging.inference.summary import (
@@ -37,6 +36,7 @@ from imaging.inference.summary import (
     study_of,
     summary_of,
 )
+from imaging.modalities.prostate.psa import PsaTable, assign_psa
 from imaging.package import Package
 from imaging.report.document import Scheme
 from imaging.report.page import render

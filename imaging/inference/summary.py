@@ -207,9 +207,9 @@ def _rated(rating: Rating, probability: float) -> Json:
 
 
 def _finding(finding: ExamFinding, rating: Rating | None) -> Json:
-    key, solid = finding.key, finding.key.solid
-    center = None if solid is None else (LPS_TO_RAS[:3, :3] @ solid.centroid_mm).tolist()
-    own = () if solid is None else finding.measures.items()
+    key, volume_region = finding.key, finding.key.volume_region
+    center = None if volume_region is None else (LPS_TO_RAS[:3, :3] @ volume_region.centroid_mm).tolist()
+    own = () if volume_region is None else finding.measures.items()
     return {
         "label": key.label,
         "score": _rounded(key.score),
@@ -219,12 +219,14 @@ def _finding(finding: ExamFinding, rating: Rating | None) -> Json:
         "region": key.ref.region,
         "box_px": [_rounded(v) for v in key.box_px],
         "center_px": [_rounded(v) for v in key.center_px],
-        "slice": None if solid is None else solid.largest_slice()[0] + 1,
+        "slice": None if volume_region is None else volume_region.largest_slice()[0] + 1,
         "center_lps_mm": center and [_rounded(value) for value in center],
         "site": _code(finding.site),
         "area_mm2": _rounded(key.area_mm2),
-        "volume_ml": _rounded(solid.volume_ml if solid else None),
-        "longest_diameter_mm": _rounded(solid.longest_diameter_mm if solid else key.longest_diameter_mm),
+        "volume_ml": _rounded(volume_region.volume_ml if volume_region else None),
+        "longest_diameter_mm": _rounded(
+            volume_region.longest_diameter_mm if volume_region else key.longest_diameter_mm
+        ),
         "measures": {name: _rounded(value) for name, value in own if name not in _FIELDS},
         "outline_px": [[_rounded(x), _rounded(y)] for x, y in key.outline_px],
     }

@@ -21,13 +21,9 @@ from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 
 from imaging.errors import ConfigError, OutputError, Reason
-from imaging.phantoms.head import LARGEST_MM, SMALLEST_MM, head_of
 from imaging.phantoms.media import directory, mr_localiser, text_report
-from imaging.phantoms.planting import plant_head, plant_lesion
-from imaging.phantoms.screen import Arrangement, Layout, VendorLetter
-from imaging.phantoms.tissue import Lesion
-from imaging.phantoms.ultrasound import Scan
-from imaging.phantoms.ultrasound_dicom import (
+from imaging.phantoms.ultrasound.bmode import Scan
+from imaging.phantoms.ultrasound.dicom import (
     GREEK,
     JAPANESE,
     LATIN,
@@ -41,6 +37,10 @@ from imaging.phantoms.ultrasound_dicom import (
     truth,
     uid,
 )
+from imaging.phantoms.ultrasound.head import LARGEST_MM, SMALLEST_MM, head_of
+from imaging.phantoms.ultrasound.planting import plant_head, plant_lesion
+from imaging.phantoms.ultrasound.screen import Arrangement, Layout, VendorLetter
+from imaging.phantoms.ultrasound.tissue import Lesion
 
 DEFAULT_SEED = 20
 SITES: dict[str, VendorLetter] = {"site-a": "A", "site-b": "B", "site-c": "C", "site-d": "D"}

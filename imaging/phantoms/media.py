@@ -16,7 +16,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 
-from imaging.phantoms.ultrasound_dicom import (
+from imaging.phantoms.ultrasound.dicom import (
     Patient,
     describe_patient,
     describe_study,

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from imaging.phantoms import export, mammography_export, prostate_export
+from imaging.phantoms import export
+from imaging.phantoms.mammography import export as mammography_export
+from imaging.phantoms.prostate import export as prostate_export
 
 TrainingKind = Literal["breast", "head", "mammography", "prostate"]
 

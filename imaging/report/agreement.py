@@ -13,16 +13,16 @@ import numpy as np
 from pydicom import Dataset
 from scipy import ndimage
 
-from imaging.dicom.cad import snomed_ct
-from imaging.dicom.content_tree import ContentItem, Reference
-from imaging.dicom.records import ReadFinding
+from imaging.dicom.results.cad import snomed_ct
+from imaging.dicom.results.content_tree import ContentItem, Reference
+from imaging.dicom.results.records import ReadFinding
 from imaging.errors import ReadbackError, Reason
 from imaging.exam.result import Side
 from imaging.findings import Code, Finding, Mask
 from imaging.image import Floats, SourceRef, View
-from imaging.report import mammography_codes as mammo
-from imaging.report.codes import CERTAINTY, MeasureCode
-from imaging.report.statements import Roi
+from imaging.modalities.mammography.cad import codes as mammo
+from imaging.report.sr.codes import CERTAINTY, MeasureCode
+from imaging.report.sr.statements import Roi
 
 Sources = Mapping[str, Dataset]
 
@@ -50,11 +50,11 @@ def frames_of(ref: SourceRef) -> tuple[int, ...]:
 
 
 def check_head(where: str, found: ReadFinding, roi: Roi) -> None:
-    """A group is about its region: tracking, category of a solid, finding and site."""
+    """A group is about its region: tracking, category of a volume region, finding and site."""
     for field, value, wanted in (
         ("tracking UID", found.tracking_uid, roi.tracking_uid),
         ("tracking identifier", found.tracking_id, roi.name),
-        ("category", found.category, None if roi.solid is None else roi.label.category),
+        ("category", found.category, None if roi.volume_region is None else roi.label.category),
         ("finding", found.label, roi.label.finding),
         ("finding site", found.sites, (roi.site,)),
     ):

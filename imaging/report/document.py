@@ -25,7 +25,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from imaging import __version__
 from imaging.errors import ImagingError, Reason
 from imaging.exam.result import ExamResult
-from imaging.report import codes
+from imaging.report.sr import codes
 
 Kind = Literal["sr", "seg", "cad"]
 Identity = Mapping[int, bytes]

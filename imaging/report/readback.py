@@ -1,7 +1,7 @@
 """Read back before release: every document, from its bytes, against the result and the sources it came from.
 
-The reading is `imaging.dicom.results`, which shares no code with the writing. Messages name the object, the attribute
-or row, what was found and what is allowed; a value of the patient's identity is never among them.
+The reading is `imaging.dicom.results.read`, which shares no code with the writing. Messages name the object, the
+attribute or row, what was found and what is allowed; a value of the patient's identity is never among them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from imaging import __version__
-from imaging.dicom.content_tree import ContentItem, Reference
-from imaging.dicom.records import Equipment, ReadReport, ReadSegment, ReadSegmentation
-from imaging.dicom.results import read_result
+from imaging.dicom.results.content_tree import ContentItem, Reference
+from imaging.dicom.results.read import read_result
+from imaging.dicom.results.records import Equipment, ReadReport, ReadSegment, ReadSegmentation
 from imaging.errors import InputError, ReadbackError, Reason
 from imaging.exam.result import ExamResult
-from imaging.report import codes
+from imaging.modalities.mammography.cad.codes import LATERALITIES
+from imaging.modalities.mammography.cad.readback import verify_cad
+from imaging.modalities.mammography.cad.report import MAMMOGRAPHY_CAD_SR, MODALITY
 from imaging.report.agreement import (
     Sources,
     check_head,
@@ -36,18 +38,16 @@ from imaging.report.document import (
     content_uid,
     identity_of,
 )
-from imaging.report.mammography_cad import MAMMOGRAPHY_CAD_SR, MODALITY
-from imaging.report.mammography_codes import LATERALITIES
-from imaging.report.mammography_readback import verify_cad
-from imaging.report.rows import missing_row
-from imaging.report.segment_readback import (
+from imaging.report.seg.readback import (
     check_segment_reference,
     check_segments,
     segmentation_obstacle,
     segments_by_tracking,
 )
-from imaging.report.statements import comments, exam_statement, images_of, planar_measures, rois, solid_measures
-from imaging.report.tid1500 import observer_rows
+from imaging.report.sr import codes
+from imaging.report.sr.rows import missing_row
+from imaging.report.sr.statements import comments, exam_statement, images_of, planar_measures, rois, volume_measures
+from imaging.report.sr.tid1500 import observer_rows
 
 _FILE_META_START: Final = 132
 
@@ -168,7 +168,7 @@ def _check_remarks(
     needed = [one.sop_uid for one in segmentations]
     for roi in rois(result):
         reason, ref = segmentation_obstacle(roi, sources), roi.measured.key.ref
-        where = f"image {ref.sop_uid}" if roi.solid is None else f"series {ref.series_uid} and no volume"
+        where = f"image {ref.sop_uid}" if roi.volume_region is None else f"series {ref.series_uid} and no volume"
         needed += [] if reason is None else [f"{where}, because {reason}"]
     for phrase in needed:
         if not any(phrase in comment for comment in read.comments):
@@ -221,14 +221,16 @@ def _check_references(
 def _check_groups(
     read: ReadReport, result: ExamResult, segments: Mapping[str, tuple[ReadSegmentation, ReadSegment]]
 ) -> None:
-    """A planar group per region, in order, then a volumetric one per solid that has a segment."""
+    """A planar group per region, in order, then a volumetric one per volume region that has a segment."""
     regions = rois(result)
     planar = [found for found in read.findings if found.segment is None]
     volumetric = [found for found in read.findings if found.segment is not None]
-    solids = [(roi, roi.solid) for roi in regions if roi.solid is not None and roi.tracking_uid in segments]
+    volume_regions = [
+        (roi, roi.volume_region) for roi in regions if roi.volume_region is not None and roi.tracking_uid in segments
+    ]
     for what, count, wanted in (
         ("planar measurement groups", len(planar), len(regions)),
-        ("volumetric measurement groups", len(volumetric), len(solids)),
+        ("volumetric measurement groups", len(volumetric), len(volume_regions)),
     ):
         if count != wanted:
             refuse(read.sop_uid, what, count, wanted)
@@ -244,8 +246,8 @@ def _check_groups(
                 refuse(where, field, value, allowed)
         check_region(where, found, key)
         check_measures(where, found, planar_measures(result, roi))
-    for found, (roi, solid) in zip(volumetric, solids, strict=True):
+    for found, (roi, volume_region) in zip(volumetric, volume_regions, strict=True):
         where = f"{read.sop_uid}, volume of {roi.name}"
         check_head(where, found, roi)
-        check_segment_reference(where, found, solid, segments[roi.tracking_uid])
-        check_measures(where, found, solid_measures(result, roi, solid))
+        check_segment_reference(where, found, volume_region, segments[roi.tracking_uid])
+        check_measures(where, found, volume_measures(result, roi, volume_region))

@@ -9,13 +9,13 @@ from pydicom import Dataset
 
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.exam.result import ExamResult
+from imaging.modalities.mammography.cad.report import MODALITY, write_cad_report
 from imaging.report.document import Case, Document, Identity, Scheme, identity_of
-from imaging.report.mammography_cad import MODALITY, write_cad_report
 from imaging.report.readback import verify
-from imaging.report.seg import obstacle, write_segmentation
-from imaging.report.seg_volume import by_volume, volume_obstacle, write_volume_segmentation
-from imaging.report.statements import Roi, images_of, rois
-from imaging.report.tid1500 import write_report
+from imaging.report.seg.stills import obstacle, write_segmentation
+from imaging.report.seg.volumes import by_volume, volume_obstacle, write_volume_segmentation
+from imaging.report.sr.statements import Roi, images_of, rois
+from imaging.report.sr.tid1500 import write_report
 
 _PATIENT_ID, _STUDY_UID = 0x00100020, 0x0020000D
 
@@ -44,14 +44,14 @@ def _segmentations(case: Case) -> tuple[list[tuple[Document, Dataset]], list[str
     made: list[tuple[Document, Dataset]] = []
     remarks: list[str] = []
     regions, sources = rois(case.result), case.sources
-    for solid, of_volume in by_volume(regions):
+    for volume_region, of_volume in by_volume(regions):
         names = ", ".join(roi.name for roi in of_volume)
-        reason = volume_obstacle(solid, sources)
+        reason = volume_obstacle(volume_region, sources)
         if reason is not None:
-            series = solid.refs[0].series_uid
+            series = volume_region.refs[0].series_uid
             remarks.append(f"{names}: no segmentation object of series {series} and no volume, because {reason}.")
             continue
-        made.append(write_volume_segmentation(case, solid, of_volume, len(made) + 1))
+        made.append(write_volume_segmentation(case, volume_region, of_volume, len(made) + 1))
         remarks.append(f"{names}: segmented in segmentation object {made[-1][0].sop_instance_uid}.")
     for sop_uid, of_image in _by_still(regions).items():
         names = ", ".join(roi.name for roi in of_image)
@@ -68,7 +68,7 @@ def _segmentations(case: Case) -> tuple[list[tuple[Document, Dataset]], list[str
 def _by_still(regions: Sequence[Roi]) -> dict[str, list[Roi]]:
     stills: dict[str, list[Roi]] = {}
     for roi in regions:
-        if roi.solid is None:
+        if roi.volume_region is None:
             stills.setdefault(roi.measured.key.ref.sop_uid, []).append(roi)
     return stills
 

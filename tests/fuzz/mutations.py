@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydicom.data import get_testdata_files
 
-from imaging.dicom.firewall import inspect
+from imaging.dicom.parsing.firewall import inspect
 from imaging.errors import ImagingError
 
 # Larger files cost time and hold no other structure.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imaging.dicom.index import Index, Instance, build_index
-from imaging.dicom.read import read_frames
+from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.select import ImageRef
 from imaging.errors import ImagingError, Reason
 from imaging.workers import WorkerLimits, Workers
@@ -125,7 +125,7 @@ def _judge(
 
 
 def _read(instances: list[Instance], workers: int) -> dict[str, str]:
-    with Workers(workers, _LIMITS, preload=["imaging.dicom.read", __name__]) as pool:
+    with Workers(workers, _LIMITS, preload=["imaging.dicom.pixels.read", __name__]) as pool:
         outcomes = pool.map(read_some, ((i,) for i in instances), batch=8)
         return {
             i.name: o.reason if isinstance(o, ImagingError) else o for i, o in zip(instances, outcomes, strict=True)

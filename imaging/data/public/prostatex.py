@@ -28,7 +28,7 @@ from imaging.data.public import picai
 from imaging.data.public.films import files_below, find_collection
 from imaging.data.public.frames import Collection, Dropped, Exam, Line, no_layout, read_choice, read_lines, read_number
 from imaging.dicom.index import build_index
-from imaging.dicom.volume import Stack, find_stacks
+from imaging.dicom.pixels.volume import Stack, find_stacks
 from imaging.errors import ConfigError, Reason
 from imaging.image import Floats, Grid
 

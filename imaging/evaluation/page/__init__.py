@@ -1,7 +1,7 @@
 """The page of an evaluation: one file that shows what failed first, then every figure with its interval and sites.
 
 It is made from the record alone, and from pictures of worst cases where the caller has them. It holds no script and
-loads nothing (see `imaging.page`); all text from outside is escaped and isolated. The same record gives the same bytes.
+loads nothing (see `imaging.html`); all text from outside is escaped and isolated. The same record gives the same bytes.
 A record without rows (aggregates) has no curves, no cases and no pictures, and the page says so.
 """
 
@@ -16,8 +16,8 @@ from imaging.evaluation.page.style import STYLE
 from imaging.evaluation.page.words import COUNTS, UNDEFINED, case_counts, counts_row, scrolled
 from imaging.evaluation.page.worst import WorstCase, worst_cases
 from imaging.evaluation.result import Counts, EvaluationResult, Group
-from imaging.page.markup import Markup, count, element, head, icon, joined, quoted, sentence, terms
-from imaging.page.style import ICONS
+from imaging.html.markup import Markup, count, element, head, icon, joined, quoted, sentence, terms
+from imaging.html.style import ICONS
 
 TITLE = "Evaluation · Sitewise"
 REASONS_SHOWN = 10

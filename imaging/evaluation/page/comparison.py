@@ -14,7 +14,7 @@ from imaging.evaluation.page.words import (
     scrolled,
 )
 from imaging.evaluation.result import Comparison, Difference, EvaluationResult, Group
-from imaging.page.markup import Markup, count, element, joined, quoted
+from imaging.html.markup import Markup, count, element, joined, quoted
 
 SHOWN_BELOW = 0.05  # p after Holm
 

@@ -18,7 +18,7 @@ from imaging.evaluation.page.plots import (
 )
 from imaging.evaluation.page.words import bounds, figure_name, figure_value, headline, number, reach, scrolled
 from imaging.evaluation.result import EvaluationResult, Extreme, Figure, Group, Heterogeneity
-from imaging.page.markup import Markup, element, joined, quoted
+from imaging.html.markup import Markup, element, joined, quoted
 
 
 def _figure(group: Group, name: str) -> Figure | None:

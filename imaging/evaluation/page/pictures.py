@@ -11,7 +11,7 @@ from PIL import Image
 
 from imaging.candidates import window_of
 from imaging.evaluation.matching import Array, Bools
-from imaging.page.markup import Markup, element, quoted
+from imaging.html.markup import Markup, element, quoted
 
 SIDE = 320  # pixels of a thumbnail's longer side, at most
 LEAST_SIDE = 96  # of the source: a small lesion is shown with what surrounds it

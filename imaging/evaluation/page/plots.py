@@ -10,7 +10,7 @@ from typing import Literal
 from imaging.evaluation.calibration import ReliabilityPoint
 from imaging.evaluation.page.curves import FROC_LIMITS, Curve
 from imaging.evaluation.result import Figure, Heterogeneity
-from imaging.page.markup import Markup, element
+from imaging.html.markup import Markup, element
 
 WIDTH, HEIGHT = 380, 320
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 12, 46

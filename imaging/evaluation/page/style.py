@@ -1,6 +1,6 @@
 """Style of the evaluation page; it has no script."""
 
-from imaging.page.style import BASE
+from imaging.html.style import BASE
 
 STYLE = (
     BASE

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from imaging.evaluation.result import Counts, EvaluationResult, Figure, Interval, Task
-from imaging.page.markup import Markup, element, joined
+from imaging.html.markup import Markup, element, joined
 
 _NAMES = {
     "score": "PI-CAI score",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from imaging.page.markup import (
+from imaging.html.markup import (
     Json,
     Markup,
     count,
@@ -25,7 +25,7 @@ from imaging.page.markup import (
     sentence,
     terms,
 )
-from imaging.page.style import ICONS
+from imaging.html.style import ICONS
 from imaging.report.page.card import Answer, answers_of, card
 from imaging.report.page.pictures import Previews
 from imaging.report.page.style import SCRIPT, STYLE

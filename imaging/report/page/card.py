@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imaging.page.markup import (
+from imaging.html.markup import (
     Json,
     Markup,
     amount,

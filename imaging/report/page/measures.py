@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imaging.page.markup import Json, amount, element, sentence
+from imaging.html.markup import Json, amount, element, sentence
 
 _UNITS = {
     "mm": "mm",

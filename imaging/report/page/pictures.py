@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from imaging.page.markup import Json, Markup, count, element, inner_link, joined, quoted
+from imaging.html.markup import Json, Markup, count, element, inner_link, joined, quoted
 
 # Previews beyond this are linked, not embedded: a browser must still open the page of a large export.
 EMBEDDED_BYTES_LIMIT = 96 * 2**20

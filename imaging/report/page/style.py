@@ -3,7 +3,7 @@
 Without the script everything is still there to read; it adds the filter, the search, the keys and the enlarging.
 """
 
-from imaging.page.style import BASE
+from imaging.html.style import BASE
 
 STYLE = (
     BASE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imaging.page.markup import Json, Markup, amount, count, element, joined, quoted, reason_of, sentence, terms
+from imaging.html.markup import Json, Markup, amount, count, element, joined, quoted, reason_of, sentence, terms
 from imaging.report.page.measures import measure, rating
 
 

@@ -1,0 +1,208 @@
+"""Mammography: presentation chain → breast alone → chest wall at the left → one millimetre grid.
+
+The chain is that of PS3.3 in its order (`imaging.grayscale`), in float from stored values to the network. Two
+questions are answered apart (docs/decisions.md): *which* breast it is, the header says; at which *side of the picture*
+its chest wall lies, the pixels say when they are decided. FieldOfViewRotation and FieldOfViewHorizontalFlip tell how
+the stored image was turned from the detector; nothing here refers to the detector, so they change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal, Self
+
+import numpy as np
+from monai.data import MetaTensor
+from monai.transforms import Compose, Transform
+
+from imaging.dicom.select import RULES, Rule
+from imaging.errors import GeometryError, Reason
+from imaging.grayscale import Grayscale
+from imaging.harmonise.augmentation import Augmentation
+from imaging.harmonise.intensity import ToLuminance
+from imaging.harmonise.spatial import Crop, Flip, Respace, Transpose, grid_of, luminance_tensor, to_tensor
+from imaging.image import Array, Image
+from imaging.modalities.mammography.breast import Mask, Side, breast_height, breast_mask, chest_side, foremost
+
+_SIDES: Final[dict[str, tuple[Side, Side]]] = {"A": ("left", "top"), "P": ("right", "bottom")}
+_WHITE: Final = 255.0  # of `tissue`, in float; pages show it in 256 steps
+
+
+@dataclass(frozen=True)
+class MammographyRecipe:
+    """Settings of the mammography recipe.
+
+    Args:
+        spacing_mm: Step of the model grid.
+        rows: Rows of the model grid; a multiple of 64 suits every network here.
+        columns: Columns of the model grid. A breast that does not fit gets a coarser step, which is said.
+        voi: Whether the header's window or table is used where there is one, or percentiles always.
+        voi_item: Explanation of the window or table to use among several; without such a one the first is used.
+        low: Percentile inside the breast that becomes 0 where no window or table is used.
+        high: Percentile inside the breast that becomes 1 where no window or table is used.
+        cc_height_mm: Extent along the chest wall that an uncalibrated breast is given in cranio-caudal views.
+        oblique_height_mm: The same in all other views.
+    """
+
+    name: ClassVar[str] = "mammography"
+    spatial_dims: ClassVar[int] = 2
+    rule: ClassVar[Rule] = RULES["mammography"]
+    augmentation: ClassVar[Augmentation] = Augmentation(
+        rotation=10.0,
+        scale=(0.85, 1.2),
+        stretch=1.1,
+        shift=0.05,
+        chance=0.25,
+        gamma=(0.7, 1.4),
+        brightness=(0.85, 1.15),
+        noise=(0.0, 0.03),
+        blur=(0.4, 1.2),
+        low_resolution=(0.5, 0.9),
+    )
+
+    spacing_mm: float = 0.2
+    rows: int = 1280
+    columns: int = 896
+    voi: Literal["header", "percentiles"] = "header"
+    voi_item: str = "NORMAL"
+    low: float = 1.0
+    high: float = 99.8
+    cc_height_mm: float = 150.0
+    oblique_height_mm: float = 195.0
+
+    def tissue(self, image: Image) -> MetaTensor:
+        """Brightness (1, row, column), 0-255 in float, of the breast in source pixels; everything beside it is 0.
+
+        `meta` has what `harmonise` needs and what the exam may: `chest` (side of the chest wall in source pixels),
+        `anterior` (x, y of the foremost point on the source grid), `step` (of the model grid, in the grid's unit) and
+        `notes`.
+        """
+        light, mask = self._shown(image)
+        chest, notes = _chest(image, mask)
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        low = int(rows[0]), int(columns[0])
+        inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        cut = light[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] * inside
+        tensor = luminance_tensor(np.multiply(cut, np.float32(_WHITE), out=cut), image.grid.crop(low, inside.shape))
+        step, said = self._step(tensor, breast_height(inside, chest), chest, image)
+        tensor.meta.update(
+            chest=chest,
+            turned=_turned(image, chest),
+            step=step,
+            anterior=foremost(mask, chest),
+            notes=(*notes, *said),
+        )
+        return tensor
+
+    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
+        """(1, rows, columns) float32 in 0-1: chest wall at the left edge, head or lateral up where the header knows."""
+        step = tissue.meta["step"]
+        fine = Compose([*_upright(tissue), Respace((step, step))])(tissue)
+        lines = fine.shape[1]
+        placed = Crop(((lines - self.rows) // 2, 0), (self.rows, self.columns))(fine)
+        return (placed / _WHITE).clamp(0.0, 1.0)
+
+    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
+        """None: no value of such an image has a unit."""
+        del tissue
+        return {}
+
+    def fit(self, images: Iterable[Image]) -> Self:
+        """Nothing is learned: the recipe itself."""
+        del images
+        return self
+
+    def _shown(self, image: Image) -> tuple[Array, Mask]:
+        """Brightness (row, column) in 0-1 as float32, and where the breast is, padding left out."""
+        grey = image.channels == "luminance"
+        stored = image.array[0] if grey else ToLuminance()(to_tensor(image)).numpy()[0]
+        grayscale = image.grayscale or Grayscale()
+        item = grayscale.item(self.voi_item) if self.voi == "header" else None
+        light = grayscale.display(stored, item)
+        padding = grayscale.is_padding(stored)
+        if padding is not None and padding.any():
+            if padding.all():
+                raise GeometryError("every pixel has the padding value", Reason.NO_TISSUE_REGION)
+            light[padding] = light[~padding].min()
+        else:
+            padding = None
+        mask = breast_mask(light, padding)
+        if padding is not None:
+            mask = mask & ~padding
+        if item is None:
+            light = _ranged(light, mask, self.low, self.high)
+        return light, mask
+
+    def _step(self, tissue: MetaTensor, height: int, chest: Side, image: Image) -> tuple[float, list[str]]:
+        """Step of the model grid in the unit of the tissue's grid, and what must be said about it."""
+        grid, notes = grid_of(tissue), []
+        upright = chest in ("left", "right")
+        extent = np.asarray(grid.shape) * np.asarray(grid.spacing)
+        along, deep = extent if upright else extent[::-1]
+        step = self.spacing_mm
+        if grid.unit != "mm":
+            cranial = image.view is not None and image.view.view == "CC"
+            nominal = self.cc_height_mm if cranial else self.oblique_height_mm
+            step = height * grid.spacing[0 if upright else 1] * self.spacing_mm / nominal
+            notes.append(f"Uncalibrated: read as if the breast were {nominal:g} mm high")
+        least = max(float(along) / self.rows, float(deep) / self.columns)
+        if least > step:
+            notes.append(f"The breast is larger than the model grid and was read at {least / step:.2f} times its step")
+            step = least
+        return step, notes
+
+
+def _ranged(light: Array, mask: Mask, low: float, high: float) -> Array:
+    """Percentiles of the breast as 0 and 1, clipped; 0 everywhere for a breast of one grey."""
+    bottom, top = (float(v) for v in np.percentile(light[mask], (low, high)))
+    if top <= bottom:
+        return np.zeros_like(light)
+    np.subtract(light, np.float32(bottom), out=light)
+    np.divide(light, np.float32(top - bottom), out=light)
+    return np.clip(light, 0.0, 1.0, out=light)
+
+
+def _chest(image: Image, mask: Mask) -> tuple[Side, list[str]]:
+    """The side of the chest wall, and a note where the pixels contradict PatientOrientation or, without it, laterality.
+
+    A left breast is shown with its chest wall at the left. The laterality itself is never changed by pixels.
+    """
+    right = image.view is not None and image.view.laterality == "R"
+    told = _from_directions(image.directions)
+    expected: Side = told or ("right" if right else "left")
+    found = chest_side(mask, expected)
+    if found == expected or (told is None and image.view is None):
+        return found, []
+    source = "PatientOrientation" if told else f"laterality {'R' if right else 'L'}"
+    return found, [f"By {source} the chest wall should lie at the {expected}; the pixels show it at the {found}"]
+
+
+def _from_directions(directions: tuple[str, str] | None) -> Side | None:
+    """The chest wall's side by PatientOrientation (towards higher columns, towards higher rows)."""
+    for axis, word in enumerate(directions or ()):
+        for letter, sides in _SIDES.items():
+            if word.startswith(letter):
+                return sides[axis]
+    return None
+
+
+def _turned(image: Image, chest: Side) -> bool:
+    """Whether the picture stands on its head: feet up, or in cranio-caudal views medial up, by PatientOrientation."""
+    if image.directions is None:
+        return False
+    along = image.directions[1 if chest in ("left", "right") else 0]
+    lateral = image.view.laterality if image.view and image.view.view in ("CC", "FB") else ""
+    return along.startswith("H") or (bool(lateral) and along.startswith(lateral))
+
+
+def _upright(tissue: MetaTensor) -> list[Transform]:
+    """The steps that bring the chest wall to the left and head or lateral up."""
+    chest, steps = tissue.meta["chest"], []
+    if chest in ("top", "bottom"):
+        steps.append(Transpose())
+    if chest in ("right", "bottom"):
+        steps.append(Flip(1))
+    if tissue.meta["turned"]:
+        steps.append(Flip(0))
+    return steps

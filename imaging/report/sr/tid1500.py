@@ -1,0 +1,164 @@
+"""The measurement report (PS3.16 TID 1500) of every outcome, in a Comprehensive 3D SR (PS3.3 A.35.13).
+
+One path writes all outcomes: findings only add Imaging Measurements. Qualitative Evaluations are always there and
+carry the outcome in codes, so "nothing found" and "nothing read" are statements, never an absence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from pydicom import Dataset
+
+from imaging.exam.result import Algorithm, ExamResult
+from imaging.findings import Code
+from imaging.modalities.mammography.cad.codes import IMAGE_LATERALITY, LATERALITIES
+from imaging.report.document import Case, Document, Kind, derived_uid, new_object, seal
+from imaging.report.sr import codes, content
+from imaging.report.sr.content import CONTAINS, HAS_ACQUISITION_CONTEXT, HAS_MODIFIER, HAS_OBSERVATION_CONTEXT
+from imaging.report.sr.groups import algorithm_rows, planar_group, segment_of, volumetric_group
+from imaging.report.sr.projections import size_rows, study_date, view_rows
+from imaging.report.sr.statements import comments, exam_statement, extent, images_of, rois
+
+COMPREHENSIVE_3D_SR: Final = "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+def write_report(case: Case, segmentations: Sequence[tuple[Document, Dataset]], remarks: Sequence[str]) -> Document:
+    """The sealed SR of a result. `segmentations` go into the evidence; `remarks` are further comments."""
+    dataset = report_object(case, "sr", COMPREHENSIVE_3D_SR, segmentations)
+    dataset.update(_root(case, segmentations, remarks))
+    return seal(dataset, case.identity, "sr")
+
+
+def report_object(
+    case: Case, kind: Kind, sop_class_uid: str, segmentations: Sequence[tuple[Document, Dataset]] = ()
+) -> Dataset:
+    """A structured report of a result without its content (PS3.3 C.17.1, C.17.2)."""
+    result = case.result
+    dataset = new_object(case, kind)
+    dataset.SOPClassUID = sop_class_uid
+    dataset.Modality = "SR"
+    dataset.InstanceNumber = 1
+    dataset.ReferencedPerformedProcedureStepSequence = []
+    dataset.PerformedProcedureCodeSequence = []
+    # PS3.3 C.17.2: COMPLETE or PARTIAL content of this document; an unread image leaves it partial.
+    dataset.CompletionFlag = "COMPLETE" if result.completeness == "all" else "PARTIAL"
+    dataset.CompletionFlagDescription = extent(result)
+    dataset.VerificationFlag = "UNVERIFIED"
+    dataset.PreliminaryFlag = "PRELIMINARY"
+    dataset.CurrentRequestedProcedureEvidenceSequence = [_evidence(result, segmentations)]
+    return dataset
+
+
+def _root(case: Case, segmentations: Sequence[tuple[Document, Dataset]], remarks: Sequence[str]) -> Dataset:
+    result = case.result
+    root = Dataset()
+    root.ValueType = "CONTAINER"
+    root.ConceptNameCodeSequence = [codes.concept(codes.MEASUREMENT_REPORT)]
+    root.ContinuityOfContent = "SEPARATE"
+    root.ContentTemplateSequence = [content.template_identification("1500")]
+    root.ContentSequence = [
+        content.code(HAS_MODIFIER, codes.LANGUAGE, codes.ENGLISH_US),  # TID 1204
+        *_observer(result.algorithm),
+        content.code(HAS_MODIFIER, codes.PROCEDURE_REPORTED, result.algorithm.procedure),
+        _image_library(case),
+    ]
+    regions = rois(result)
+    if regions:
+        groups = [planar_group(result, roi) for roi in regions]
+        groups += [
+            volumetric_group(result, roi, place)
+            for roi in regions
+            if (place := segment_of(roi, segmentations)) is not None
+        ]
+        root.ContentSequence.append(
+            content.container(codes.IMAGING_MEASUREMENTS, [*algorithm_rows(CONTAINS, result.algorithm), *groups])
+        )
+    root.ContentSequence.append(_qualitative_evaluations(result, remarks))
+    return root
+
+
+def observer_rows(algorithm: Algorithm) -> dict[Code, str]:
+    """TID 1004, the device that observed. Its UID changes with every change of weights or settings."""
+    return {
+        codes.DEVICE_OBSERVER_UID: derived_uid("device", algorithm.identity),
+        codes.DEVICE_OBSERVER_NAME: algorithm.name,
+        codes.DEVICE_OBSERVER_MANUFACTURER: algorithm.manufacturer,
+        codes.DEVICE_OBSERVER_MODEL: f"{algorithm.name} {algorithm.version}",
+        codes.DEVICE_OBSERVER_SERIAL: algorithm.identity,
+    }
+
+
+def _observer(algorithm: Algorithm) -> Iterable[Dataset]:
+    """TID 1001, 1002 and 1004."""
+    yield content.code(HAS_OBSERVATION_CONTEXT, codes.OBSERVER_TYPE, codes.DEVICE)
+    for name, value in observer_rows(algorithm).items():
+        build = content.uid_reference if name == codes.DEVICE_OBSERVER_UID else content.text
+        yield build(HAS_OBSERVATION_CONTEXT, name, value)
+
+
+def _image_library(case: Case) -> Dataset:
+    """TID 1600 with one Image Library Group (TID 1601, descriptors TID 1602 and, of a projection, TID 1603)."""
+    entries = [
+        content.image(CONTAINS, ref.sop_class_uid, uid, frames, *_descriptors(case, uid))
+        for uid, (ref, frames) in images_of(case.result).items()
+    ]
+    group = content.container(codes.IMAGE_LIBRARY_GROUP, entries)
+    return content.container(codes.IMAGE_LIBRARY, [group], "1600")
+
+
+def _descriptors(case: Case, uid: str) -> list[Dataset]:
+    context, view = HAS_ACQUISITION_CONTEXT, case.result.views.get(uid)
+    sides = [] if view is None else [content.code(context, IMAGE_LATERALITY, LATERALITIES[view.laterality])]
+    return [
+        content.code(context, codes.MODALITY, codes.MODALITIES[case.result.modality]),
+        *sides,
+        *study_date(case),
+        *size_rows(case.sources[uid]),
+        *view_rows(view),
+    ]
+
+
+def _qualitative_evaluations(result: ExamResult, remarks: Sequence[str]) -> Dataset:
+    """The outcome in codes (CID 6047, CID 6042) and everything a reader must know, as comments."""
+    reasons = frozenset(unread.reason for unread in result.unread)
+    outcome = codes.OUTCOMES[result.finding, result.completeness]
+    detections = codes.detection_summary(result.completeness, reasons)
+    statement = exam_statement(result)
+    return content.container(
+        codes.QUALITATIVE_EVALUATIONS,
+        [
+            *algorithm_rows(CONTAINS, result.algorithm),
+            content.code(CONTAINS, codes.CAD_SUMMARY, outcome),
+            content.code(CONTAINS, codes.SUMMARY_OF_DETECTIONS, detections),
+            *([] if statement is None else [content.text(CONTAINS, *statement)]),
+            *(content.text(CONTAINS, codes.COMMENT, line) for line in (*comments(result), *remarks)),
+        ],
+    )
+
+
+def _evidence(result: ExamResult, segmentations: Sequence[tuple[Document, Dataset]]) -> Dataset:
+    """Every image of the result and every segmentation made of it (PS3.3 C.17.2, Hierarchical SOP Reference)."""
+    by_series: dict[str, list[Dataset]] = {}
+    for uid, (ref, _) in images_of(result).items():
+        by_series.setdefault(ref.series_uid, []).append(_sop_reference(ref.sop_class_uid, uid))
+    for document, dataset in segmentations:
+        reference = _sop_reference(document.sop_class_uid, document.sop_instance_uid)
+        by_series.setdefault(str(dataset.SeriesInstanceUID), []).append(reference)
+    study = Dataset()
+    study.StudyInstanceUID = result.study_uid
+    study.ReferencedSeriesSequence = []
+    for series, references in by_series.items():
+        item = Dataset()
+        item.SeriesInstanceUID = series
+        item.ReferencedSOPSequence = references
+        study.ReferencedSeriesSequence.append(item)
+    return study
+
+
+def _sop_reference(sop_class_uid: str, sop_uid: str) -> Dataset:
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = sop_class_uid
+    reference.ReferencedSOPInstanceUID = sop_uid
+    return reference
