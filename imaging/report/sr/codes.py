@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from highdicom.sr import CodedConcept
+from pydicom.sr.codedict import codes as dictionary
 
-from imaging.errors import ImagingError, Reason
+from imaging.errors import ImagingError, Reason, ReasonCode
 from imaging.exam.result import Completeness, FindingState
 from imaging.findings import Code
 
@@ -90,12 +91,6 @@ PARTIALLY_SUCCEEDED: Final = _dcm("111223", "Partially Succeeded")
 FAILED: Final = _dcm("111224", "Failed")
 NOT_ATTEMPTED: Final = _dcm("111225", "Not Attempted")
 
-MODALITIES: Final[dict[str, Code]] = {  # CID 29
-    "US": _dcm("US", "Ultrasound"),
-    "MG": _dcm("MG", "Mammography"),
-    "MR": _dcm("MR", "Magnetic Resonance"),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class MeasureCode:
@@ -148,7 +143,7 @@ def measure_code(name: str, known: Mapping[str, MeasureCode]) -> MeasureCode:
     return known[name]
 
 
-def detection_summary(completeness: Completeness, reasons: frozenset[Reason]) -> Code:
+def detection_summary(completeness: Completeness, reasons: frozenset[ReasonCode]) -> Code:
     """CID 6042 for the whole search. Nothing read is Failed when something was tried, Not Attempted otherwise."""
     if completeness == "all":
         return SUCCEEDED
@@ -156,6 +151,17 @@ def detection_summary(completeness: Completeness, reasons: frozenset[Reason]) ->
         return PARTIALLY_SUCCEEDED
     tried = reasons & {Reason.PREDICTION_FAILED, Reason.DECODE_FAILED, Reason.PIXEL_DATA_TOO_SHORT}
     return FAILED if tried else NOT_ATTEMPTED
+
+
+def modality(value: str) -> Code:
+    """The code of an acquisition modality (CID 29). Raises ImagingError for a value that is none."""
+    known = {entry.value: entry for entry in (getattr(dictionary.cid29, name) for name in dictionary.cid29.dir())}
+    if value not in known:
+        raise ImagingError(
+            f"ExamResult.modality: found {value!r}; allowed are the codes of CID 29: {', '.join(sorted(known))}",
+            Reason.REPORT_FAILED,
+        )
+    return Code(value, known[value].scheme_designator, known[value].meaning)
 
 
 def concept(code: Code) -> CodedConcept:
