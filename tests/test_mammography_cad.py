@@ -23,6 +23,7 @@ from imaging.dicom.results.records import ReadFinding, ReadReport
 from imaging.errors import ImagingError, ReadbackError, Reason
 from imaging.exam.result import Composite
 from imaging.findings import Code
+from imaging.modalities.mammography import MAMMOGRAPHY
 from imaging.modalities.mammography.cad import codes as mammo
 from imaging.modalities.mammography.cad.rows import missing_cad_row
 from imaging.report.document import ECHOED, Document, Scheme, identity_of, seal
@@ -57,7 +58,7 @@ OPTIONAL_ROWS = {
 
 
 def written(subject: Case, scheme: Scheme = "sct") -> list[Document]:
-    return write_documents(subject.result, subject.sources, CONTENT_TIME, scheme, subject.outputs)
+    return write_documents(subject.result, subject.sources, CONTENT_TIME, scheme, MAMMOGRAPHY.outputs())
 
 
 def cad(documents: list[Document]) -> ReadReport:

@@ -2,7 +2,7 @@
 
 A package's recipe decides everything: which images are read, how, and what is concluded. The DICOM modality (0008,0060)
 is a header fact like others, and two modalities here may share one. Those of this toolkit stand below; a distribution
-adds its own under the entry point group `imaging.modalities` (docs/modalities.md). A record is loaded when it is asked
+adds its own under the entry point group `imaging.modalities`, as `tests/toys` does. A record is loaded when it is asked
 for, and needs no torch: what does is behind a function.
 """
 

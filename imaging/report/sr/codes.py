@@ -92,6 +92,12 @@ FAILED: Final = _dcm("111224", "Failed")
 NOT_ATTEMPTED: Final = _dcm("111225", "Not Attempted")
 
 
+_ACQUISITION_MODALITIES: Final[dict[str, Code]] = {  # CID 29, as pydicom's dictionary of the standard has it
+    entry.value: Code(entry.value, entry.scheme_designator, entry.meaning)
+    for entry in (getattr(dictionary.cid29, keyword) for keyword in dictionary.cid29.dir())
+}
+
+
 @dataclass(frozen=True, slots=True)
 class MeasureCode:
     """How a measure is written: concept, unit, how it was derived from many values, and its decimals."""
@@ -155,13 +161,13 @@ def detection_summary(completeness: Completeness, reasons: frozenset[ReasonCode]
 
 def modality(value: str) -> Code:
     """The code of an acquisition modality (CID 29). Raises ImagingError for a value that is none."""
-    known = {entry.value: entry for entry in (getattr(dictionary.cid29, name) for name in dictionary.cid29.dir())}
-    if value not in known:
+    if value not in _ACQUISITION_MODALITIES:
         raise ImagingError(
-            f"ExamResult.modality: found {value!r}; allowed are the codes of CID 29: {', '.join(sorted(known))}",
+            f"ExamResult.modality: found {value!r}; allowed are the codes of CID 29: "
+            f"{', '.join(sorted(_ACQUISITION_MODALITIES))}",
             Reason.REPORT_FAILED,
         )
-    return Code(value, known[value].scheme_designator, known[value].meaning)
+    return _ACQUISITION_MODALITIES[value]
 
 
 def concept(code: Code) -> CodedConcept:
