@@ -27,7 +27,7 @@ from imaging.evaluation.matching import PICAI
 from imaging.evaluation.result import DetectionCase, Difference
 from imaging.package import load_package
 from imaging.packaging import make_package
-from imaging.phantoms.training import write_training_set
+from imaging.phantoms.prostate.export import write_training_set
 from imaging.predictor import load_predictor
 from imaging.tasks.checkpoints import BEST, FOLDER, newest_whole
 from imaging.thresholds import watch
@@ -96,7 +96,7 @@ def main() -> None:
     torch.set_num_threads(1)
     table = (args.phantoms or args.out / "phantoms") / "manifest.csv"
     if not table.is_file():
-        write_training_set(table.parent, args.cases, SEED, None, "prostate")
+        write_training_set(table.parent, args.cases, SEED)
     cases = read_manifest(table)[: args.cases]
     sites = sorted({case.site for case in cases})
     pairs = [tuple(sites[2:]), tuple(sites[:2])][: args.directions]

@@ -19,8 +19,8 @@ from mammography_exam import answered
 
 from imaging.dicom.exam import read_exam
 from imaging.dicom.index import build_index
-from imaging.dicom.select import RULES, Volumes, select
-from imaging.modalities.prostate.selection import T2W
+from imaging.dicom.select import Volumes
+from imaging.modalities.prostate.selection import T2W, select
 from imaging.phantoms.prostate.dicom import objects
 from imaging.phantoms.prostate.makers import MriMakerName
 from imaging.phantoms.prostate.study import Form, ProstateStudy, planted_lesions
@@ -44,7 +44,7 @@ def tell_reading(number: int, folder: Path) -> None:
     begin = perf_counter()
     index = build_index(folder)
     indexed = perf_counter()
-    group = select(index.series, RULES["prostate"]).group
+    group = select(index.series).group
     chosen = perf_counter()
     if group is None:
         raise SystemExit("no series of the study plays a role")

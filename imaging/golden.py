@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from imaging.image import Array, Floats, Grid, Image, Origin, SourceRef
 
@@ -30,6 +31,15 @@ def volume(pixels: Array, affine: Floats, b_value: float | None = None) -> Image
     """A drawn volume on the grid of `affine`, in `patient_ras` millimetres."""
     grid = Grid(pixels.shape, affine, "patient_ras")
     return Image(pixels[None], grid, grid, (UNREFERENCED,) * len(pixels), Origin(), b_value=b_value)
+
+
+def drawn_plane(side: int = 256) -> Array:
+    """Grainy tissue with a dark ellipse in a bright rim, uint8 (side, side): something for every network to look at."""
+    rows, columns = np.mgrid[0:side, 0:side] / side - 0.5
+    grain = gaussian_filter(np.random.default_rng(3).normal(size=(side, side)), 1.5)
+    reach = np.sqrt(((columns + 0.06) / 0.24) ** 2 + ((rows - 0.02) / 0.17) ** 2)
+    level = np.where(reach < 0.9, 25.0, np.where(reach < 1.0, 210.0, 110.0))
+    return np.asarray(np.clip(np.rint(level * (1 + 1.6 * grain)), 0, 255), dtype=np.uint8)
 
 
 def save_golden(path: Path, image: Image, expected: Array) -> None:

@@ -22,10 +22,11 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from imaging import __version__
-from imaging.dicom.select import RULES, Anatomy
+from imaging.dicom.select import Anatomy
 from imaging.errors import PackageError, Reason
 from imaging.exam.result import Algorithm, Calibration
 from imaging.findings import Code, Label, Rating
+from imaging.modalities import Modality, find_modality
 from imaging.models.networks import Network
 
 FORMAT_VERSION = 1
@@ -44,7 +45,7 @@ class Applicability:
 class RecipeChoice:
     """A recipe by name with its settings and learned references; `identity` is the hash it must have here."""
 
-    name: Literal["ultrasound", "mammography", "prostate"]
+    name: str
     settings: dict[str, Any]
     identity: str
 
@@ -96,7 +97,7 @@ class Card:
         applicability: Which images it is made for.
         labels: What each output class means.
         least_pixels: Smallest finding, in pixels of the model grid.
-        measures: Measures of the exam that its reports give.
+        measures: What findings are measured by, of what the modality can.
         calibration: The validation that permits a probability of disease in reports; None for a demonstration package.
         classes: Classes of whole images, in the order of the network's class outputs; empty for a mask alone.
         rating: What a finding is rated by, of two of the classes.
@@ -119,7 +120,7 @@ class Card:
     applicability: Applicability
     labels: list[Label]
     least_pixels: int
-    measures: list[Literal["longest_diameter", "area", "circumference"]]
+    measures: list[str]
     calibration: Calibration | None = None
     classes: list[ImageClass] = field(default_factory=list)
     rating: Rating | None = None
@@ -201,6 +202,11 @@ class Package:
         return self.description.card.name
 
     @property
+    def modality(self) -> Modality:
+        """What its recipe belongs to."""
+        return find_modality(self.description.recipe.name)
+
+    @property
     def anatomy(self) -> Anatomy:
         """The anatomy it runs on: unknown anatomy only when the package was named on the command line."""
         return Anatomy(frozenset(self.description.card.applicability.body_parts), unknown_too=self.explicit)
@@ -248,13 +254,8 @@ def load_package(folder: Path, explicit: bool = False) -> Package:
             f"{path}: least_toolkit is {description.least_toolkit}; this is sitewise-imaging {__version__}, update it",
             Reason.PACKAGE_INVALID,
         )
-    if description.card.applicability.modality != RULES[description.recipe.name].modality:
-        raise PackageError(
-            f"{path}: card.applicability.modality is '{description.card.applicability.modality}'; the recipe "
-            f"'{description.recipe.name}' reads '{RULES[description.recipe.name].modality}'",
-            Reason.PACKAGE_INVALID,
-        )
-    for key, found, allowed in _faults(description):
+    modality = find_modality(description.recipe.name)
+    for key, found, allowed in (*_modality_faults(description, modality), *_faults(description)):
         raise PackageError(f"{path}: {key} is {found}; allowed is {allowed}", Reason.PACKAGE_INVALID)
     for pinned in (description.weights, description.golden):
         _verify(folder, pinned)
@@ -289,6 +290,15 @@ def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
         yield "operating_point", description.operating_point, "a number from 0 to 1"
     if not 0 < description.temperature < math.inf:
         yield "temperature", description.temperature, "a positive finite number"
+
+
+def _modality_faults(description: Description, modality: Modality) -> Iterator[tuple[str, object, str]]:
+    card = description.card
+    if card.applicability.modality != modality.acquired_as:
+        found = f"'{card.applicability.modality}'"
+        yield "card.applicability.modality", found, f"'{modality.acquired_as}', which recipe '{modality.name}' reads"
+    if unknown := [name for name in card.measures if name not in modality.measures]:
+        yield "card.measures", unknown, f"some of {', '.join(modality.measures)}, which '{modality.name}' gives"
 
 
 def _detector_faults(description: Description) -> Iterator[tuple[str, object, str]]:

@@ -11,23 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from safetensors.torch import save
-from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from imaging import __version__
 from imaging.data.dataset import is_picture
 from imaging.data.manifest import Case, read_manifest
 from imaging.dicom.index import build_index
-from imaging.dicom.select import RULES, Rule, select
 from imaging.errors import ConfigError, Reason
-from imaging.golden import plane, read_golden, save_golden, volume
+from imaging.golden import read_golden, save_golden
 from imaging.harmonise.recipe import Recipe, identity, settings
-from imaging.image import Array, Image
-from imaging.modalities.prostate.selection import ADC, HIGH_B, T2W
+from imaging.image import Image
+from imaging.modalities import Modality, all_modalities, find_modality
 from imaging.models.build import build
 from imaging.models.networks import Network
 from imaging.package import (
@@ -45,7 +42,7 @@ from imaging.package import (
     read_typed,
     write_description,
 )
-from imaging.predictor import RECIPES, Predictor, load_predictor, read_model
+from imaging.predictor import Predictor, load_predictor, read_model
 from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
 from imaging.thresholds import Decisions, decide_candidates, decide_masks, fitted_temperature
 
@@ -97,7 +94,7 @@ def seal_package(folder: Path) -> Package:
     golden phantom that is there keeps its image: a network may say nothing of the one that is drawn here.
     """
     told: Description = read_typed(folder / DESCRIPTION, Description)
-    recipe = RECIPES[told.recipe.name](**told.recipe.settings)
+    recipe = find_modality(told.recipe.name).recipe()(**told.recipe.settings)
     told = replace(told, recipe=replace(told.recipe, settings=settings(recipe), identity=identity(recipe)))
     phantom = read_golden(folder / GOLDEN)[0] if (folder / GOLDEN).is_file() else None
     return _sealed(folder, told, read_model(Package(folder, told, "draft")), phantom)
@@ -105,7 +102,7 @@ def seal_package(folder: Path) -> Package:
 
 def _sealed(out: Path, draft: Description, model: nn.Module, phantom: Image | None = None) -> Package:
     golden = out / GOLDEN
-    image = _drawn(draft) if phantom is None else phantom
+    image = find_modality(draft.recipe.name).golden() if phantom is None else phantom
     save_golden(golden, image, _predictor(out, draft, model).signal(image))
     write_description(out, replace(draft, golden=pin(golden)))
     return load_package(out)
@@ -124,7 +121,7 @@ def _draft(card: Card, config: dict[str, Any], cases: Sequence[Case]) -> Descrip
         network=_network(config),
         recipe=recipe,
         threshold=0.5,
-        support=_support([case for case in cases if case.split == "train"], RULES[recipe.name]),
+        support=_support([case for case in cases if case.split == "train"], find_modality(recipe.name)),
         training={},
         weights=Weights(*_UNPINNED),
         golden=File(*_UNPINNED),
@@ -146,7 +143,7 @@ def _decided(
 
 
 def _predictor(out: Path, draft: Description, model: nn.Module) -> Predictor:
-    recipe: Recipe = RECIPES[draft.recipe.name](**draft.recipe.settings)
+    recipe: Recipe = find_modality(draft.recipe.name).recipe()(**draft.recipe.settings)
     locator = None if draft.locator is None else load_predictor(load_package(out / draft.locator.name))
     return Predictor(Package(out, draft, "draft"), model, recipe, locator=locator)
 
@@ -188,9 +185,10 @@ def _network(config: dict[str, Any]) -> Network:
 
 def _recipe(config: dict[str, Any]) -> RecipeChoice:
     told = config["data"]["recipe"]
-    name = next(name for name, kind in RECIPES.items() if told["class_path"].endswith(f".{kind.__name__}"))
-    recipe = RECIPES[name](**told.get("init_args", {}))
-    return RecipeChoice(name, settings(recipe), identity(recipe))  # type: ignore[arg-type]  # the keys of RECIPES
+    kinds = [modality.recipe() for modality in all_modalities()]
+    kind = next(kind for kind in kinds if told["class_path"].endswith(f".{kind.__name__}"))
+    recipe = kind(**told.get("init_args", {}))
+    return RecipeChoice(kind.name, settings(recipe), identity(recipe))
 
 
 def _best_weights(run: Path) -> dict[str, torch.Tensor]:
@@ -200,70 +198,17 @@ def _best_weights(run: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def _support(cases: Sequence[Case], rule: Rule) -> dict[str, list[str]]:
-    """Every value of every passport fact of the images that the rule selects in training cases."""
+def _support(cases: Sequence[Case], modality: Modality) -> dict[str, list[str]]:
+    """Every value of every passport fact of the images that the modality selects in training cases."""
     seen: dict[str, set[str]] = defaultdict(set)
     for case in cases:
         if is_picture(case):
             continue
-        group = select(build_index(case.image).series, rule).group
+        group = modality.select(build_index(case.image).series, None).group
         for ref in group.images() if group else ():
             for fact, value in ref.instance.passport.items():
                 seen[fact].add(value)
     return {fact: sorted(values) for fact, values in sorted(seen.items())}
-
-
-def _drawn(draft: Description) -> Image:
-    """A drawn image of the kind that the package reads: no person's picture goes into a package."""
-    if draft.network.spatial_dims == 3:
-        return _drawn_exam()
-    on_black = draft.card.applicability.modality == "MG"
-    return plane(_on_black(_drawn_image()) if on_black else _drawn_image(), (1.0, 1.0))
-
-
-def _drawn_image(side: int = 256) -> Array:
-    """Grainy tissue with a dark ellipse in a bright rim, uint8 (side, side): something for every network to look at."""
-    rows, columns = np.mgrid[0:side, 0:side] / side - 0.5
-    grain = gaussian_filter(np.random.default_rng(3).normal(size=(side, side)), 1.5)
-    reach = np.sqrt(((columns + 0.06) / 0.24) ** 2 + ((rows - 0.02) / 0.17) ** 2)
-    level = np.where(reach < 0.9, 25.0, np.where(reach < 1.0, 210.0, 110.0))
-    return np.asarray(np.clip(np.rint(level * (1 + 1.6 * grain)), 0, 255), dtype=np.uint8)
-
-
-def _drawn_exam() -> Image:
-    """A T2W volume of 24 slices with ADC and high b beside it: an ellipsoid in grainy tissue, a dark focus in it.
-
-    Signals are of no scanner; the ADC is in 10⁻⁶ mm²/s.
-    """
-    values = {T2W: (120.0, 300.0, 140.0), ADC: (1200.0, 1700.0, 700.0), HIGH_B: (60.0, 50.0, 140.0)}
-    made = {role: _drawn_volume(levels, 80 if role == T2W else 40) for role, levels in values.items()}
-    beside = {ADC: made[ADC], HIGH_B: replace(made[HIGH_B], b_value=800.0)}
-    return replace(made[T2W], beside=beside)
-
-
-def _drawn_volume(levels: tuple[float, float, float], side: int) -> Image:
-    """uint16 (24, side, side) of 72 × 80 × 80 mm; `levels` are those of tissue, organ and focus."""
-    steps = np.array([3.0, 80.0 / side, 80.0 / side])
-    z, y, x = (
-        (np.arange(n) - (n - 1) / 2).reshape(shape) * step
-        for n, shape, step in zip((24, side, side), ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), steps, strict=True)
-    )
-    organ = (z / 20) ** 2 + (y / 17) ** 2 + (x / 23) ** 2 < 1
-    focus = (z / 6) ** 2 + ((y - 9) / 5) ** 2 + ((x - 10) / 6) ** 2 < 1
-    grain = gaussian_filter(np.random.default_rng(3).normal(size=(24, side, side)), (0, 1, 1))
-    level = np.where(focus, levels[2], np.where(organ, levels[1], levels[0])) * (1 + 0.3 * grain)
-    affine = np.eye(4)
-    # Slices to the head, rows to the back, columns to the left, around the origin.
-    affine[:3, :3] = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]) * steps
-    affine[:3, 3] = -affine[:3, :3] @ ((np.array([24, side, side]) - 1) / 2)
-    return volume(np.clip(np.rint(level), 0, 4095).astype(np.uint16), affine)
-
-
-def _on_black(pixels: Array) -> Array:
-    """The part of the picture inside a half disc at its left edge, nothing beside it: as a breast stands on film."""
-    side = len(pixels)
-    rows, columns = np.mgrid[0:side, 0:side] / side
-    return np.where((rows - 0.5) ** 2 + (0.6 * columns) ** 2 < 0.42**2, np.maximum(pixels, 40), 0).astype(np.uint8)
 
 
 def _digest(path: Path) -> str:

@@ -23,20 +23,12 @@ from imaging.golden import UNREFERENCED, read_golden
 from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import Respace, grid_of, luminance_tensor
 from imaging.image import Array, Grid, Image, SourceRef
-from imaging.modalities.mammography.recipe import MammographyRecipe
-from imaging.modalities.prostate.recipe import ProstateRecipe
-from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
+from imaging.modalities import find_modality
 from imaging.models.build import build
 from imaging.models.detection import detect
 from imaging.models.onnx import OnnxNetwork
 from imaging.models.windows import probabilities
 from imaging.package import Package, RecipeChoice
-
-RECIPES: dict[str, type[Recipe]] = {
-    "ultrasound": UltrasoundRecipe,
-    "mammography": MammographyRecipe,
-    "prostate": ProstateRecipe,
-}
 
 _THUMBNAIL_SIDE = 384
 _SHOWN = (1.0, 99.5)  # percentiles of a volume that pictures of its slices show as black and white
@@ -267,7 +259,7 @@ def _check_golden(predictor: Predictor) -> None:
 def build_recipe(choice: RecipeChoice, where: str) -> Recipe:
     """The recipe that a package describes. Raises PackageError when its identity is not the stated one."""
     try:
-        recipe: Recipe = RECIPES[choice.name](**choice.settings)
+        recipe: Recipe = find_modality(choice.name).recipe()(**choice.settings)
     except TypeError as error:
         raise PackageError(f"package {where}: recipe.settings: {error}", Reason.PACKAGE_INVALID) from error
     if identity(recipe) != choice.identity:

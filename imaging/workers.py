@@ -33,7 +33,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
-from imaging.errors import ImagingError, Reason, WorkerError
+from imaging.errors import ImagingError, Reason, ReasonCode, WorkerError
 from imaging.fork_server import Channel
 
 _BIRTH = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from imaging.fork_server import born; born()"
@@ -296,7 +296,7 @@ class _Job:
         if kind != "part":
             self._finish(number)
 
-    def fail(self, slot: _Slot, reason: Reason) -> None:
+    def fail(self, slot: _Slot, reason: ReasonCode) -> None:
         """The process of `slot` is lost over its current task: that one is tried alone, or judged; the rest go on.
 
         A hang is judged at once. A death or a lack of memory may be the work of an earlier item, or of whoever else

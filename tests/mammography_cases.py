@@ -12,6 +12,7 @@ from imaging.errors import Reason
 from imaging.exam.result import Algorithm, Calibration, ExamResult, Unread
 from imaging.findings import Code, Finding, Label, Rating, trace_outline
 from imaging.image import Grid, Origin, SourceRef, View
+from imaging.modalities.mammography import MAMMOGRAPHY
 from imaging.modalities.mammography.conclusions import Projections, pair, score, summarise
 from imaging.report.document import derived_uid
 from tests.report_cases import NAMES, Case, reread, set_raw
@@ -139,7 +140,7 @@ def case(name: str, script: str = "plain") -> Case:
     """One of CASES."""
     told = _result(name)
     headers = [header(one, script) for one in VIEWS if uid(one) in told.views]
-    return Case(told, {str(one.SOPInstanceUID): one for one in headers})
+    return Case(told, {str(one.SOPInstanceUID): one for one in headers}, MAMMOGRAPHY.outputs())
 
 
 def _result(name: str) -> ExamResult:

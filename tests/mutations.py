@@ -141,7 +141,7 @@ def _deep(item: Dataset, keyword: str) -> bool:
 
 def refuses(documents: list[Document], subject: Case) -> bool:
     try:
-        verify(documents, subject.result, subject.sources)
+        verify(documents, subject.result, subject.sources, subject.outputs)
     except ReadbackError:
         return True
     return False

@@ -15,10 +15,11 @@ from imaging.dicom.headers.adc import read_adc, unit_factor
 from imaging.dicom.headers.diffusion import BValue, computed_from, read_b_values
 from imaging.dicom.index import build_index, read_header
 from imaging.dicom.pixels.volume import Stack, find_stacks
-from imaging.dicom.select import RULES, Group, select
+from imaging.dicom.select import Group
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.harmonise.diffusion import computed_signal, fit_adc, suited
 from imaging.image import Grid, Image, resample
+from imaging.modalities.prostate.selection import select
 from tests.mr_series import ADC, group, private, slices
 
 
@@ -380,7 +381,7 @@ def test_the_signal_needs_a_possible_b_value(b: float) -> None:
 
 
 def chosen(folder: Path) -> Group:
-    group = select(build_index(folder).series, RULES["prostate"]).group
+    group = select(build_index(folder).series).group
     assert group
     return group
 

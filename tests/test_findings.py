@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from imaging.exam.conclude import Seen, conclude
+from imaging.exam.conclusion import Readings, Terms
 from imaging.exam.result import ExamRating
 from imaging.extraction import extract, place
-from imaging.findings import Code, Detections, Finding, Prediction, Rating, trace_outline
+from imaging.findings import Code, Detections, Finding, Prediction, Rating, Reading, trace_outline
 from imaging.image import Grid, SourceRef
-from imaging.modalities.ultrasound.conclusions import circumference_mm, exam_measures, summarise
+from imaging.modalities.ultrasound.conclusions import circumference_mm, conclude, exam_measures, summarise
 
 REF = SourceRef("1.2", "1.2.3", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.3.4")
 
@@ -223,7 +223,8 @@ def test_a_lesion_of_a_cine_is_rated_at_its_key_frame_and_the_exam_where_it_is_h
     assert (told.key.ref.frame_number, told.rating) == (2, pytest.approx(0.25))
 
     def of_exam(rating: Rating | None, by_image: dict[SourceRef, dict[str, float]]) -> ExamRating | None:
-        return conclude("US", Seen(seen, list(by_image), by_image), [], rating, None).rating
+        readings = tuple(Reading((ref,), (), (), {}, classes) for ref, classes in by_image.items())
+        return conclude(Readings(readings), Terms(rating=rating), {}).rating
 
     assert of_exam(MALIGNANCY, classes) == ExamRating(0.95, other)
     assert of_exam(None, classes) is None

@@ -30,20 +30,31 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
         "image",
         "grayscale",
+        "golden",
         "dicom",
         "findings",
         "volume_region",
         "exam",
         "harmonise",
-        "inference",
         "report",
+        "phantoms",
     },
     "models": {"errors"},
     "harmonise": {"errors", "image", "grayscale", "dicom"},
     "data": {"errors", "image", "dicom", "harmonise"},
     "tasks": {"errors", "image", "data", "models", "findings", "harmonise", "evaluation"},
-    "package": {"errors", "image", "dicom", "findings", "exam", "models"},
-    "predictor": {"errors", "golden", "image", "harmonise", "findings", "extraction", "models", "package"},
+    "package": {"errors", "image", "dicom", "findings", "exam", "modalities", "models"},
+    "predictor": {
+        "errors",
+        "golden",
+        "image",
+        "harmonise",
+        "findings",
+        "extraction",
+        "modalities",
+        "models",
+        "package",
+    },
     "packaging": {
         "errors",
         "image",
@@ -52,6 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "data",
         "tasks",
         "findings",
+        "modalities",
         "models",
         "package",
         "golden",
@@ -61,20 +73,45 @@ MAY_IMPORT: dict[str, set[str]] = {
     "thresholds": {"image", "data", "evaluation", "findings", "predictor"},
     "report": {"errors", "image", "html", "findings", "volume_region", "exam", "dicom"},
     "evaluation": {"errors", "findings", "candidates", "html"},
-    "inference": {"errors", "workers", "image", "dicom", "exam", "findings", "package", "predictor", "report"},
+    "inference": {
+        "errors",
+        "workers",
+        "image",
+        "dicom",
+        "exam",
+        "findings",
+        "modalities",
+        "package",
+        "predictor",
+        "report",
+    },
     "phantoms": {"errors"},
 }
 ONLY_IN: dict[str, set[str]] = {
-    "torch": {"harmonise", "data", "models", "tasks", "predictor", "thresholds", "packaging", "commands"},
-    "monai": {"harmonise", "models", "tasks", "predictor"},
+    "torch": {"harmonise", "modalities", "data", "models", "tasks", "predictor", "thresholds", "packaging", "commands"},
+    "monai": {"harmonise", "modalities", "models", "tasks", "predictor"},
     "pytorch_lightning": {"data", "tasks", "commands"},
-    "pydicom": {"dicom", "report", "phantoms"},
+    "pydicom": {"dicom", "modalities", "report", "phantoms"},
     "highdicom": {"report"},
 }
-# Modality names belong to recipes, exams, phantoms and reports; these parts must serve every modality alike, but for
-# the readers of public sets, each of one modality.
-MODALITY_FREE = ("data", "models", "tasks", "evaluation")
+# Modality names belong to modalities, phantoms, reports and commands; these parts must serve every modality alike, but
+# for the readers of public sets, each of one modality, and those of headers and results, whose words are DICOM's.
+MODALITY_FREE = (
+    "data",
+    "dicom",
+    "evaluation",
+    "exam",
+    "harmonise",
+    "inference",
+    "models",
+    "package",
+    "packaging",
+    "predictor",
+    "tasks",
+    "thresholds",
+)
 MODALITY_NAMES = ("ultrasound", "mammo", "prostate")
+MAY_NAME = ("data/public/", "dicom/headers/", "dicom/results/", "dicom/instance.py")
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -122,23 +159,40 @@ def test_the_check_can_fail() -> None:
 
 
 def test_no_modality_name_where_all_modalities_are_served() -> None:
-    told = [
-        f"{path.name}: {name}"
+    named = [
+        f"{path.relative_to(PACKAGE)}: {name}"
         for part, path in modules()
-        if part in MODALITY_FREE and path.parent.name != "public"
+        if part in MODALITY_FREE and not path.relative_to(PACKAGE).as_posix().startswith(MAY_NAME)
         for name in MODALITY_NAMES
         if name in path.read_text(encoding="utf-8").lower()
     ]
-    assert told == []
+    assert named == []
+
+
+def test_of_a_modality_only_recipes_need_torch_and_only_documents_pydicom() -> None:
+    modality_files = [path for part, path in modules() if part == "modalities"]
+    roots = {path: {name.partition(".")[0] for name in imported(path)} for path in modality_files}
+    assert {path.name for path in roots if roots[path] & {"torch", "monai"}} == {"recipe.py"}
+    assert {path.parent.name for path in roots if "pydicom" in roots[path]} == {"cad"}
 
 
 def test_reading_a_package_needs_no_torch() -> None:
-    """The parent of a run plans with descriptions and headers alone."""
+    """The parent of a run plans with descriptions, headers and the records of modalities alone."""
     code = (
         "import sys, imaging.inference.run\n"
         "from pathlib import Path\n"
+        "from imaging.modalities import all_modalities\n"
         "from imaging.package import load_package\n"
         "load_package(Path('data_samples/packages/breast_us'))\n"
+        "assert len(list(all_modalities())) >= 3\n"
         "assert 'torch' not in sys.modules and 'monai' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
+
+
+def test_reading_headers_needs_no_modality() -> None:
+    code = (
+        "import sys, imaging.dicom.index, imaging.dicom.exam, imaging.dicom.pixels.read\n"
+        "assert not [name for name in sys.modules if name.startswith('imaging.modalities')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)

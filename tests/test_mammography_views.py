@@ -11,9 +11,11 @@ from pydicom import Dataset
 
 from imaging.dicom.headers.view import radiographic_spacing, read_projection
 from imaging.dicom.index import build_index
-from imaging.dicom.select import RULES, UNPLACED, Anatomy, Selection, select
+from imaging.dicom.select import UNPLACED, Anatomy, Selection
 from imaging.errors import Reason
 from imaging.image import View
+from imaging.modalities.mammography.reasons import MammographyReason as Why
+from imaging.modalities.mammography.selection import refusal_of, select
 from tests.mammograms import FOR_PROCESSING, code_item, dataset
 
 BLANK = np.zeros((4, 4), np.uint16)
@@ -22,7 +24,7 @@ CC, MLO, ML = "399162004", "399368009", "399260004"
 SPOT, MAGNIFICATION, IMPLANT, PROFILE, TAIL = "399055006", "399163009", "399209000", "442581004", "399011000"
 
 NONE = {"ImageLaterality": None, "ViewPosition": None}
-RECOGNISED: list[tuple[str, dict[str, Any], View | None, Reason | None]] = [
+RECOGNISED: list[tuple[str, dict[str, Any], View | None, Why | None]] = [
     ("codes", {"ViewCodeSequence": [code_item(CC)], "ViewPosition": None}, View("L", "CC"), None),
     ("older codes", {"ViewCodeSequence": [code_item("R-10226")], "ViewPosition": None}, View("L", "MLO"), None),
     ("codes before position", {"ViewCodeSequence": [code_item(CC)]}, View("L", "CC"), None),
@@ -30,76 +32,91 @@ RECOGNISED: list[tuple[str, dict[str, Any], View | None, Reason | None]] = [
     ("side of the series", {"ImageLaterality": None, "Laterality": "R"}, View("R", "MLO"), None),
     ("side before the view", {**NONE, "ViewPosition": "RMLO"}, View("R", "MLO"), None),
     ("film archive", {**NONE, "Laterality": "L", "PatientOrientation": "CC"}, View("L", "CC"), None),
-    ("ML is not MLO", {"ViewPosition": "ML"}, View("L", "ML"), Reason.OTHER_VIEW),
-    ("coded ML", {"ViewCodeSequence": [code_item(ML)]}, View("L", "ML"), Reason.OTHER_VIEW),
-    ("LM is no letter and a rest", {"ViewPosition": "LM"}, View("L", "LM"), Reason.OTHER_VIEW),
-    ("exaggerated", {"ViewPosition": "XCCL"}, View("L", "XCCL"), Reason.OTHER_VIEW),
+    ("ML is not MLO", {"ViewPosition": "ML"}, View("L", "ML"), Why.OTHER_VIEW),
+    ("coded ML", {"ViewCodeSequence": [code_item(ML)]}, View("L", "ML"), Why.OTHER_VIEW),
+    ("LM is no letter and a rest", {"ViewPosition": "LM"}, View("L", "LM"), Why.OTHER_VIEW),
+    ("exaggerated", {"ViewPosition": "XCCL"}, View("L", "XCCL"), Why.OTHER_VIEW),
     (
         "axillary tail",
         {"ViewCodeSequence": [code_item(MLO, TAIL)]},
         View("L", "MLO", ("axillary tail",)),
-        Reason.OTHER_VIEW,
+        Why.OTHER_VIEW,
     ),
     ("profile", {"ViewCodeSequence": [code_item(MLO, PROFILE)]}, View("L", "MLO", ("nipple in profile",)), None),
     (
         "spot and magnification",
         {"ViewCodeSequence": [code_item(CC, SPOT, MAGNIFICATION)]},
         View("L", "CC", ("spot compression", "magnification")),
-        Reason.SPOT_OR_MAGNIFICATION,
+        Why.SPOT_OR_MAGNIFICATION,
     ),
     (
         "magnified by its factor",
         {"EstimatedRadiographicMagnificationFactor": 1.8},
         View("L", "MLO", ("magnification",)),
-        Reason.SPOT_OR_MAGNIFICATION,
+        Why.SPOT_OR_MAGNIFICATION,
     ),
     ("contact by its factor", {"EstimatedRadiographicMagnificationFactor": 1.08}, View("L", "MLO"), None),
     (
         "spot by its paddle",
         {"PaddleDescription": "SPOT COMP"},
         View("L", "MLO", ("spot compression",)),
-        Reason.SPOT_OR_MAGNIFICATION,
+        Why.SPOT_OR_MAGNIFICATION,
     ),
     (
         "implant",
         {"ViewCodeSequence": [code_item(MLO, IMPLANT)]},
         View("L", "MLO", ("implant displaced",)),
-        Reason.IMPLANT_DISPLACED,
+        Why.IMPLANT_DISPLACED,
     ),
     (
         "implant by position",
         {"ViewPosition": "MLOID"},
         View("L", "MLO", ("implant displaced",)),
-        Reason.IMPLANT_DISPLACED,
+        Why.IMPLANT_DISPLACED,
     ),
-    ("specimen", {"ViewCodeSequence": [code_item("127457009")]}, View("L", "specimen"), Reason.SPECIMEN),
-    ("specimen described", {"SpecimenDescriptionSequence": [Dataset()]}, View("L", "MLO"), Reason.SPECIMEN),
-    ("synthetic", {"ImageType": ["DERIVED", "PRIMARY", "TOMO", "GENERATED_2D"]}, View("L", "MLO"), Reason.SYNTHETIC_2D),
-    ("synthetic by name", {"SeriesDescription": "L MLO C-View"}, View("L", "MLO"), Reason.SYNTHETIC_2D),
-    ("tomosynthesis", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.13.1.3"}, View("L", "MLO"), Reason.TOMOSYNTHESIS),
-    ("projections", {"ImageType": ["ORIGINAL", "PRIMARY", "TOMO_PROJ"]}, View("L", "MLO"), Reason.TOMOSYNTHESIS),
-    ("slices", {"NumberOfFrames": 60}, View("L", "MLO"), Reason.TOMOSYNTHESIS),
+    ("specimen", {"ViewCodeSequence": [code_item("127457009")]}, View("L", "specimen"), Why.SPECIMEN),
+    ("specimen described", {"SpecimenDescriptionSequence": [Dataset()]}, View("L", "MLO"), Why.SPECIMEN),
+    (
+        "synthetic",
+        {"ImageType": ["DERIVED", "PRIMARY", "TOMO", "GENERATED_2D"]},
+        View("L", "MLO"),
+        Why.SYNTHETIC_2D,
+    ),
+    ("synthetic by name", {"SeriesDescription": "L MLO C-View"}, View("L", "MLO"), Why.SYNTHETIC_2D),
+    (
+        "tomosynthesis",
+        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.13.1.3"},
+        View("L", "MLO"),
+        Why.TOMOSYNTHESIS,
+    ),
+    (
+        "projections",
+        {"ImageType": ["ORIGINAL", "PRIMARY", "TOMO_PROJ"]},
+        View("L", "MLO"),
+        Why.TOMOSYNTHESIS,
+    ),
+    ("slices", {"NumberOfFrames": 60}, View("L", "MLO"), Why.TOMOSYNTHESIS),
     ("one frame", {"NumberOfFrames": 1}, View("L", "MLO"), None),
     ("low energy", {"ImageType": ["ORIGINAL", "PRIMARY", "", "LOW_ENERGY"]}, View("L", "MLO"), None),
     (
         "recombined",
         {"ImageType": ["DERIVED", "PRIMARY", "", "RECOMBINED"]},
         View("L", "MLO"),
-        Reason.CONTRAST_MAMMOGRAM,
+        Why.CONTRAST_MAMMOGRAM,
     ),
-    ("both breasts", {"ImageLaterality": "B"}, None, Reason.UNKNOWN_VIEW),
-    ("no view", {"ViewPosition": None}, None, Reason.UNKNOWN_VIEW),
-    ("an unknown word", {"ViewPosition": "AP"}, None, Reason.UNKNOWN_VIEW),
+    ("both breasts", {"ImageLaterality": "B"}, None, Why.UNKNOWN_VIEW),
+    ("no view", {"ViewPosition": None}, None, Why.UNKNOWN_VIEW),
+    ("an unknown word", {"ViewPosition": "AP"}, None, Why.UNKNOWN_VIEW),
 ]
 
 
 @pytest.mark.parametrize(("tags", "view", "refusal"), [r[1:] for r in RECOGNISED], ids=[r[0] for r in RECOGNISED])
 def test_views_and_what_keeps_them_from_being_standard(
-    tags: dict[str, Any], view: View | None, refusal: Reason | None
+    tags: dict[str, Any], view: View | None, refusal: Why | None
 ) -> None:
     found = read_projection(dataset(BLANK, **tags))
     assert found.view == view
-    assert found.refusal == refusal
+    assert refusal_of(found) == refusal
 
 
 def test_contradictions_are_said_and_the_first_fact_stands() -> None:
@@ -142,7 +159,7 @@ def study(folder: Path, *images: dict[str, Any], anatomy: Anatomy | None = None)
     for number, tags in enumerate(images, 1):
         ds = dataset(BLANK, **{"SOPInstanceUID": f"1.2.3.{number}", "InstanceNumber": number, **tags})
         ds.save_as(folder / f"{number}.dcm", enforce_file_format=True)
-    return select(build_index(folder).series, RULES["mammography"], anatomy)
+    return select(build_index(folder).series, anatomy)
 
 
 def told(selection: Selection) -> tuple[dict[str, list[str]], dict[str, Reason]]:
@@ -180,11 +197,11 @@ def test_presentation_before_processing_newest_of_repeats_plain_before_modified(
     )
     assert roles == {"L CC": ["1"]}
     assert left == {
-        "2": Reason.REPEATED_VIEW,
-        "3": Reason.FOR_PROCESSING,
-        "4": Reason.MODIFIED_VIEW,
-        "5": Reason.SPOT_OR_MAGNIFICATION,
-        "6": Reason.OTHER_VIEW,
+        "2": Why.REPEATED_VIEW,
+        "3": Why.FOR_PROCESSING,
+        "4": Why.MODIFIED_VIEW,
+        "5": Why.SPOT_OR_MAGNIFICATION,
+        "6": Why.OTHER_VIEW,
     }
 
 
@@ -193,7 +210,10 @@ def test_all_parts_of_a_large_breast_are_read_unless_a_whole_image_exists(tmp_pa
     roles, left = told(study(tmp_path, *parts))
     assert (roles, left) == ({"L CC": ["1", "2"]}, {})
     roles, left = told(study(tmp_path, *parts, image("L", "CC")))
-    assert (roles, left) == ({"L CC": ["3"]}, {"1": Reason.PARTIAL_VIEW, "2": Reason.PARTIAL_VIEW})
+    assert (roles, left) == (
+        {"L CC": ["3"]},
+        {"1": Why.PARTIAL_VIEW, "2": Why.PARTIAL_VIEW},
+    )
 
 
 def test_a_view_that_cannot_be_used_counts_as_unread(tmp_path: Path) -> None:
@@ -207,7 +227,7 @@ def test_a_view_that_cannot_be_used_counts_as_unread(tmp_path: Path) -> None:
 def test_a_study_of_synthetic_images_alone_has_no_group(tmp_path: Path) -> None:
     selection = study(tmp_path, image("L", "CC", ImageType=["DERIVED", "PRIMARY", "TOMO", "GENERATED_2D"]))
     assert selection.group is None
-    assert told(selection)[1] == {"1": Reason.SYNTHETIC_2D}
+    assert told(selection)[1] == {"1": Why.SYNTHETIC_2D}
 
 
 def test_borrowed_classes_must_show_a_breast(tmp_path: Path) -> None:
@@ -237,5 +257,5 @@ def test_a_mammogram_need_not_name_the_breast_but_must_name_nothing_else(tmp_pat
 def test_film_scans_are_four_views(shared_data: Path) -> None:
     """Each is a study of its own: PatientID and StudyInstanceUID differ per view."""
     index = build_index(shared_data / "mammography" / "cbis_p00173")
-    groups = [select(series, RULES["mammography"]).group for series in index.studies().values()]
+    groups = [select(series).group for series in index.studies().values()]
     assert sorted(role for group in groups if group for role in group.roles) == ["L CC", "L MLO", "R CC", "R MLO"]

@@ -10,10 +10,10 @@ import pytest
 
 from imaging.dicom.index import build_index
 from imaging.dicom.pixels.read import read_frames
-from imaging.dicom.select import RULES, select
 from imaging.errors import ImagingError, InputError
 from imaging.image import Array, Image
 from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
+from imaging.modalities.ultrasound.selection import select
 from imaging.phantoms.ultrasound.dicom import file_bytes
 from imaging.phantoms.ultrasound.screen import VENDORS, Encoding, VendorLetter
 from imaging.phantoms.ultrasound.wrapping import LOSSLESS, MARGINS, BodyPart, place, wrap
@@ -38,7 +38,7 @@ def write(folder: Path, name: str, **changed: object) -> Path:
 
 
 def read(path: Path) -> Image:
-    selection = select(build_index(path).series, RULES["ultrasound"])
+    selection = select(build_index(path).series)
     assert selection.group is not None
     [(_, image)] = [pair for ref in selection.group.images() for pair in read_frames(ref)]
     assert not isinstance(image, ImagingError)

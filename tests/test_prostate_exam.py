@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ from pydicom.sr._concepts_dict import concepts
 
 from imaging.dicom.index import build_index
 from imaging.dicom.pixels.volume import read_volumes
-from imaging.exam.conclude import Seen, conclude
+from imaging.exam.conclusion import Conclusion, Readings, Terms
+from imaging.exam.context import Stated
 from imaging.exam.result import Scores
-from imaging.findings import Finding, cross_section
+from imaging.findings import Finding, Reading, cross_section
 from imaging.image import LPS_TO_RAS, Grid, Image, SourceRef
-from imaging.modalities.prostate.conclusions import Exam, Psa, summarise
+from imaging.modalities.prostate.conclusions import conclude, summarise
 from imaging.phantoms.prostate.anatomy import Pelvis
 from imaging.phantoms.prostate.signal import Slab, lesion_labels, zone_labels
 from imaging.phantoms.prostate.study import planted_lesions
@@ -41,7 +42,7 @@ SECTORS = {
 }
 
 
-def exam(found: list[Finding], organs: list[Finding], psa: Psa | None = None) -> Exam:
+def exam(found: list[Finding], organs: list[Finding], psa: Stated | None = None) -> Conclusion:
     return summarise(found, organs, psa, READ)
 
 
@@ -180,7 +181,7 @@ def test_planted_lesions_are_told_on_their_side_and_in_their_zone(seed: int) -> 
 @pytest.mark.parametrize("organs", [zones(), [whole()], [whole(), *zones()], [*zones()[:1], whole()]])
 def test_the_volume_is_that_of_all_that_is_outlined_once(organs: list[Finding]) -> None:
     """40 × 30 × 27 mm."""
-    told = exam([], organs, Psa(6.48, "the test says so"))
+    told = exam([], organs, Stated(6.48, "the test says so"))
     assert told.measures == pytest.approx({"gland_volume_ml": 32.4, "psa_ng_ml": 6.48, "psa_density_ng_ml2": 0.2})
     assert told.notes == ("The PSA of 6.48 ng/ml is not of the images: the test says so",)
     assert [o.measures["volume_ml"] for o in told.structures] == [
@@ -190,7 +191,7 @@ def test_the_volume_is_that_of_all_that_is_outlined_once(organs: list[Finding]) 
 
 def test_without_psa_there_is_no_density_and_without_gland_no_volume() -> None:
     assert exam([], [whole()]).measures == pytest.approx({"gland_volume_ml": 32.4})
-    told = exam([lesion(0, 0, 10)], [], Psa(4.0, "x"))
+    told = exam([lesion(0, 0, 10)], [], Stated(4.0, "x"))
     assert told.measures == {"gland_volume_ml": None, "psa_ng_ml": 4.0, "psa_density_ng_ml2": None}
     assert "No gland was outlined: its volume is not known, and no finding has a sector" in told.notes
 
@@ -229,12 +230,12 @@ def test_a_package_of_organs_has_them_as_findings() -> None:
 # --- The exam ---------------------------------------------------------------------------------------------------------
 
 
-def seen(*found: Finding) -> Seen:
-    return Seen(found, READ, {}, structures=tuple(zones()))
+def readings(*found: Finding, organs: Sequence[Finding] | None = None) -> Readings:
+    return Readings((Reading(READ, found, (), {}, structures=tuple(zones() if organs is None else organs)),))
 
 
 def test_findings_stand_best_score_first_and_structures_apart() -> None:
-    told = conclude("MR", seen(lesion(5, -10, 4, 0.2), lesion(-5, -10, 4, 0.8), lesion(5, 8, 4, 0.5)), [], None, None)
+    told = conclude(readings(lesion(5, -10, 4, 0.2), lesion(-5, -10, 4, 0.8), lesion(5, 8, 4, 0.5)), Terms(), {})
     assert [f.key.score for f in told.findings] == [0.8, 0.5, 0.2]
     assert [s.key.label for s in told.structures] == ["peripheral zone", "transition zone"]
     assert told.scores is None
@@ -242,12 +243,12 @@ def test_findings_stand_best_score_first_and_structures_apart() -> None:
 
 @pytest.mark.parametrize(("found", "score"), [([0.2, 0.8], 0.8), ([], 0.0)])
 def test_scores_are_there_only_with_an_operating_point(found: list[float], score: float) -> None:
-    told = conclude("MR", seen(*(lesion(5, -10, 4, value) for value in found)), [], None, 0.6)
+    told = conclude(readings(*(lesion(5, -10, 4, value) for value in found)), Terms(operating_point=0.6), {})
     assert told.scores == Scores(score, {}, 0.6)
-    gland = replace(seen(whole()), structures=())
-    assert conclude("MR", gland, [], None, 0.6).scores == Scores(0.0, {}, 0.6)
+    gland = readings(whole(), organs=())
+    assert conclude(gland, Terms(operating_point=0.6), {}).scores == Scores(0.0, {}, 0.6)
 
 
 def test_an_exam_of_which_nothing_was_read_says_nothing_of_it() -> None:
-    told = conclude("MR", Seen((), (), {}), [], None, 0.6)
+    told = conclude(Readings(), Terms(operating_point=0.6), {})
     assert (told.findings, told.scores, told.notes) == ((), None, ())

@@ -20,11 +20,12 @@ from imaging.dicom.exam import read_exam
 from imaging.dicom.headers.adc import read_adc
 from imaging.dicom.index import build_index
 from imaging.dicom.pixels.volume import Stack, find_stacks, read_volumes
-from imaging.dicom.select import RULES, UNPLACED, Group, Selection, Volumes, select
+from imaging.dicom.select import UNPLACED, Group, Selection, Volumes
 from imaging.errors import ImagingError, Reason
 from imaging.harmonise.diffusion import fit_adc
 from imaging.image import Array, Floats, Grid, resample
-from imaging.modalities.prostate.selection import T2W
+from imaging.modalities.prostate.reasons import ProstateReason
+from imaging.modalities.prostate.selection import T2W, select
 from imaging.phantoms.prostate import series as prostate_series
 from imaging.phantoms.prostate.dicom import objects
 from imaging.phantoms.prostate.makers import MRI_MAKERS, MriMakerName
@@ -37,7 +38,7 @@ Left = dict[int, set[Reason]]
 
 
 def chosen(folder: Path) -> Selection:
-    return select(build_index(folder).series, RULES["prostate"])
+    return select(build_index(folder).series)
 
 
 def the_group(folder: Path) -> Group:
@@ -71,17 +72,17 @@ REAL: list[tuple[str, Roles, Left]] = [
     (
         "prostatex_0001",
         {"T2W": [10], "ADC": [8], "high b": [7], "b 50": [7], "b 400": [7]},
-        {4: {Reason.NOT_AXIAL}, 6: {Reason.REPEATED_SERIES}, 9: {Reason.CALCULATED_B}},
+        {4: {Reason.NOT_AXIAL}, 6: {Reason.REPEATED_SERIES}, 9: {ProstateReason.CALCULATED_B}},
     ),
     (
         "prostatex_0218",
         {"T2W": [5], "ADC": [9], "high b": [8], "b 0": [8], "b 100": [8], "b 400": [8]},
         {
-            10: {Reason.CALCULATED_B},
+            10: {ProstateReason.CALCULATED_B},
             11: {Reason.DIFFUSION_TENSOR},
             14: {Reason.DERIVED_MAP},
-            27: {Reason.DYNAMIC_CONTRAST},
-            48: {Reason.DYNAMIC_CONTRAST},
+            27: {ProstateReason.DYNAMIC_CONTRAST},
+            48: {ProstateReason.DYNAMIC_CONTRAST},
         },
     ),
     ("prostate3t_0001", {"T2W": [4]}, {}),
@@ -111,12 +112,12 @@ def test_roles_of_real_studies(shared_data: Path, folder: str, roles: Roles, lef
 LEFT: Left = {
     201: {Reason.NOT_AXIAL},
     301: {Reason.NOT_AXIAL},
-    801: {Reason.CALCULATED_B},
+    801: {ProstateReason.CALCULATED_B},
     1001: {Reason.DERIVED_MAP},
-    1201: {Reason.DYNAMIC_CONTRAST},
+    1201: {ProstateReason.DYNAMIC_CONTRAST},
     1301: {Reason.SUBTRACTION},
 }
-PHASES: Left = {1202: {Reason.DYNAMIC_CONTRAST}, 1203: {Reason.DYNAMIC_CONTRAST}}
+PHASES: Left = {1202: {ProstateReason.DYNAMIC_CONTRAST}, 1203: {ProstateReason.DYNAMIC_CONTRAST}}
 NAMED: Left = {101: {Reason.LOCALISER}}
 # The planning scans of these say nowhere that they are such ("3-pl loc", "Locator"): gradient echoes, so no T2W.
 UNNAMED: Left = {101: {Reason.OTHER_CONTRAST}}

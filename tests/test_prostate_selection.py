@@ -14,9 +14,11 @@ from pydicom.dataset import FileDataset
 from imaging.dicom.headers.acquisition import read_acquisition
 from imaging.dicom.index import build_index, read_header
 from imaging.dicom.pixels.volume import Stack, find_stacks, read_volumes
-from imaging.dicom.select import RULES, UNPLACED, Anatomy, Group, Selection, select
+from imaging.dicom.select import UNPLACED, Anatomy, Group, Selection
 from imaging.errors import Reason
 from imaging.image import Image
+from imaging.modalities.prostate.reasons import ProstateReason
+from imaging.modalities.prostate.selection import select
 from tests.mr_series import (
     ADC,
     AXIAL,
@@ -37,7 +39,7 @@ Left = dict[int, set[Reason]]
 
 
 def chosen(folder: Path, anatomy: Anatomy | None = None) -> Selection:
-    return select(build_index(folder).series, RULES["prostate"], anatomy)
+    return select(build_index(folder).series, anatomy)
 
 
 def told(selection: Selection) -> tuple[Roles, Left]:
@@ -108,8 +110,8 @@ NOT_T2: list[tuple[str, dict[str, Any], Reason]] = [
     ("localiser by name", {"SeriesDescription": "loc_3plane"}, Reason.LOCALISER),
     ("subtraction", {"ImageType": ["DERIVED", "PRIMARY", "SUBTRACTION"]}, Reason.SUBTRACTION),
     ("projection", {"ImageType": ["DERIVED", "SECONDARY", "MIP"]}, Reason.DERIVED_MAP),
-    ("dynamic", {"NumberOfTemporalPositions": 30, "EchoTime": 1.4}, Reason.DYNAMIC_CONTRAST),
-    ("dynamic by agent", {"ContrastBolusAgent": "Gd", "ScanningSequence": "GR"}, Reason.DYNAMIC_CONTRAST),
+    ("dynamic", {"NumberOfTemporalPositions": 30, "EchoTime": 1.4}, ProstateReason.DYNAMIC_CONTRAST),
+    ("dynamic by agent", {"ContrastBolusAgent": "Gd", "ScanningSequence": "GR"}, ProstateReason.DYNAMIC_CONTRAST),
     ("coarse pixels", {"PixelSpacing": [1.3, 1.3]}, Reason.TOO_COARSE),
 ]
 
@@ -352,7 +354,7 @@ def test_the_b_0_of_a_scan_of_directions_is_its_own(tmp_path: Path) -> None:
     apart(tmp_path, 2, 1000.0)
     assert told(chosen(tmp_path))[0] == {"high b": [2], "b 0": [1], "b 500": [1]}
     apart(tmp_path, 1, 500.0, {"DiffusionGradientOrientation": [0.0, 0.0, 1.0]})
-    assert told(chosen(tmp_path)) == ({"high b": [2]}, {1: {Reason.DIFFUSION_DIRECTION, Reason.LESS_SUITED}})
+    assert told(chosen(tmp_path)) == ({"high b": [2]}, {1: {ProstateReason.DIFFUSION_DIRECTION, Reason.LESS_SUITED}})
 
 
 def test_b_values_on_other_slices_are_not_joined(tmp_path: Path) -> None:
@@ -402,7 +404,7 @@ def test_a_calculated_b_is_read_only_without_an_acquired_one(tmp_path: Path, tag
     assert told(selection) == ({"high b": [2]}, {})
     assert "the scanner's calculated one is used" in the_group(selection).notes[0]
     dwi(tmp_path, 1, (50, 800))
-    assert told(chosen(tmp_path)) == ({"high b": [1], "b 50": [1]}, {2: {Reason.CALCULATED_B}})
+    assert told(chosen(tmp_path)) == ({"high b": [1], "b 50": [1]}, {2: {ProstateReason.CALCULATED_B}})
 
 
 # As scanners name what they derive, without a word for calculated.
@@ -420,7 +422,7 @@ def test_a_derived_b_alone_in_its_series_gives_way_to_a_measured_one(tmp_path: P
     assert told(selection) == ({"high b": [2]}, {})
     assert "Nothing says whether the high b was acquired or calculated" in the_group(selection).notes
     dwi(tmp_path, 1, (50, 800), {**EPI, "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"]})
-    assert told(chosen(tmp_path)) == ({"high b": [1], "b 50": [1]}, {2: {Reason.CALCULATED_B}})
+    assert told(chosen(tmp_path)) == ({"high b": [1], "b 50": [1]}, {2: {ProstateReason.CALCULATED_B}})
 
 
 def test_a_derived_b_is_read_where_no_measured_one_is_high(tmp_path: Path) -> None:
@@ -451,7 +453,7 @@ def test_a_higher_b_that_was_measured_does_not_give_way(tmp_path: Path, made: Ca
 def test_low_b_values_alone_are_no_high_b(tmp_path: Path) -> None:
     dwi(tmp_path, 1, (0, 500))
     slices(tmp_path, 2, T2)
-    assert told(chosen(tmp_path)) == ({"T2W": [2]}, {1: {Reason.NO_HIGH_B}})
+    assert told(chosen(tmp_path)) == ({"T2W": [2]}, {1: {ProstateReason.NO_HIGH_B}})
 
 
 def test_other_slices_than_those_of_the_high_b_are_not_beside_it(tmp_path: Path) -> None:
@@ -475,11 +477,11 @@ def test_a_trace_before_its_directions(tmp_path: Path) -> None:
         (tmp_path / f"d{k}").mkdir()
         slices(tmp_path / f"d{k}", 1, {**along, "SequenceName": f"*ep_b800#{k + 1}"}, change=siemens(800))
     selection = chosen(tmp_path)
-    assert told(selection) == ({"high b": [1], "b 0": [1]}, {1: {Reason.DIFFUSION_DIRECTION}})
+    assert told(selection) == ({"high b": [1], "b 0": [1]}, {1: {ProstateReason.DIFFUSION_DIRECTION}})
     assert len(selection.rejected) == 45
 
 
-@pytest.mark.parametrize(("count", "reason"), [(5, Reason.DIFFUSION_DIRECTION), (6, Reason.DIFFUSION_TENSOR)])
+@pytest.mark.parametrize(("count", "reason"), [(5, ProstateReason.DIFFUSION_DIRECTION), (6, Reason.DIFFUSION_TENSOR)])
 def test_six_directions_make_a_tensor(tmp_path: Path, count: int, reason: Reason) -> None:
     for k in range(count):
         (tmp_path / f"{k}").mkdir()
@@ -660,7 +662,7 @@ def test_every_image_is_used_or_has_its_reason(tmp_path: Path) -> None:
     dwi(tmp_path, 3, (50, 800))
     slices(tmp_path, 4, ADC, SHORT)
     index = build_index(tmp_path)
-    selection = select(index.series, RULES["prostate"])
+    selection = select(index.series)
     used = [ref.instance.sop_uid for ref in the_group(selection).images()]
     left = [instance.sop_uid for instance, _ in selection.rejected]
     everything = sorted(i.sop_uid for s in index.series for i in s.instances)
@@ -674,7 +676,7 @@ def test_every_image_is_used_or_has_its_reason(tmp_path: Path) -> None:
 @pytest.mark.shared_data
 def test_enhanced_images_of_other_organs_play_no_role(shared_data: Path) -> None:
     studies = build_index(shared_data / "dicom" / "enhanced").studies()
-    selections = [select(series, RULES["prostate"]) for series in studies.values()]
+    selections = [select(series) for series in studies.values()]
     assert [s.group for s in selections] == [None] * 4
     left = {number: reasons for s in selections for number, reasons in told(s)[1].items()}
     assert left == {number: {Reason.OTHER_ANATOMY} for number in (6, 301, 701, 801)}

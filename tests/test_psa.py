@@ -17,15 +17,18 @@ from pydicom.dataset import FileDataset
 
 from imaging.dicom.index import build_index
 from imaging.errors import ConfigError
-from imaging.exam.conclude import Seen, conclude
+from imaging.exam.conclusion import Readings, Terms
+from imaging.exam.context import Context, FactTable, Row
 from imaging.exam.result import ExamResult
+from imaging.findings import Reading
 from imaging.image import Origin
 from imaging.inference.answer import Answer
+from imaging.inference.context import assign
 from imaging.inference.processes import Processes
 from imaging.inference.router import Task, plan
 from imaging.inference.run import Run, run_inference
-from imaging.modalities.prostate.conclusions import Psa
-from imaging.modalities.prostate.psa import PsaTable, Row, assign_psa, read_psa
+from imaging.modalities.prostate.conclusions import conclude
+from imaging.modalities.prostate.psa import read_psa
 from imaging.package import Package, load_package
 from tests import mr_series
 from tests.conftest import REPOSITORY
@@ -68,9 +71,10 @@ def assigned(tmp_path: Path, package: Package) -> Callable[[str], Assigned]:
 
     def of(text: str) -> Assigned:
         index = build_index(tmp_path / "in", None, workers=0)
-        found, remarks = assign_psa(read_psa(table(tmp_path, text)), index, plan(index, [package]))
-        assert {name for _, name in found} <= {"prostate"}
-        return {uid: psa.ng_ml for (uid, _), psa in found.items()}, remarks
+        assigned = assign([read_psa(table(tmp_path, text))], index, plan(index, [package]))
+        assert {name for _, name in assigned.contexts} <= {"prostate"}
+        assert {fact for facts in assigned.contexts.values() for fact in facts} <= {"psa_ng_ml"}
+        return {uid: facts["psa_ng_ml"].value for (uid, _), facts in assigned.contexts.items()}, assigned.remarks
 
     return of
 
@@ -90,7 +94,7 @@ def assigned(tmp_path: Path, package: Package) -> Callable[[str], Assigned]:
 def test_a_table_is_read(text: str, tmp_path: Path) -> None:
     told = read_psa(table(tmp_path, text))
     assert told.key == "StudyInstanceUID"
-    assert {uid: row.ng_ml for uid, row in told.rows.items()} == {"1.2.3": 6.5, "1.2.4": 0.0}
+    assert {uid: row.value for uid, row in told.rows.items()} == {"1.2.3": 6.5, "1.2.4": 0.0}
 
 
 def test_a_patient_id_is_kept_as_text_and_only_as_a_digest(tmp_path: Path) -> None:
@@ -210,11 +214,12 @@ def run_psa(tmp_path: Path, package: Package, monkeypatch: pytest.MonkeyPatch) -
     """
     read: list[str] = []
 
-    def answer(task: Task, frames: Iterator[Any], processes: Processes, psa: Psa | None = None) -> Answer:
+    def answer(task: Task, frames: Iterator[Any], processes: Processes, context: Context) -> Answer:
         list(frames)
         read.append(task.study_uid)
         refs = tuple(ref for image in task.group.images() for ref in image.source_refs())
-        told = conclude("MR", Seen([lesion(15, -8, 4.5)], refs, {}, structures=zones(), psa=psa), [], None, None)
+        reading = Reading(refs, (lesion(15, -8, 4.5),), (), {}, structures=tuple(zones()))
+        told = conclude(Readings((reading,)), Terms(), context)
         result = ExamResult(
             task.study_uid, "MR", package.name, task.group.name, Origin(), package.algorithm(), told.findings, refs, (),
             dict(told.measures), told.notes, structures=told.structures,
@@ -222,15 +227,18 @@ def run_psa(tmp_path: Path, package: Package, monkeypatch: pytest.MonkeyPatch) -
         return Answer(result, (), {})
 
     # In this process: starting the workers that read headers costs more than all else.
-    monkeypatch.setattr("imaging.inference.run.build_index", lambda export, site, workers: build_index(export, site, 0))
+    monkeypatch.setattr(
+        "imaging.inference.run.build_index",
+        lambda export, site, workers, mr_parts: build_index(export, site, 0, mr_parts),
+    )
     monkeypatch.setattr("imaging.inference.run.Processes", NoProcesses)
     monkeypatch.setattr("imaging.inference.run.answer", answer)
 
     def run(text: str | None) -> Any:
         read.clear()
-        psa: PsaTable | None = None if text is None else read_psa(table(tmp_path, text))
+        facts: tuple[FactTable, ...] = () if text is None else (read_psa(table(tmp_path, text)),)
         when = datetime(2026, 1, 31, 12)
-        summary = run_inference(Run(tmp_path / "in", tmp_path / "out", (package,), None, when, psa=psa), Quiet())
+        summary = run_inference(Run(tmp_path / "in", tmp_path / "out", (package,), None, when, facts=facts), Quiet())
         schema = json.loads((REPOSITORY / "docs" / "summary.schema.json").read_text(encoding="utf-8"))
         Draft202012Validator(schema).validate(summary)
         return summary, sorted(read)

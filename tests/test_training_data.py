@@ -28,6 +28,7 @@ from imaging.data.manifest import COLUMNS, Case, read_manifest
 from imaging.errors import ConfigError, ImagingError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.image import View
+from imaging.modalities.mammography.reasons import MammographyReason
 from imaging.modalities.mammography.recipe import MammographyRecipe
 from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
 from tests.mammograms import breast, dataset
@@ -158,10 +159,10 @@ def test_a_damaged_entry_is_made_again(harm: str, cases: list[Case], tmp_path: P
 @pytest.mark.parametrize(
     ("tags", "reason"),
     [
-        ({"PresentationIntentType": "FOR PROCESSING"}, Reason.FOR_PROCESSING),
-        ({"ViewPosition": "ML"}, Reason.OTHER_VIEW),
-        ({"ViewPosition": None}, Reason.UNKNOWN_VIEW),
-        ({"ImageType": ["DERIVED", "PRIMARY", "", "GENERATED_2D"]}, Reason.SYNTHETIC_2D),
+        ({"PresentationIntentType": "FOR PROCESSING"}, MammographyReason.FOR_PROCESSING),
+        ({"ViewPosition": "ML"}, MammographyReason.OTHER_VIEW),
+        ({"ViewPosition": None}, MammographyReason.UNKNOWN_VIEW),
+        ({"ImageType": ["DERIVED", "PRIMARY", "", "GENERATED_2D"]}, MammographyReason.SYNTHETIC_2D),
         ({"Modality": "CT"}, Reason.NO_PACKAGE),
     ],
     ids=str,

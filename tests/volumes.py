@@ -12,11 +12,11 @@ import numpy as np
 from monai.data import MetaTensor
 
 from imaging.data.manifest import Case, Split, write_manifest
-from imaging.dicom.select import RULES, Rule
 from imaging.errors import InputError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.spatial import _moved, grid_of, to_tensor
 from imaging.image import Array, Floats, Grid, Image, resample
+from imaging.modalities.prostate.selection import select
 
 SHAPE = (8, 32, 32)  # voxels of 3 × 1 × 1 mm
 TRUTH = "truth.nii.gz"
@@ -28,7 +28,8 @@ class DrawnRecipe:
 
     name: ClassVar[str] = "drawn"
     spatial_dims: ClassVar[int] = 3
-    rule: ClassVar[Rule] = RULES["prostate"]
+    code_version: ClassVar[int] = 1
+    select = staticmethod(select)
     augmentation: ClassVar[Augmentation] = Augmentation(rotation=10, flip_columns=True, chance=0.3, gamma=(0.8, 1.2))
 
     shape: tuple[int, ...] = SHAPE

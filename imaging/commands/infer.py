@@ -17,7 +17,7 @@ from imaging.errors import ConfigError, PackageError, Reason
 from imaging.package import DESCRIPTION, Package, load_package
 
 if TYPE_CHECKING:
-    from imaging.modalities.prostate.psa import PsaTable
+    from imaging.exam.context import FactTable
 
 EXAMPLES = """\
 examples:
@@ -119,9 +119,9 @@ def run(args: argparse.Namespace) -> int:
 
     hush()
     packages, left_out = _packages(args)
-    psa = read_psa(args.psa) if args.psa else None
+    facts = (read_psa(args.psa),) if args.psa else ()
     if args.dry_run:
-        status = _explain(args.export, packages, args.site, psa)
+        status = _explain(args.export, packages, args.site, facts)
         _tell_left_out(left_out)
         return status
     if args.out is None:
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         content_time=when,
         device=args.device,
         codes=args.codes,
-        psa=psa,
+        facts=facts,
         fresh=args.fresh,
         retry_failed=args.retry == "failed",
         limits=RunLimits(workers=args.workers or min(cpus, 4), threads=args.threads or cpus),
@@ -187,13 +187,14 @@ def shipped_packages() -> Path:
     return Path(__file__).resolve().parents[2] / "data_samples" / "packages"
 
 
-def _explain(export: Path, packages: Sequence[Package], site: str | None, psa: PsaTable | None) -> int:
+def _explain(export: Path, packages: Sequence[Package], site: str | None, facts: Sequence[FactTable]) -> int:
     from imaging.dicom.index import build_index
+    from imaging.inference.context import assign
     from imaging.inference.router import NotApplicable, plan
+    from imaging.inference.run import mr_parts
     from imaging.inference.store import study_folder
-    from imaging.modalities.prostate.psa import assign_psa
 
-    index = build_index(export, site, workers=1)
+    index = build_index(export, site, 1, mr_parts(packages))
     planned = plan(index, packages)
     for work in planned.works:
         place = f"{study_folder(work.study_uid)}  {work.package.name}"
@@ -204,7 +205,7 @@ def _explain(export: Path, packages: Sequence[Package], site: str | None, psa: P
         print(f"{place}: would read {len(images)} images, {sum(len(ref.source_refs()) for ref in images)} frames")
         for instance, reason in planned.left_out(work):
             print(f"    leaves out {instance.name}: {reason.meaning}")
-    for remark in assign_psa(psa, index, planned)[1]:
+    for remark in assign(facts, index, planned).remarks:
         print(remark)
     for file in index.files.values():
         if file.reason:

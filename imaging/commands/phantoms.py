@@ -6,16 +6,16 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from tqdm import tqdm
 
 from imaging.errors import ImagingError
+from imaging.modalities import training_set
 from imaging.phantoms.export import DEFAULT_SEED, write_export
 from imaging.phantoms.mammography import export as mammography_export
 from imaging.phantoms.mammography.makers import MAKERS
 from imaging.phantoms.prostate import export as prostate_export
-from imaging.phantoms.training import TrainingKind, write_training_set
 
 _HELP = """\
 Write synthetic ultrasound, mammography and prostate MRI: DICOM files that behave like those of several vendors, with
@@ -73,9 +73,10 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
             )
             action.add_argument(
                 "--kind",
-                choices=get_args(TrainingKind),
                 default="breast",
-                help="what is imaged: breast and head by ultrasound (default: %(default)s)",
+                metavar="KIND",
+                help="what is imaged: breast or head by ultrasound, mammography, prostate, or what an installed "
+                "modality draws (default: %(default)s)",
             )
 
 
@@ -91,7 +92,7 @@ def _export(args: argparse.Namespace) -> int:
 def _training(args: argparse.Namespace) -> int:
     bar, show = _progress(args.cases, "case")
     try:
-        manifest = write_training_set(args.out, args.cases, args.seed, show, args.kind)
+        manifest = training_set(args.kind)(args.out, args.cases, args.seed, show)
     except ImagingError as error:
         return _refuse(error)
     finally:

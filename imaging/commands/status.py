@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from imaging.errors import Reason
-
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The subcommand and its arguments."""
@@ -23,12 +21,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; raises OutputError when no run has written there."""
     from imaging.inference.ledger import Status
+    from imaging.modalities.reasons import reason_of
 
     status = Status(args.out)
     print(f"{'a run is going on' if status.is_running else 'no run is going on'}; content time {status.content_time}")
     for (finding, completeness, reason), count in sorted(status.outcomes.items(), key=str):
-        why = f" ({Reason(reason).meaning})" if reason else ""
+        why = f" ({reason_of(reason).meaning})" if reason else ""
         print(f"{count:6d}  finding {finding}, {completeness} read{why}")
     for (state, reason), count in sorted(status.files.items(), key=str):
-        print(f"{count:6d}  files {state}{f': {Reason(reason).meaning}' if reason else ''}")
+        print(f"{count:6d}  files {state}{f': {reason_of(reason).meaning}' if reason else ''}")
     return 0

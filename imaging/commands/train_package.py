@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from imaging.commands.data import progress_bar
 from imaging.errors import ConfigError, Reason
-from imaging.phantoms.training import TrainingKind, write_training_set
 
 if TYPE_CHECKING:
     from imaging.data.manifest import Case
@@ -45,7 +44,7 @@ class Plan:
 
     public_set: str | None
     recipe: str
-    phantoms: TrainingKind | None = None
+    phantoms: str | None = None
     phantom_cases: int = 0
     truth: str | None = None
 
@@ -136,11 +135,12 @@ def _real(public_set: str, data: Path | None, folder: Path) -> list[Case]:
 def _phantoms(plan: Plan, folder: Path) -> list[Case]:
     """Simulated cases, with the label map that is learned."""
     from imaging.data.manifest import read_manifest
+    from imaging.modalities import training_set
 
     if plan.phantoms is None:
         return []
     with progress_bar("phantoms") as show:
-        table = write_training_set(folder, plan.phantom_cases, _PHANTOM_SEED, show, plan.phantoms)
+        table = training_set(plan.phantoms)(folder, plan.phantom_cases, _PHANTOM_SEED, show)
     cases = [replace(case, case_id=f"phantom-{case.case_id}") for case in read_manifest(table)]
     if plan.truth is None:
         return cases

@@ -22,7 +22,7 @@ from imaging.data.truth import read_labels, read_mask, read_values
 from imaging.dicom.exam import read_exam
 from imaging.dicom.index import Index, build_index
 from imaging.dicom.pixels.read import read_frames
-from imaging.dicom.select import UNPLACED, Group, Volumes, select
+from imaging.dicom.select import UNPLACED, Group, Volumes
 from imaging.errors import ConfigError, ImagingError, InputError, Reason
 from imaging.harmonise.recipe import Recipe
 from imaging.harmonise.recipe import identity as recipe_identity
@@ -248,7 +248,7 @@ def _exam(case: Case, group: Group) -> Image:
 
 
 def _selected(case: Case, index: Index, recipe: Recipe) -> Group:
-    selection = select(index.series, recipe.rule) if index.series else None
+    selection = recipe.select(index.series, None) if index.series else None
     if selection is not None and selection.group is not None:
         return selection.group
     left_out = [why for _, why in selection.rejected] if selection else []

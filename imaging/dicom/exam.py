@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from imaging.dicom.headers.adc import read_adc
 from imaging.dicom.pixels.volume import Stack, find_stacks
-from imaging.dicom.select import ImageRef, Volumes
+from imaging.dicom.select import ImageRef, Reader, Volumes
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.image import Image, SourceRef
-from imaging.modalities.prostate.selection import ADC
 
 Lost = tuple[SourceRef, ImagingError]
 
@@ -28,7 +26,7 @@ class Exam:
 
 
 def read_exam(exam: Volumes, disposable: bool = False) -> Exam:
-    """The volume of the key role, with the others in `Image.beside`; an ADC map in 10⁻⁶ mm²/s.
+    """The volume of the key role, with the others in `Image.beside`, each read as the exam's readers say.
 
     The notes of all volumes stand in the image's. `disposable` as in `codecs`.
     """
@@ -36,7 +34,7 @@ def read_exam(exam: Volumes, disposable: bool = False) -> Exam:
     lost: list[Lost] = []
     for role, images in exam.roles.items():
         try:
-            volumes[role] = _volume(role, images, disposable)
+            volumes[role] = _volume(role, images, exam.readers.get(role), disposable)
         except ImagingError as error:
             lost += [(ref, error) for image in images for ref in image.source_refs()]
     first = volumes.pop(exam.key, None)
@@ -48,7 +46,7 @@ def read_exam(exam: Volumes, disposable: bool = False) -> Exam:
     return Exam(replace(first, beside=volumes, notes=tuple(notes)), tuple(lost))
 
 
-def _volume(role: str, images: Sequence[ImageRef], disposable: bool) -> Image:
+def _volume(role: str, images: Sequence[ImageRef], reader: Reader | None, disposable: bool) -> Image:
     """The one volume of a role. Raises InputError for what makes none or several."""
     found = find_stacks(images, disposable)
     stacks = [one for one in found if isinstance(one, Stack)]
@@ -58,7 +56,7 @@ def _volume(role: str, images: Sequence[ImageRef], disposable: bool) -> Image:
     if len(stacks) != 1:
         name = images[0].instance.name
         raise InputError(f"{name}: the {role} has {len(stacks)} volumes; allowed is one", Reason.GEOMETRY)
-    return read_adc(stacks[0]) if role == ADC else replace(stacks[0].read(), b_value=_b_value(images[0]))
+    return reader(stacks[0]) if reader else replace(stacks[0].read(), b_value=_b_value(images[0]))
 
 
 def _b_value(image: ImageRef) -> float | None:

@@ -20,16 +20,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from imaging.dicom.instance import (
     REGIONS,
     WANTED,
+    Asked,
     Facts,
     Instance,
     NotPlain,
+    Parts,
     Region,
     describe,
     describe_refused,
     refused,
 )
 from imaging.dicom.parsing.firewall import Header, admit, inspect
-from imaging.errors import ImagingError, InputError, Reason
+from imaging.errors import ImagingError, InputError, Reason, ReasonCode
 from imaging.workers import WorkerLimits, Workers
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class FileState:
 
     path: str
     state: State
-    reason: Reason | None = None
+    reason: ReasonCode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,12 @@ def walk(export: Path) -> Iterator[str]:
             yield prefix + name
 
 
-def build_index(export: Path, site: str | None = None, workers: int = 0) -> Index:
+def build_index(export: Path, site: str | None = None, workers: int = 0, mr_parts: Parts = None) -> Index:
     """The series of every readable image below `export` (a folder, or a single file) and the state of every file.
 
     `site` overrides what the headers say (InstitutionName). Headers are read in `workers` disposable processes, or,
-    when 0, in this one: for a single file or one that is trusted. Raises InputError when `export` does not exist.
+    when 0, in this one: for a single file or one that is trusted. `mr_parts` are the body parts of which the weighting
+    of MR images is read, which takes time; None reads it of all. Raises InputError when `export` does not exist.
     """
     if not export.exists():
         raise InputError(f"{export}: there is no such file or folder; name a folder of DICOM files", Reason.NOT_DICOM)
@@ -110,7 +113,7 @@ def build_index(export: Path, site: str | None = None, workers: int = 0) -> Inde
     names = walk(export) if export.is_dir() else iter([export.name])
     index = Index()
     instances: list[Instance] = []
-    for name, found, remarks in _scans(root, names, site, workers):
+    for name, found, remarks in _scans(root, names, Asked(site, mr_parts), workers):
         if isinstance(found, Instance):
             instances.append(found)
         else:
@@ -162,18 +165,18 @@ Found = Instance | FileState
 Packed = list[tuple[tuple[Any, ...] | FileState, tuple[str, ...]]]
 
 
-def _scans(root: Path, names: Iterator[str], site: str | None, workers: int) -> Iterator[tuple[str, Found, Any]]:
+def _scans(root: Path, names: Iterator[str], asked: Asked, workers: int) -> Iterator[tuple[str, Found, Any]]:
     """(name, what it is, remarks) of each file in order. A file that a worker died of is refused, with its reason."""
     if workers < 1:
         for name in names:
-            yield name, *_scan(root, name, site)
+            yield name, *_scan(root, name, asked)
         return
     chunks: deque[list[str]] = deque()
 
-    def tasks() -> Iterator[tuple[str, list[str], str | None]]:
+    def tasks() -> Iterator[tuple[str, list[str], Asked]]:
         while chunk := list(islice(names, _CHUNK)):
             chunks.append(chunk)
-            yield str(root), chunk, site
+            yield str(root), chunk, asked
 
     with Workers(workers, _SCAN_LIMITS, [__name__]) as pool, Workers(1, _SCAN_LIMITS, [__name__]) as careful:
         for outcome in pool.map(_scan_chunk, tasks()):
@@ -181,20 +184,19 @@ def _scans(root: Path, names: Iterator[str], site: str | None, workers: int) -> 
             if not isinstance(outcome, ImagingError):
                 yield from _unpacked(root, chunk, outcome)
                 continue
-            for name, alone in zip(
-                chunk, careful.map(_scan_chunk, ((str(root), [n], site) for n in chunk)), strict=True
-            ):
+            single = ((str(root), [n], asked) for n in chunk)
+            for name, alone in zip(chunk, careful.map(_scan_chunk, single), strict=True):
                 if isinstance(alone, ImagingError):
                     yield name, FileState(name, "refused", alone.reason), ()
                 else:
                     yield from _unpacked(root, [name], alone)
 
 
-def _scan_chunk(root: str, names: list[str], site: str | None) -> Packed:
+def _scan_chunk(root: str, names: list[str], asked: Asked) -> Packed:
     """In a worker: many files in one answer, which costs a third of as many answers."""
     packed: Packed = []
     for name in names:
-        found, remarks = _scan(Path(root), name, site)
+        found, remarks = _scan(Path(root), name, asked)
         packed.append((_fields(found) if isinstance(found, Instance) else found, remarks))
     return packed
 
@@ -204,26 +206,26 @@ def _unpacked(root: Path, names: list[str], packed: Packed) -> Iterator[tuple[st
         yield name, (found if isinstance(found, FileState) else Instance(root / name, *found)), remarks
 
 
-def _scan(root: Path, name: str, site: str | None) -> tuple[Found, tuple[str, ...]]:
+def _scan(root: Path, name: str, asked: Asked) -> tuple[Found, tuple[str, ...]]:
     """What one file is, and what is odd about it."""
     path = root / name
     try:
         header = inspect(path, wanted=WANTED, opened=frozenset((REGIONS,)))
     except InputError as error:
         return FileState(name, "skipped" if error.reason in _SKIPPED else "refused", error.reason), ()
-    return _judged(path, name, header, site), header.remarks
+    return _judged(path, name, header, asked), header.remarks
 
 
-def _judged(path: Path, name: str, header: Header, site: str | None) -> Found:
+def _judged(path: Path, name: str, header: Header, asked: Asked) -> Found:
     if header.media_class_uid == _DICOMDIR:
         return FileState(name, "skipped", Reason.DICOMDIR)
     try:
         if header.refusal:
-            return describe_refused(path, name, header, site)
+            return describe_refused(path, name, header, asked.site)
         facts = Facts.of(header)
         if "Rows" not in facts or "Columns" not in facts:
             return FileState(name, "skipped", Reason.NOT_AN_IMAGE)
-        instance = _described(path, name, header, facts, site)
+        instance = _described(path, name, header, facts, asked)
         return refused(instance, header.pixel_refusal.reason) if header.pixel_refusal else instance
     except InputError as error:
         reason = header.refusal.reason if header.refusal else error.reason
@@ -232,13 +234,13 @@ def _judged(path: Path, name: str, header: Header, site: str | None) -> Found:
     return FileState(name, "refused", reason)
 
 
-def _described(path: Path, name: str, header: Header, facts: Facts, site: str | None) -> Instance:
+def _described(path: Path, name: str, header: Header, facts: Facts, asked: Asked) -> Instance:
     try:
-        return describe(path, name, header.transfer_syntax_uid, facts, site)
+        return describe(path, name, header.transfer_syntax_uid, facts, asked)
     except NotPlain:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in _parsed: values convert when they are asked for
-            return describe(path, name, header.transfer_syntax_uid, _parsed(path, header), site)
+            return describe(path, name, header.transfer_syntax_uid, _parsed(path, header), asked)
 
 
 def _shared_ids(instances: Iterable[Instance]) -> tuple[str, ...]:

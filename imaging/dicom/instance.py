@@ -15,28 +15,18 @@ from pathlib import Path
 from re import compile as pattern
 from typing import TYPE_CHECKING, Any, Final
 
+from imaging.dicom.headers.classes import MR_IMAGES
 from imaging.dicom.headers.passport import Passport, read_origin, read_passport
 from imaging.dicom.headers.view import Projection, is_mammogram, read_projection
 from imaging.dicom.parsing.firewall import Header
 from imaging.dicom.parsing.walk import Values
-from imaging.errors import InputError, Reason
+from imaging.errors import InputError, Reason, ReasonCode
 from imaging.image import Origin
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
     from imaging.dicom.headers.acquisition import Acquisition
-
-MR_IMAGES: Final = (
-    "1.2.840.10008.5.1.4.1.1.4",  # MR Image Storage
-    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image Storage
-    "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
-)
-# BodyPartExamined of an MR that may show the prostate ("" is unsaid). Other MR headers stay with our own walk, which is
-# fifteen times faster.
-PROSTATE_PARTS: Final = frozenset(
-    ("", "PROSTATE", "PROSTATA", "PELVIS", "ABDOMEN", "ABDOMENPELVIS", "ABDOMEN_PELVIS", "BLADDER", "RECTUM", "BODY")
-)
 
 REGIONS: Final = 0x00186011
 # Keyword → tag and VR (PS3.6) of every element that a description asks for.
@@ -133,7 +123,8 @@ class Instance:
     `refusal` says why an instance must not be read although its header could be: it still belongs to its study, so
     that the study is never answered as if the image did not exist. Its rows, columns and frames may then be unknown.
     `projection` is what a mammogram's header says of its view; None for all else, and for what the firewall refused.
-    `acquisition` is what the header of an MR image says of its frames; None likewise.
+    `acquisition` is what the header of an MR image says of its frames; None likewise, and for a body part that nobody
+    asked for.
     """
 
     path: Path
@@ -155,10 +146,25 @@ class Instance:
     regions: tuple[Region, ...]
     origin: Origin
     passport: Passport
-    refusal: Reason | None = None
+    refusal: ReasonCode | None = None
     patient_id_key: str = ""
     projection: Projection | None = None
     acquisition: Acquisition | None = None
+
+
+Parts = frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of headers.
+
+    `site` overrides what they say (InstitutionName). `mr_parts` are the BodyPartExamined values of the MR images whose
+    weighting is read ("" is unsaid); None means all.
+    """
+
+    site: str | None = None
+    mr_parts: Parts = None
 
 
 class NotPlain(Exception):  # noqa: N818 - a question for pydicom, not an error
@@ -245,14 +251,15 @@ def _numbers(text: str, form: Any, kind: Any) -> Any:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def describe(path: Path, name: str, syntax: str, header: Dataset | Facts, site: str | None) -> Instance:
+def describe(path: Path, name: str, syntax: str, header: Dataset | Facts, asked: Asked) -> Instance:
     """The facts of one image header. Raises InputError when a UID is missing.
 
     A mammogram's view and the weighting of an MR image stand in nested sequences, private blocks and dozens of rare
-    elements, so pydicom reads their headers.
+    elements, so pydicom reads their headers; MR images of which it was not asked stay with our own walk, which is
+    fifteen times faster.
     """
-    instance = describe_common(path, name, syntax, header, site)
-    if instance.sop_class_uid in MR_IMAGES and instance.body_part in PROSTATE_PARTS:
+    instance = describe_common(path, name, syntax, header, asked.site)
+    if instance.sop_class_uid in MR_IMAGES and (asked.mr_parts is None or instance.body_part in asked.mr_parts):
         if isinstance(header, Facts):
             raise NotPlain
         from imaging.dicom.headers.acquisition import read_acquisition  # pydicom: workers start twice as fast without
@@ -330,7 +337,7 @@ def describe_refused(path: Path, name: str, header: Header, site: str | None) ->
     return refused(describe_common(path, name, header.transfer_syntax_uid, facts, site), header.refusal.reason)
 
 
-def refused(instance: Instance, reason: Reason) -> Instance:
+def refused(instance: Instance, reason: ReasonCode) -> Instance:
     """The instance as one that must not be read. It counts as one frame: a count of frames that cannot be believed
     would make as many entries in every list of what was not read."""
     return replace(instance, refusal=reason, frames=None)

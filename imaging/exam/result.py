@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from imaging.errors import Reason
+from imaging.errors import ReasonCode
 from imaging.findings import Code, Finding, Label, Rating
 from imaging.image import Origin, SourceRef, View
 
@@ -67,7 +67,7 @@ class Unread:
     """An image that belongs to the group and was not analysed, and why. `detail` never holds patient identity."""
 
     ref: SourceRef
-    reason: Reason
+    reason: ReasonCode
     detail: str = ""
 
 

@@ -11,20 +11,26 @@ from typing import Any, ClassVar, Protocol, Self
 
 from monai.data import MetaTensor
 
-from imaging.dicom.select import Rule
+from imaging.dicom.select import Select
 from imaging.harmonise.augmentation import Augmentation
 from imaging.image import Image
 
-# Raised whenever a change of this folder's code changes harmonised pixels; cached and packaged results then differ.
-CODE_VERSION = 1
-
 
 class Recipe(Protocol):
-    """A frozen dataclass of settings. It knows images, grid and intensity, and no task, label or split."""
+    """A frozen dataclass of settings. It knows images, grid and intensity, and no task, label or split.
+
+    `code_version` is raised whenever a change of its code, or of the building blocks that it uses, changes harmonised
+    pixels: cached and packaged results then differ.
+    """
 
     name: ClassVar[str]
+    code_version: ClassVar[int]
     spatial_dims: ClassVar[int]
-    rule: ClassVar[Rule]
+
+    @property
+    def select(self) -> Select:
+        """Which images of a study it reads as what."""
+        ...
 
     @property
     def augmentation(self) -> Augmentation:
@@ -60,5 +66,5 @@ def roles(recipe: Recipe) -> tuple[str, ...]:
 
 def identity(recipe: Recipe) -> str:
     """sha256 over name, settings and code version."""
-    told = json.dumps([recipe.name, settings(recipe), CODE_VERSION], sort_keys=True)
+    told = json.dumps([recipe.name, settings(recipe), recipe.code_version], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()

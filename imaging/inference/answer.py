@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from imaging.dicom.headers.passport import outside
-from imaging.errors import ImagingError, Reason
-from imaging.exam.conclude import Seen, conclude
+from imaging.errors import ImagingError, Reason, ReasonCode
+from imaging.exam.conclusion import Readings, Terms
+from imaging.exam.context import Context
 from imaging.exam.result import ExamResult, Unread
-from imaging.findings import Finding, Reading, Thumbnail
+from imaging.findings import Reading, Thumbnail
 from imaging.image import Origin, SourceRef
 from imaging.inference.processes import Frame, Processes
 from imaging.inference.router import Task
-from imaging.modalities.prostate.conclusions import Psa
 
 # Images of a result without findings that are shown all the same, so that a reader sees what was read: the four views
 # of a screening exam.
@@ -31,38 +31,12 @@ class Answer:
     seconds: dict[str, float]
 
 
-@dataclass
-class _Readings:
-    """What has been gathered of a group so far."""
+def answer(task: Task, frames: Iterable[Frame], processes: Processes, context: Context | None = None) -> Answer:
+    """Reads every frame that belongs to the task, within the time that a study may take.
 
-    findings: list[Finding] = field(default_factory=list)
-    structures: list[Finding] = field(default_factory=list)
-    analysed: list[SourceRef] = field(default_factory=list)
-    unread: list[Unread] = field(default_factory=list)
-    classes: dict[SourceRef, dict[str, float]] = field(default_factory=dict)
-    anterior_px: dict[str, tuple[float, float]] = field(default_factory=dict)
-    thumbnails: dict[SourceRef, Thumbnail] = field(default_factory=dict)
-    notes: dict[str, None] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    shown: set[int] = field(default_factory=set)
-
-    def add(self, item: int, reading: Reading) -> None:
-        self.analysed.extend(reading.refs)
-        self.findings.extend(reading.findings)
-        self.structures.extend(reading.structures)
-        self.classes[reading.refs[0]] = reading.classes
-        if reading.anterior_px is not None:
-            self.anterior_px[reading.refs[0].sop_uid] = reading.anterior_px
-        for part, spent in reading.seconds.items():
-            self.seconds[part] += spent
-        if reading.findings or item not in self.shown:
-            self.thumbnails.update((thumbnail.ref, thumbnail) for thumbnail in reading.thumbnails)
-            self.shown.add(item)
-
-
-def answer(task: Task, frames: Iterable[Frame], processes: Processes, psa: Psa | None = None) -> Answer:
-    """Reads every frame that belongs to the task, within the time that a study may take. `psa` is the patient's."""
-    gathered = _Readings()
+    `context` is what is known of the exam besides.
+    """
+    gathered = _Gathered()
     end = perf_counter() + processes.limits.study_seconds
     for frame in frames:
         gathered.seconds["decode"] += frame.seconds
@@ -72,41 +46,55 @@ def answer(task: Task, frames: Iterable[Frame], processes: Processes, psa: Psa |
             if perf_counter() > end:
                 raise ImagingError("the study's time had passed", Reason.STUDY_TIMED_OUT)
             gathered.notes.update(dict.fromkeys(frame.image.notes))
-            reading = processes.read(task.package, frame.image)
-            gathered.notes.update(dict.fromkeys(reading.notes))
-            gathered.add(frame.item, reading)
+            gathered.add(frame.item, processes.read(task.package, frame.image))
         except ImagingError as error:
             gathered.unread.extend(Unread(ref, error.reason, str(error)) for ref in frame.refs)
-    return _sum_up(task, gathered, psa)
+    return _sum_up(task, gathered, context or {})
 
 
-def _sum_up(task: Task, gathered: _Readings, psa: Psa | None) -> Answer:
+@dataclass
+class _Gathered:
+    """What has been gathered of a group so far: readings, what was not read, and what is told beside them."""
+
+    readings: list[Reading] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    thumbnails: dict[SourceRef, Thumbnail] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    shown: set[int] = field(default_factory=set)
+
+    def add(self, item: int, reading: Reading) -> None:
+        self.readings.append(reading)
+        self.notes.update(dict.fromkeys(reading.notes))
+        for part, spent in reading.seconds.items():
+            self.seconds[part] += spent
+        if reading.findings or item not in self.shown:
+            self.thumbnails.update((thumbnail.ref, thumbnail) for thumbnail in reading.thumbnails)
+            self.shown.add(item)
+
+
+def _sum_up(task: Task, gathered: _Gathered, context: Context) -> Answer:
     package, card = task.package, task.package.description.card
     images = list(task.group.images())
-    gathered.notes.update(dict.fromkeys(task.group.notes))
-    gathered.notes.update(
-        dict.fromkeys(outside([ref.instance.passport for ref in images], package.description.support))
-    )
+    passports = [ref.instance.passport for ref in images]
+    notes = dict.fromkeys((*gathered.notes, *task.group.notes, *outside(passports, package.description.support)))
     projections = {ref.instance.sop_uid: ref.instance.projection for ref in images}
-    views = {uid: told.view for uid, told in projections.items() if told is not None and told.view is not None}
-    seen = Seen(
-        gathered.findings, gathered.analysed, gathered.classes, views, gathered.anterior_px, gathered.structures, psa
-    )
-    concluded = conclude(
-        card.applicability.modality, seen, card.measures, card.rating, package.description.operating_point
-    )
+    views = {uid: known.view for uid, known in projections.items() if known is not None and known.view is not None}
+    readings = Readings(tuple(gathered.readings), views)
+    terms = Terms(card.measures, card.rating, package.description.operating_point)
+    concluded = package.modality.conclude(readings, terms, context)
     result = ExamResult(
         study_uid=task.study_uid,
-        modality=card.applicability.modality,
+        modality=package.modality.acquired_as,
         package=package.name,
         group=task.group.name,
         origin=Origin.common([ref.instance.origin for ref in images]),
         algorithm=package.algorithm(),
         findings=concluded.findings,
-        analysed=tuple(gathered.analysed),
+        analysed=readings.analysed,
         unread=tuple(_whole_images(gathered.unread)),
         measures=dict(concluded.measures),
-        notes=(*gathered.notes, *concluded.notes),
+        notes=(*notes, *concluded.notes),
         rating=concluded.rating,
         views=views,
         composites=concluded.composites,
@@ -121,7 +109,7 @@ def _whole_images(unread: list[Unread]) -> list[Unread]:
     """Unread frames, each image of several frames with one common reason told once, with its first frame."""
     counts = Counter((u.ref.sop_uid, u.ref.region, u.reason) for u in unread)
     told: list[Unread] = []
-    seen: set[tuple[str, int | None, Reason]] = set()
+    seen: set[tuple[str, int | None, ReasonCode]] = set()
     for entry in unread:
         key = (entry.ref.sop_uid, entry.ref.region, entry.reason)
         if key not in seen:

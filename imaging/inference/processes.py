@@ -26,6 +26,7 @@ from imaging.errors import ImagingError, Reason, WorkerError
 from imaging.exam.result import ExamResult
 from imaging.findings import Reading
 from imaging.image import Image, SourceRef
+from imaging.modalities import find_modality
 from imaging.package import Package
 from imaging.report.document import Document, Scheme
 from imaging.workers import Worker, WorkerLimits, Workers
@@ -130,10 +131,11 @@ class Processes:
         return self._twice(self._model, read, package, self._device, self.limits.threads, image)
 
     def report(
-        self, result: ExamResult, paths: dict[str, Path], when: datetime, scheme: Scheme = "sct"
+        self, package: Package, result: ExamResult, paths: dict[str, Path], when: datetime, scheme: Scheme = "sct"
     ) -> list[Document]:
         """The sealed, read-back documents of a result; `paths` holds the source file of each SOP Instance UID."""
-        return self._twice(self._reporter, report, result, paths, when, scheme)
+        modality = package.description.recipe.name
+        return self._twice(self._reporter, report, modality, result, paths, when, scheme)
 
     @staticmethod
     def _twice(worker: Worker, function: Callable[..., Answered], *args: object) -> Answered:
@@ -193,9 +195,10 @@ def prepare_reports() -> None:
     importlib.import_module("imaging.report.write")
 
 
-def report(result: ExamResult, paths: dict[str, Path], when: datetime, scheme: Scheme) -> list[Document]:
+def report(modality: str, result: ExamResult, paths: dict[str, Path], when: datetime, scheme: Scheme) -> list[Document]:
     """In the report process: source headers in, documents out."""
     from imaging.report.write import write_documents
 
     hush()
-    return write_documents(result, {uid: read_header(path) for uid, path in paths.items()}, when, scheme)
+    sources = {uid: read_header(path) for uid, path in paths.items()}
+    return write_documents(result, sources, when, scheme, find_modality(modality).outputs())

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imaging.dicom.index import Index, Instance, Series
-from imaging.dicom.select import RULES, Group, Selection, select
-from imaging.errors import Reason
+from imaging.dicom.index import Index, Series
+from imaging.dicom.select import Group, Rejected, Selection
+from imaging.errors import Reason, ReasonCode
 from imaging.package import Package
-
-# Of several reasons why no image of a study fits, the one that tells the user most is given.
-_TELLING = (
-    Reason.UNKNOWN_ANATOMY,
-    Reason.OTHER_ANATOMY,
-    Reason.FOR_PROCESSING,
-    Reason.SYNTHETIC_2D,
-    Reason.TOMOSYNTHESIS,
-    Reason.CONTRAST_MAMMOGRAM,
-    Reason.IMPLANT_DISPLACED,
-    Reason.SPOT_OR_MAGNIFICATION,
-    Reason.OTHER_VIEW,
-    Reason.SPECIMEN,
-    Reason.NO_TISSUE_REGION,
-    Reason.MISSING_ROLE,
-    Reason.NOT_AXIAL,
-    Reason.NO_B_VALUE,
-    Reason.NO_HIGH_B,
-    Reason.TOO_COARSE,
-    Reason.INCOMPLETE_VOLUME,
-    Reason.OTHER_CONTRAST,
-    Reason.NO_PACKAGE,
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +26,7 @@ class NotApplicable:
 
     study_uid: str
     package: Package
-    reason: Reason
+    reason: ReasonCode
 
 
 @dataclass(frozen=True)
@@ -58,19 +34,19 @@ class Plan:
     """Every study × package in a stable order. `rejected` names each image file that a package leaves out, and why."""
 
     works: tuple[Task | NotApplicable, ...]
-    rejected: dict[tuple[str, str], tuple[tuple[Instance, Reason], ...]]
+    rejected: dict[tuple[str, str], tuple[Rejected, ...]]
 
     def tasks(self) -> list[Task]:
         return [work for work in self.works if isinstance(work, Task)]
 
-    def left_out(self, work: Task | NotApplicable) -> tuple[tuple[Instance, Reason], ...]:
+    def left_out(self, work: Task | NotApplicable) -> tuple[Rejected, ...]:
         return self.rejected[work.study_uid, work.package.name]
 
 
 def plan(index: Index, packages: Sequence[Package]) -> Plan:
     """What each package reads of each study."""
     works: list[Task | NotApplicable] = []
-    rejected: dict[tuple[str, str], tuple[tuple[Instance, Reason], ...]] = {}
+    rejected: dict[tuple[str, str], tuple[Rejected, ...]] = {}
     for study_uid, series in index.studies().items():
         for package in packages:
             selection = _select(series, package)
@@ -84,7 +60,7 @@ def plan(index: Index, packages: Sequence[Package]) -> Plan:
 
 def _select(series: list[Series], package: Package) -> Selection:
     """The group, of an exam of several volumes only those that the package's recipe reads."""
-    selection = select(series, RULES[package.description.recipe.name], package.anatomy)
+    selection = package.modality.select(series, package.anatomy)
     if selection.group is None or not selection.group.key:
         return selection
     group, left = selection.group.only(package.roles)
@@ -93,6 +69,7 @@ def _select(series: list[Series], package: Package) -> Selection:
     return Selection(group if group.roles else None, (*selection.rejected, *rejected.values()))
 
 
-def _most_telling(selection: Selection) -> Reason:
-    counts = Counter(reason for _, reason in selection.rejected)
-    return next((reason for reason in _TELLING if counts[reason]), Reason.NO_PACKAGE)
+def _most_telling(selection: Selection) -> ReasonCode:
+    """Of several reasons why no image of a study fits, the one that tells the user most."""
+    ranked = [(reason.rank, reason) for _, reason in selection.rejected if reason.rank is not None]
+    return min(ranked, key=lambda pair: pair[0], default=(0, Reason.NO_PACKAGE))[1]

@@ -20,9 +20,11 @@ from typing import Protocol
 from PIL import Image as Picture
 
 from imaging.dicom.index import FileState, Index, build_index
-from imaging.errors import ConfigError, ImagingError, OutputError, Reason
+from imaging.errors import ConfigError, ImagingError, OutputError, Reason, ReasonCode
+from imaging.exam.context import FactTable
 from imaging.image import Array, Origin
 from imaging.inference.answer import Answer, answer
+from imaging.inference.context import assign
 from imaging.inference.ledger import Ledger, digest
 from imaging.inference.processes import Frame, Processes, RunLimits
 from imaging.inference.router import NotApplicable, Plan, Task, plan
@@ -36,7 +38,7 @@ from imaging.inference.summary import (
     study_of,
     summary_of,
 )
-from imaging.modalities.prostate.psa import PsaTable, assign_psa
+from imaging.modalities.reasons import reason_of
 from imaging.package import Package
 from imaging.report.document import Scheme
 from imaging.report.page import render
@@ -54,8 +56,8 @@ class Progress(Protocol):
 class Run:
     """What to do: the export, where results go, which packages, and what the user said of it.
 
-    `codes` says how Mammography CAD reports write SNOMED codes. `psa` is the PSA of prostate exams, which no image
-    states. `fresh` forgets what the ledger holds; `retry_failed` does again what has no answer yet.
+    `codes` says how CAD reports write SNOMED codes. `facts` are clinical facts that no image states. `fresh` forgets
+    what the ledger holds; `retry_failed` does again what has no answer yet.
     """
 
     export: Path
@@ -65,7 +67,7 @@ class Run:
     content_time: datetime | None = None
     device: str = "cpu"
     codes: Scheme = "sct"
-    psa: PsaTable | None = None
+    facts: tuple[FactTable, ...] = ()
     fresh: bool = False
     retry_failed: bool = False
     limits: RunLimits = field(default_factory=RunLimits)
@@ -78,7 +80,7 @@ def run_inference(run: Run, progress: Progress) -> Json:
     in use or cannot be written: what was published by then stays, and the same command goes on from there.
     """
     begin = perf_counter()
-    index = build_index(run.export, run.site, run.limits.workers)
+    index = build_index(run.export, run.site, run.limits.workers, mr_parts(run.packages))
     planned = plan(index, run.packages)
     names = [package.name for package in run.packages]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -89,6 +91,11 @@ def run_inference(run: Run, progress: Progress) -> Json:
         going.seconds["index"] = perf_counter() - begin
         going.answer_pending(processes)
         return going.close()
+
+
+def mr_parts(packages: Iterable[Package]) -> frozenset[str]:
+    """The body parts of which packages read MR images."""
+    return frozenset[str]().union(*(package.modality.mr_parts for package in packages))
 
 
 def has_failure(summary: Json) -> bool:
@@ -107,7 +114,7 @@ class _Going:
         self._run = run
         self._index = index
         self._plan = planned
-        self._psa, self._psa_remarks = assign_psa(run.psa, index, planned)
+        self._context = assign(run.facts, index, planned)
         self._ledger = ledger
         self._when = ledger.content_time(run.content_time)
         self._progress = progress
@@ -127,7 +134,7 @@ class _Going:
         frames = groupby(processes.frames(parts), key=lambda frame: owner[frame.item])
         for number, own in frames:
             task, fingerprint = pending[number]
-            given = answer(task, self._counted(own), processes, self._psa.get((task.study_uid, task.package.name)))
+            given = answer(task, self._counted(own), processes, self._context.of(task))
             told, files = self._release(task, given, processes)
             self._publish(task, fingerprint, told, files)
             for part, spent in given.seconds.items():
@@ -137,7 +144,7 @@ class _Going:
         """The summary, the page and every study's part, written where they changed."""
         studies = [self._study(uid, list(works)) for uid, works in groupby(self._plan.works, lambda w: w.study_uid)]
         files = _file_states(self._index, self._plan, studies)
-        remarks = {**self._index.remarks, "": (*self._index.remarks.get("", ()), *self._psa_remarks)}
+        remarks = {**self._index.remarks, "": (*self._index.remarks.get("", ()), *self._context.remarks)}
         summary = summary_of(self._run.packages, studies, files, remarks, self._when)
         _write_changed(self._run.out / "summary.json", _encoded(summary))
         _write_changed(self._run.out / "index.html", render(summary, self._run.out).encode())
@@ -159,7 +166,7 @@ class _Going:
                 yield work, fingerprint
 
     def _fingerprint(self, task: Task) -> str:
-        """Changes when anything does that the answer rests on: the files, package, site, time, codes and PSA."""
+        """Changes when anything does that the answer rests on: the files, package, site, time, codes and facts."""
         run = self._run
         files = []
         for ref in task.group.images():
@@ -168,8 +175,7 @@ class _Going:
                 files.append(f"{ref.instance.sop_uid} {ref.instance.refusal} {found.st_size} {found.st_mtime_ns}")
             except OSError:
                 files.append(f"{ref.instance.sop_uid} vanished")
-        psa = self._psa.get((task.study_uid, task.package.name))
-        stated = [] if psa is None else [repr(psa)]
+        stated = [f"{name} {fact!r}" for name, fact in sorted(self._context.of(task).items())]
         told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes)
         return digest(*told, *stated, *files)
 
@@ -184,7 +190,7 @@ class _Going:
         begin = perf_counter()
         paths = {ref.instance.sop_uid: ref.instance.path for ref in task.group.images()}
         try:
-            documents = processes.report(given.result, paths, self._when, self._run.codes)
+            documents = processes.report(task.package, given.result, paths, self._when, self._run.codes)
         except ImagingError as error:
             return _failed(task, error.reason), {}
         folder = _folder(task)
@@ -222,7 +228,7 @@ class _Going:
         return study
 
 
-def _failed(task: Task, reason: Reason) -> Json:
+def _failed(task: Task, reason: ReasonCode) -> Json:
     return not_released(task.package.name, task.group.name, reason)
 
 
@@ -239,7 +245,7 @@ def _file_states(index: Index, planned: Plan, studies: Sequence[Json]) -> list[F
     names = {i.sop_uid: i.name for series in index.series for i in series.instances}
     grouped = {ref.instance.name for task in planned.tasks() for ref in task.group.images()}
     results = chain.from_iterable(study["results"] for study in studies)
-    unread = {names[e["source_sop_uid"]]: Reason(e["reason"]) for result in results for e in result["unread"]}
+    unread = {names[e["source_sop_uid"]]: reason_of(e["reason"]) for result in results for e in result["unread"]}
     rejected = {i.name: reason for left_out in planned.rejected.values() for i, reason in left_out}
     states = []
     for name, state in index.files.items():

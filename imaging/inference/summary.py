@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from imaging import __version__
 from imaging.dicom.index import FileState, Instance
-from imaging.errors import Reason
+from imaging.errors import ReasonCode
 from imaging.exam.result import ExamFinding, ExamResult
 from imaging.findings import Code, Rating, Thumbnail
 from imaging.image import LPS_TO_RAS, Origin, View
@@ -109,17 +109,17 @@ def released(
     }
 
 
-def not_released(package: str, group: str, reason: Reason) -> Json:
+def not_released(package: str, group: str, reason: ReasonCode) -> Json:
     """An applicable study for which no document could be given: the answer is unknown, and says why."""
     return {**_blank(package, group, "applicable"), **reason_of(reason)}
 
 
-def not_applicable(package: str, reason: Reason) -> Json:
+def not_applicable(package: str, reason: ReasonCode) -> Json:
     """A study that the package is not made for."""
     return {**_blank(package, "", "not_applicable"), **reason_of(reason)}
 
 
-def selection_of(work: Task | NotApplicable, left_out: Sequence[tuple[Instance, Reason]]) -> Json:
+def selection_of(work: Task | NotApplicable, left_out: Sequence[tuple[Instance, ReasonCode]]) -> Json:
     """Which images the package read as what, and why not the others: both by series, in the order of the series.
 
     Series are named by UID and number: their descriptions are free text and may hold names.
@@ -144,7 +144,7 @@ def _series_of(instances: Iterable[Instance]) -> list[Json]:
     ]
 
 
-def reason_of(reason: Reason | None) -> Json:
+def reason_of(reason: ReasonCode | None) -> Json:
     """A reason code with its meaning, both None for none."""
     return {"reason": reason and reason.value, "reason_meaning": reason and reason.meaning}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -23,6 +23,7 @@ from pydicom.filewriter import correct_ambiguous_vr, write_data_element, write_f
 from pydicom.uid import ExplicitVRLittleEndian
 
 from imaging import __version__
+from imaging.dicom.results.records import ReadReport
 from imaging.errors import ImagingError, Reason
 from imaging.exam.result import ExamResult
 from imaging.report.sr import codes
@@ -83,6 +84,16 @@ class Document:
     sop_class_uid: str
     sop_instance_uid: str
     data: bytes
+
+
+@dataclass(frozen=True)
+class Output:
+    """A kind of structured report that a modality adds: how it is written, and verified once it was read back."""
+
+    title: str
+    sop_class_uid: str
+    write: Callable[[Case, Scheme], Document]
+    verify: Callable[[ReadReport, ExamResult, Mapping[str, Dataset]], None]
 
 
 def derived_uid(*parts: str) -> str:

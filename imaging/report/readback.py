@@ -16,9 +16,6 @@ from imaging.dicom.results.read import read_result
 from imaging.dicom.results.records import Equipment, ReadReport, ReadSegment, ReadSegmentation
 from imaging.errors import InputError, ReadbackError, Reason
 from imaging.exam.result import ExamResult
-from imaging.modalities.mammography.cad.codes import LATERALITIES
-from imaging.modalities.mammography.cad.readback import verify_cad
-from imaging.modalities.mammography.cad.report import MAMMOGRAPHY_CAD_SR, MODALITY
 from imaging.report.agreement import (
     Sources,
     check_head,
@@ -35,6 +32,7 @@ from imaging.report.document import (
     MODEL,
     SOP_INSTANCE_UID,
     Document,
+    Output,
     content_uid,
     identity_of,
 )
@@ -45,41 +43,45 @@ from imaging.report.seg.readback import (
     segments_by_tracking,
 )
 from imaging.report.sr import codes
+from imaging.report.sr.image_codes import LATERALITIES
 from imaging.report.sr.rows import missing_row
 from imaging.report.sr.statements import comments, exam_statement, images_of, planar_measures, rois, volume_measures
-from imaging.report.sr.tid1500 import observer_rows
+from imaging.report.sr.tid1500 import COMPREHENSIVE_3D_SR, observer_rows
 
 _FILE_META_START: Final = 132
 
 
-def verify(documents: Sequence[Document], result: ExamResult, sources: Sources) -> None:
-    """Raises ReadbackError at the first disagreement between the documents and the result or its sources."""
+def verify(documents: Sequence[Document], result: ExamResult, sources: Sources, outputs: Sequence[Output] = ()) -> None:
+    """Raises ReadbackError at the first disagreement between the documents and the result or its sources.
+
+    `outputs` are the modality's, of each of which there must be one document.
+    """
     tags = frozenset(ECHOED)
     for document in documents:
         _check_bytes(document)
     read = [_read(document, tags) for document in documents]
     segmentations = [one for one in read if isinstance(one, ReadSegmentation)]
     written = [one for one in read if isinstance(one, ReadReport)]
-    reports = [one for one in written if one.sop_class_uid != MAMMOGRAPHY_CAD_SR]
-    cad_reports = [one for one in written if one.sop_class_uid == MAMMOGRAPHY_CAD_SR]
-    for what, found, wanted in (
-        ("structured reports", len(reports), 1),
-        ("Mammography CAD reports", len(cad_reports), int(result.modality == MODALITY)),
-    ):
-        if found != wanted:
-            refuse(f"study {result.study_uid}", what, found, f"exactly {wanted}")
+    wanted = {COMPREHENSIVE_3D_SR: "structured report", **{o.sop_class_uid: o.title for o in outputs}}
+    for sop_class_uid, title in wanted.items():
+        if (count := sum(report.sop_class_uid == sop_class_uid for report in written)) != 1:
+            refuse(f"study {result.study_uid}", f"{title}s", count, "exactly 1")
+    if unknown := {report.sop_class_uid for report in written} - set(wanted):
+        refuse(f"study {result.study_uid}", "structured reports", sorted(unknown), sorted(wanted))
+    by_class = {report.sop_class_uid: report for report in written}
+    report = by_class[COMPREHENSIVE_3D_SR]
     expected = identity_of(sources[next(iter(images_of(result)))])
     for one in read:
         _check_identity(one.sop_uid, one.identity, expected)
         _check_equipment(one.sop_uid, one.equipment, result)
-    _check_report(reports[0], result)
-    _check_remarks(reports[0], segmentations, result, sources)
-    _check_references(reports[0], segmentations, result, sources)
+    _check_report(report, result)
+    _check_remarks(report, segmentations, result, sources)
+    _check_references(report, segmentations, result, sources)
     segments = segments_by_tracking(segmentations, result, sources)
-    _check_groups(reports[0], result, segments)
+    _check_groups(report, result, segments)
     check_segments(segments, result, sources)
-    for cad_report in cad_reports:
-        verify_cad(cad_report, result, sources)
+    for output in outputs:
+        output.verify(by_class[output.sop_class_uid], result, sources)
 
 
 def _read(document: Document, tags: frozenset[int]) -> ReadReport | ReadSegmentation:

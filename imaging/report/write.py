@@ -1,4 +1,4 @@
-"""ExamResult → sealed, read-back DICOM documents: segmentations, the report that refers to them, and a CAD report."""
+"""ExamResult → sealed, read-back DICOM documents: segmentations, the report that refers to them, and further ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pydicom import Dataset
 
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.exam.result import ExamResult
-from imaging.modalities.mammography.cad.report import MODALITY, write_cad_report
-from imaging.report.document import Case, Document, Identity, Scheme, identity_of
+from imaging.report.document import Case, Document, Identity, Output, Scheme, identity_of
 from imaging.report.readback import verify
 from imaging.report.seg.stills import obstacle, write_segmentation
 from imaging.report.seg.volumes import by_volume, volume_obstacle, write_volume_segmentation
@@ -21,21 +20,24 @@ _PATIENT_ID, _STUDY_UID = 0x00100020, 0x0020000D
 
 
 def write_documents(
-    result: ExamResult, sources: Mapping[str, Dataset], content_time: datetime, scheme: Scheme = "sct"
+    result: ExamResult,
+    sources: Mapping[str, Dataset],
+    content_time: datetime,
+    scheme: Scheme = "sct",
+    outputs: Sequence[Output] = (),
 ) -> list[Document]:
     """SEG documents of the volumes and stills with findings, then the SR, each verified against result and sources.
 
-    Of mammography the Mammography CAD SR comes last, its SNOMED codes in `scheme`.
+    The modality's further `outputs` come last, their SNOMED codes in `scheme`.
     `sources` holds, by SOP Instance UID, the header of every image of the result as it was read (pixel data not
     needed). Raises ImagingError when the result cannot be written and ReadbackError when what was written disagrees.
     """
     case = Case(result, sources, _one_identity(result, sources), content_time)
     segmentations, remarks = _segmentations(case)
     report = write_report(case, segmentations, remarks)
-    documents = [*(document for document, _ in segmentations), report]
-    if result.modality == MODALITY:
-        documents.append(write_cad_report(case, scheme))
-    verify(documents, result, sources)
+    further = (output.write(case, scheme) for output in outputs)
+    documents = [*(document for document, _ in segmentations), report, *further]
+    verify(documents, result, sources, outputs)
     return documents
 
 

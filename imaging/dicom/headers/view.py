@@ -1,4 +1,4 @@
-"""Header → Projection: which view of which breast a mammogram is, and what keeps it from being a standard one.
+"""Header → Projection: which view of which breast a mammogram is, and what kind of image.
 
 Facts are taken in a stated order, and a fact that contradicts an earlier one is said and not used:
 
@@ -14,23 +14,12 @@ from dataclasses import dataclass
 from re import compile as pattern
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from imaging.errors import Reason
+from imaging.dicom.headers.classes import FOR_PROCESSING, MAMMOGRAMS, TOMOSYNTHESIS
 from imaging.image import View
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-FOR_PROCESSING: Final = "1.2.840.10008.5.1.4.1.1.1.2.1"
-TOMOSYNTHESIS: Final = "1.2.840.10008.5.1.4.1.1.13.1.3"
-# Digital Mammography For Presentation and For Processing, Computed Radiography, Secondary Capture, and the multi-frame
-# greyscale word Secondary Capture of film digitisers.
-MAMMOGRAMS: Final = (
-    "1.2.840.10008.5.1.4.1.1.1.2",
-    FOR_PROCESSING,
-    "1.2.840.10008.5.1.4.1.1.1",
-    "1.2.840.10008.5.1.4.1.1.7",
-    "1.2.840.10008.5.1.4.1.1.7.3",
-)
 # Modalities under which film and plate mammograms travel when they are not MG; they must name the breast.
 _BORROWED: Final = frozenset(("CR", "DX", "RG", "OT", "SC"))
 # CID 4014 View for Mammography: SCT, and the SRT and SNM3 code of older objects.
@@ -64,8 +53,6 @@ _MODIFIERS: Final = {
     **dict.fromkeys(("442593008", "R-40ABE"), "infra-mammary fold"),
     **dict.fromkeys(("441752004", "P2-00161"), "anterior compression"),
 }
-# What leaves a view as good as a standard one.
-_HARMLESS: Final = frozenset(("nipple in profile", "infra-mammary fold", "anterior compression"))
 _NAMES: Final = ("XCCL", "XCCM", "XCC", "MLO", "LMO", "SIO", "ISO", "CC", "ML", "LM", "FB")
 _POSITION: Final = pattern(rf"([LR])?\s*([MS])?\s*({'|'.join(_NAMES)})\s*(ID)?")
 _LETTERS: Final = {"M": "magnification", "S": "spot compression"}
@@ -77,17 +64,22 @@ _SYNTHETIC_TEXT: Final = pattern(r"\b(c-view|s-view|v-preview|insight 2d|intelli
 _CONTRAST: Final = frozenset(("SUBTRACTION", "RECOMBINED", "HIGH_ENERGY"))
 
 
+# What an image under a mammogram's header shows: one exposure, or something computed, many layers, or no breast.
+Exposure = Literal["exposure", "synthetic", "tomosynthesis", "contrast", "specimen"]
+
+
 @dataclass(frozen=True, slots=True)
 class Projection:
     """One mammogram's view and what a choice among several rests on.
 
-    `refusal` says why it cannot serve as a standard view, None when it can. `acquired` is date and time as digits that
+    `modifiers` are those of the view, known also where the view is not. `acquired` is date and time as digits that
     sort, empty when unknown. `directions` are PatientOrientation's two values, `spacing_mm` (row, column) lies in the
     plane of the breast as far as the header tells.
     """
 
     view: View | None
-    refusal: Reason | None = None
+    shows: Exposure = "exposure"
+    modifiers: tuple[str, ...] = ()
     for_processing: bool = False
     is_partial: bool = False
     acquired: str = ""
@@ -123,7 +115,8 @@ def read_projection(header: Dataset) -> Projection:
         notes.append("A partial view: other images show the rest of the breast")
     return Projection(
         view=view,
-        refusal=_refusal(header, name, modifiers, view),
+        shows=_shown(header, name),
+        modifiers=modifiers,
         for_processing=for_processing,
         is_partial=is_partial,
         acquired=_acquired(header),
@@ -133,24 +126,20 @@ def read_projection(header: Dataset) -> Projection:
     )
 
 
-def _refusal(header: Dataset, name: str, modifiers: tuple[str, ...], view: View | None) -> Reason | None:
-    """Why the image is no standard view, the kind of image before its view; None when it may be one."""
+def _shown(header: Dataset, name: str) -> Exposure:
+    """What the image shows, by its kind before its view."""
     kinds, described = set(_words(header, "ImageType")), _text(header, "SeriesDescription").lower()
     frames, position = header.get("NumberOfFrames"), _text(header, "ViewPosition").upper()
     many = frames not in (None, "") and int(frames) > 1
     volume = _text(header, "SOPClassUID") == TOMOSYNTHESIS or any(kind.startswith("TOMO") for kind in kinds)
     tissue = "SpecimenDescriptionSequence" in header or "SPECIMEN" in kinds | {position} or "specimen" in described
-    verdicts: tuple[tuple[Any, Reason], ...] = (
-        (kinds & _SYNTHETIC or _SYNTHETIC_TEXT.search(described), Reason.SYNTHETIC_2D),
-        (volume or many, Reason.TOMOSYNTHESIS),
-        (kinds & _CONTRAST, Reason.CONTRAST_MAMMOGRAM),
-        (tissue or name == "specimen", Reason.SPECIMEN),
-        ("implant displaced" in modifiers, Reason.IMPLANT_DISPLACED),
-        ({"magnification", "spot compression"} & set(modifiers), Reason.SPOT_OR_MAGNIFICATION),
-        (view is None, Reason.UNKNOWN_VIEW),
-        (name not in ("CC", "MLO") or set(modifiers) - _HARMLESS, Reason.OTHER_VIEW),
+    verdicts: tuple[tuple[Any, Exposure], ...] = (
+        (kinds & _SYNTHETIC or _SYNTHETIC_TEXT.search(described), "synthetic"),
+        (volume or many, "tomosynthesis"),
+        (kinds & _CONTRAST, "contrast"),
+        (tissue or name == "specimen", "specimen"),
     )
-    return next((reason for holds, reason in verdicts if holds), None)
+    return next((shown for holds, shown in verdicts if holds), "exposure")
 
 
 _Found = tuple[str, str, tuple[str, ...]]  # side, view, modifiers; empty where unsaid

@@ -1,7 +1,7 @@
 """Image references → Images: decoded stored values on the source frame's grid, frame by frame.
 
 Colour stays as it was stored (RGB or YBR), so that luminance never takes the detour YBR → RGB → grey. The modality
-LUT is applied. A mammogram stays as stored: how its values are to be shown goes along, and the recipe chooses.
+LUT is applied. A projection stays as stored: how its values are to be shown goes along, and the recipe chooses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from imaging.dicom.select import ImageRef
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.image import Array, Channels, Grid, Image, SourceRef
 
-# Millimetres per pixel outside these bounds are a mistake of the header, not an ultrasound image.
+# Millimetres per pixel outside these bounds are a mistake of the header.
 _PLAUSIBLE_MM = (0.005, 5.0)
 
 
@@ -65,7 +65,7 @@ def open_frames(instance: Instance, disposable: bool = False) -> Frames:
 
 
 def _projected(instance: Instance, frames: Frames) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What an Image of a grey mammogram has besides: presentation, view, directions; and notes. Empty for all else."""
+    """What an Image of a grey projection has besides: presentation, view, directions; and notes. Empty for all else."""
     projection = instance.projection
     if projection is None or frames.format.samples != 1 or frames.format.photometric == "PALETTE COLOR":
         return {}, ()
@@ -134,7 +134,7 @@ def _region_box(instance: Instance, region: Region | None) -> tuple[tuple[int, i
     box = (max(top, 0), max(left, 0), min(bottom, instance.rows), min(right, instance.columns))
     if box[2] - box[0] < 1 or box[3] - box[1] < 1:
         raise InputError(
-            f"{instance.name}: ultrasound region {region.number} spans {region.box} and misses the image of "
+            f"{instance.name}: tissue region {region.number} spans {region.box} and misses the image of "
             f"{instance.rows} × {instance.columns}",
             Reason.NO_TISSUE_REGION,
         )

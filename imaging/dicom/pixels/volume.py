@@ -70,7 +70,7 @@ def read_volumes(images: Iterable[Instance | ImageRef], disposable: bool = False
 def find_stacks(images: Iterable[Instance | ImageRef], disposable: bool = False) -> list[Stack | ImagingError]:
     """The volumes that the headers describe, in order of appearance, and one error for whatever makes none.
 
-    Of a reference that names frames these alone are taken; ultrasound regions mean nothing here.
+    Of a reference that names frames these alone are taken; regions of a screen mean nothing here.
     """
     found: list[Stack | ImagingError] = []
     groups: dict[tuple[str, ...], list[Plane]] = defaultdict(list)

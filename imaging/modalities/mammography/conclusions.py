@@ -7,13 +7,15 @@ arc around the nipple in CC and in MLO may be one lesion (the radial search of P
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from imaging.exam.conclusion import Conclusion, Readings, Terms, exam_rating
+from imaging.exam.context import Context
 from imaging.exam.result import Composite, ExamFinding, Scores, Side
 from imaging.findings import Finding, Rating
 from imaging.image import Floats, SourceRef, View
@@ -41,6 +43,15 @@ class Projections:
     views: Mapping[str, View]
     nipples_px: Mapping[str, Point] = field(default_factory=dict)
     anterior_px: Mapping[str, Point] = field(default_factory=dict)
+
+
+def conclude(readings: Readings, terms: Terms, context: Context) -> Conclusion:
+    """What is said of one study; nothing but its images counts."""
+    del context
+    found = summarise(readings.findings, terms.measures, terms.rating, readings.classes)
+    composites = pair(found, Projections(readings.views, anterior_px=readings.anterior_px))
+    scores = score(found, composites, readings.analysed, readings.views, terms.operating_point)
+    return Conclusion(found, {}, exam_rating(terms.rating, readings.classes), composites, scores)
 
 
 def summarise(
@@ -178,7 +189,12 @@ def _distance(finding: Finding, landmark_px: Point) -> float:
 
 
 def _measure(measure: str, finding: Finding) -> tuple[str, float | None]:
-    return {
-        "longest_diameter": ("longest_diameter_mm", finding.longest_diameter_mm),
-        "area": ("area_mm2", finding.area_mm2),
-    }[measure]
+    name, value_of = MEASURES[measure]
+    return name, value_of(finding)
+
+
+# What a card may name, the name with its unit, and how it is measured.
+MEASURES: Final[dict[str, tuple[str, Callable[[Finding], float | None]]]] = {
+    "longest_diameter": ("longest_diameter_mm", lambda finding: finding.longest_diameter_mm),
+    "area": ("area_mm2", lambda finding: finding.area_mm2),
+}

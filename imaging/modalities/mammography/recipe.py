@@ -16,7 +16,6 @@ import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import Compose, Transform
 
-from imaging.dicom.select import RULES, Rule
 from imaging.errors import GeometryError, Reason
 from imaging.grayscale import Grayscale
 from imaging.harmonise.augmentation import Augmentation
@@ -24,6 +23,7 @@ from imaging.harmonise.intensity import ToLuminance
 from imaging.harmonise.spatial import Crop, Flip, Respace, Transpose, grid_of, luminance_tensor, to_tensor
 from imaging.image import Array, Image
 from imaging.modalities.mammography.breast import Mask, Side, breast_height, breast_mask, chest_side, foremost
+from imaging.modalities.mammography.selection import select
 
 _SIDES: Final[dict[str, tuple[Side, Side]]] = {"A": ("left", "top"), "P": ("right", "bottom")}
 _WHITE: Final = 255.0  # of `tissue`, in float; pages show it in 256 steps
@@ -46,8 +46,9 @@ class MammographyRecipe:
     """
 
     name: ClassVar[str] = "mammography"
+    code_version: ClassVar[int] = 1
     spatial_dims: ClassVar[int] = 2
-    rule: ClassVar[Rule] = RULES["mammography"]
+    select = staticmethod(select)
     augmentation: ClassVar[Augmentation] = Augmentation(
         rotation=10.0,
         scale=(0.85, 1.2),

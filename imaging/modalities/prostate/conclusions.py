@@ -20,13 +20,15 @@ A lesion has the sector in which most of its voxels lie, and none where half of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from imaging.exam.conclusion import Conclusion, Readings, Terms, exam_rating
+from imaging.exam.context import Context, Fact, Stated
 from imaging.exam.result import ExamFinding, Scores
 from imaging.findings import Code, Finding
 from imaging.image import Floats, Grid, SourceRef
@@ -70,32 +72,25 @@ _CODES: Final[dict[tuple[str, str, str], tuple[str, str]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Psa:
-    """A serum PSA that somebody states: its value and, in words, for whom and where."""
-
-    ng_ml: float
-    source: str
+# No image states it.
+PSA: Final = Fact("psa_ng_ml", "PSA", "prostate MRI", "--psa")
 
 
-@dataclass(frozen=True)
-class Exam:
-    """What follows from the findings: lesions best score first, organs, measures by name, and notes."""
-
-    findings: tuple[ExamFinding, ...]
-    structures: tuple[ExamFinding, ...]
-    measures: dict[str, float | None]
-    notes: tuple[str, ...]
-    scores: Scores | None
+def conclude(readings: Readings, terms: Terms, context: Context) -> Conclusion:
+    """What is said of one exam; its findings are measured whole, whatever measures a package names."""
+    told = summarise(
+        readings.findings, readings.structures, context.get(PSA.name), readings.analysed, terms.operating_point
+    )
+    return replace(told, rating=exam_rating(terms.rating, readings.classes))
 
 
 def summarise(
     findings: Iterable[Finding],
     structures: Iterable[Finding],
-    psa: Psa | None = None,
+    psa: Stated | None = None,
     analysed: Sequence[SourceRef] = (),
     operating_point: float | None = None,
-) -> Exam:
+) -> Conclusion:
     """The whole exam. Findings and structures are of one volume each or of several, and have volume regions.
 
     A package that looks for organs alone has them as findings; they count for the volume and have no sector.
@@ -107,12 +102,13 @@ def summarise(
     gland = _Gland.of([(organ, _volume_region(f)) for f in (*inside, *found) if (organ := _organ(f)) is not None])
     told = tuple(_exam_finding(finding, gland) for finding in found)
     lesions = [f.score for f in found if _organ(f) is None]
-    return Exam(
+    has_scores = operating_point is not None and len(analysed) > 0
+    return Conclusion(
         told,
-        tuple(ExamFinding(f, measures={"volume_ml": _volume_region(f).volume_ml}) for f in inside),
         _measures(gland, psa),
-        tuple(_notes(gland, psa, told)) if analysed else (),
-        Scores(max(lesions, default=0.0), {}, operating_point) if operating_point is not None and analysed else None,
+        scores=Scores(max(lesions, default=0.0), {}, operating_point) if has_scores else None,
+        structures=tuple(ExamFinding(f, measures={"volume_ml": _volume_region(f).volume_ml}) for f in inside),
+        notes=tuple(_notes(gland, psa, told)) if analysed else (),
     )
 
 
@@ -129,18 +125,18 @@ def _exam_finding(finding: Finding, gland: _Gland | None) -> ExamFinding:
     return ExamFinding(finding, measures=measures, site=gland.sector(volume_region) if gland else None)
 
 
-def _measures(gland: _Gland | None, psa: Psa | None) -> dict[str, float | None]:
+def _measures(gland: _Gland | None, psa: Stated | None) -> dict[str, float | None]:
     volume = None if gland is None else gland.volume_ml
-    measures = {"gland_volume_ml": volume}
+    measures: dict[str, float | None] = {"gland_volume_ml": volume}
     if psa is not None:
-        measures["psa_ng_ml"] = psa.ng_ml
-        measures["psa_density_ng_ml2"] = psa.ng_ml / volume if volume else None
+        measures[PSA.name] = psa.value
+        measures["psa_density_ng_ml2"] = psa.value / volume if volume else None
     return measures
 
 
-def _notes(gland: _Gland | None, psa: Psa | None, findings: Sequence[ExamFinding]) -> Iterator[str]:
+def _notes(gland: _Gland | None, psa: Stated | None, findings: Sequence[ExamFinding]) -> Iterator[str]:
     if psa is not None:
-        yield f"The PSA of {psa.ng_ml:g} ng/ml is not of the images: {psa.source}"
+        yield f"The PSA of {psa.value:g} ng/ml is not of the images: {psa.source}"
     if gland is not None and gland.is_cut:
         yield "The gland reaches the end of the volume: its own volume and the thirds of its height may be too small"
     if gland is None:

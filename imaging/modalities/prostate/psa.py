@@ -1,4 +1,4 @@
-"""A table of PSA values → which study each belongs to. No image states PSA, so somebody must.
+"""A table of PSA values. No image states PSA, so somebody must.
 
 PatientIDs are compared by their digests, as everywhere here, and no message holds one, nor any value of a table whose
 columns may be mixed up: rows are named by their line.
@@ -8,43 +8,21 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, cast, get_args
+from typing import Final, cast, get_args
 
-from imaging.dicom.index import Index
 from imaging.dicom.instance import patient_id_key
 from imaging.errors import ConfigError, Reason
-from imaging.inference.router import Plan, Task
-from imaging.modalities.prostate.conclusions import Psa
+from imaging.exam.context import FactTable, Key, Row
+from imaging.modalities.prostate.conclusions import PSA
 
-Key = Literal["StudyInstanceUID", "PatientID"]
-
-_VALUE: Final = "psa_ng_ml"
+_VALUE: Final = PSA.name
 # Metastatic disease reaches thousands; what is higher is another unit or another column.
 _HIGHEST_NG_ML: Final = 10_000.0
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One PSA and the line of the table in which it stands."""
-
-    ng_ml: float
-    line: int
-
-
-@dataclass(frozen=True)
-class PsaTable:
-    """PSA by what `key` names: the Study Instance UID as it is, or the digest of the PatientID."""
-
-    key: Key
-    rows: Mapping[str, Row]
-
-
-def read_psa(path: Path) -> PsaTable:
+def read_psa(path: Path) -> FactTable:
     """A CSV in UTF-8 with the column psa_ng_ml and one of StudyInstanceUID and PatientID.
 
     Raises ConfigError, with the line's number, for another column, a row without either value or with more than two, a
@@ -65,62 +43,7 @@ def read_psa(path: Path) -> PsaTable:
         if name in rows:
             raise _wrong(path, line, f"names the {key} of line {rows[name].line} again; allowed is one row for each")
         rows[name] = Row(value, line)
-    return PsaTable(key, rows)
-
-
-def assign_psa(
-    table: PsaTable | None, index: Index, planned: Plan
-) -> tuple[dict[tuple[str, str], Psa], tuple[str, ...]]:
-    """The PSA of each (study UID, package name) that reads prostate MRI, and a remark on each row that was not used.
-
-    A PatientID is used where it means one patient with one such study: a PSA of one year says nothing of another's.
-    """
-    if table is None:
-        return {}, ()
-    tasks: dict[str, list[Task]] = defaultdict(list)
-    for task in planned.tasks():
-        if task.package.description.card.applicability.modality == "MR":
-            for name in _names(task, table.key):
-                tasks[name].append(task)
-    shared = _shared_patient_ids(index) if table.key == "PatientID" else frozenset()
-    found: dict[tuple[str, str], Psa] = {}
-    remarks = []
-    for name, row in table.rows.items():
-        if why := _unfit(table.key, name in shared, {task.study_uid for task in tasks[name]}):
-            remarks.append(f"The PSA in line {row.line} of the table was not used: {why}")
-            continue
-        whose = "study" if table.key == "StudyInstanceUID" else "patient"
-        psa = Psa(row.ng_ml, f"the table given with --psa states it for this {whose}, by {table.key}")
-        found |= {(task.study_uid, task.package.name): psa for task in tasks[name]}
-    return found, tuple(remarks)
-
-
-def _unfit(key: Key, is_shared: bool, studies: set[str]) -> str:
-    """Why a row is not used; empty where it is."""
-    if not studies:
-        return f"its {key} is that of no study that a package of prostate MRI reads"
-    if is_shared:
-        return "its PatientID stands for more than one patient; name the study by StudyInstanceUID"
-    if len(studies) > 1:
-        return f"its patient has {len(studies)} studies that are read; name the one meant by StudyInstanceUID"
-    return ""
-
-
-def _names(task: Task, key: Key) -> Iterator[str]:
-    """What a row may call the study of a task."""
-    if key == "StudyInstanceUID":
-        yield task.study_uid
-    else:
-        yield from {ref.instance.patient_id_key for ref in task.group.images()} - {""}
-
-
-def _shared_patient_ids(index: Index) -> frozenset[str]:
-    """The digests of PatientIDs that stand for several patients."""
-    patients: dict[str, set[str]] = defaultdict(set)
-    for series in index.series:
-        for instance in series.instances:
-            patients[instance.patient_id_key].add(instance.patient_key)
-    return frozenset(name for name, keys in patients.items() if len(keys) > 1)
+    return FactTable(PSA, key, rows)
 
 
 def _key(path: Path, columns: list[str]) -> Key:

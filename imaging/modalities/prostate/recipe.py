@@ -19,14 +19,13 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from imaging.dicom.select import RULES, Rule
 from imaging.errors import ConfigError, InputError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.diffusion import AdcFit, computed_signal, fit_adc
 from imaging.harmonise.mri import align, correct_bias
 from imaging.harmonise.spatial import grid_of, place
 from imaging.image import Array, Floats, Grid, Image, resample, within
-from imaging.modalities.prostate.selection import ADC, HIGH_B, T2W
+from imaging.modalities.prostate.selection import ADC, HIGH_B, ROLES, T2W, select
 
 _LARGEST_ADC: Final = 3000.0  # free water at body temperature, 10^-6 mm2/s
 # Where slices, rows and columns of the model grid lead, in patient_ras: to the head, to the back, to the left.
@@ -57,8 +56,9 @@ class ProstateRecipe:
     """
 
     name: ClassVar[str] = "prostate"
+    code_version: ClassVar[int] = 1
     spatial_dims: ClassVar[int] = 3
-    rule: ClassVar[Rule] = RULES["prostate"]
+    select = staticmethod(select)
     roles: tuple[str, ...] = (T2W,)
     spacing_mm: tuple[float, float, float] = (3.0, 0.5, 0.5)
     shape: tuple[int, int, int] = (24, 160, 160)
@@ -75,7 +75,7 @@ class ProstateRecipe:
         for name in ("roles", "spacing_mm", "shape"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for field, found, is_right, allowed in (
-            ("roles", self.roles, set(self.roles) <= set(self.rule.volumes) and len(self.roles) > 0, self.rule.volumes),
+            ("roles", self.roles, set(self.roles) <= set(ROLES) and len(self.roles) > 0, ROLES),
             ("spacing_mm", self.spacing_mm, len(self.spacing_mm) == 3 and min(self.spacing_mm) > 0, "3 positive steps"),
             ("shape", self.shape, len(self.shape) == 3 and min(self.shape) >= 1, "3 sides of 1 or more"),
             ("high_b", self.high_b, self.high_b > 0, "a positive b-value in s/mm2"),

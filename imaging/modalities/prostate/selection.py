@@ -8,16 +8,18 @@ each step leaves out, with its reason, what is worse than the best of those that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from imaging.dicom.headers.adc import read_adc
+from imaging.dicom.headers.classes import MR_IMAGES
+from imaging.dicom.index import Instance, Series
 from imaging.dicom.instance import refused
-from imaging.errors import Reason
-from imaging.modalities.prostate.series_volumes import Candidate, find_candidates
-
-if TYPE_CHECKING:
-    from imaging.dicom.index import Instance, Series
+from imaging.dicom.select import UNPLACED, Anatomy, Group, ImageRef, Note, Rejected, Selection, select_images
+from imaging.errors import Reason, ReasonCode
+from imaging.modalities.mr_volumes import Candidate, Limits, find_candidates
+from imaging.modalities.prostate.reasons import ProstateReason
 
 T2W: Final = "T2W"
 ADC: Final = "ADC"
@@ -25,8 +27,14 @@ HIGH_B: Final = "high b"
 ROLES: Final = (T2W, ADC, HIGH_B)
 DIFFUSION: Final = frozenset({ADC, HIGH_B})
 B_VALUE: Final = "b "  # before the number, in the roles of the further b-values
-Note = tuple[str, str]  # role, sentence
+# BodyPartExamined of an MR that may show the prostate ("" is unsaid).
+PARTS: Final = frozenset(
+    ("", "PROSTATE", "PROSTATA", "PELVIS", "ABDOMEN", "ABDOMENPELVIS", "ABDOMEN_PELVIS", "BLADDER", "RECTUM", "BODY")
+)
 
+# Axial scans of the prostate are tilted to its long axis by up to about 30°; at 45° a plane is as near to coronal. A
+# gland of median size is about 45 mm high; a stack shorter than 30 shows a part of it.
+_LIMITS: Final = Limits(most_tilt_degrees=40.0, least_coverage_mm=30.0)
 # Beyond this height more slices are no gain: a scan of the whole pelvis must not win over one of the prostate.
 _ENOUGH_COVERAGE_MM: Final = 50.0
 _NEARLY: Final = 0.9
@@ -37,11 +45,11 @@ _COARSEST_T2_MM: Final = 1.0
 # The least b-value that still parts cancer from gland; PI-RADS v2.1 reads 800 to 1000 and wishes for 1400 or more.
 _LEAST_HIGH_B: Final = 600.0
 
-_KINDS: Final[dict[str, Reason]] = {
+_KINDS: Final[dict[str, ReasonCode]] = {
     "map": Reason.DERIVED_MAP,
     "localiser": Reason.LOCALISER,
     "subtraction": Reason.SUBTRACTION,
-    "dynamic": Reason.DYNAMIC_CONTRAST,
+    "dynamic": ProstateReason.DYNAMIC_CONTRAST,
     "other": Reason.OTHER_CONTRAST,
     "mosaic": Reason.UNSUPPORTED_OBJECT,
 }
@@ -64,7 +72,7 @@ class Choice:
     """
 
     roles: dict[str, tuple[Part, ...]]
-    rejected: tuple[tuple[Instance, Reason], ...]
+    rejected: tuple[Rejected, ...]
     notes: tuple[Note, ...]
 
 
@@ -73,7 +81,7 @@ class _Table:
     """What was decided so far."""
 
     roles: dict[str, Candidate] = field(default_factory=dict)
-    rejected: list[tuple[Candidate, Reason]] = field(default_factory=list)
+    rejected: list[tuple[Candidate, ReasonCode]] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def play(self, role: str, candidates: list[Candidate], steps: Iterable[_Step]) -> Candidate | None:
@@ -94,15 +102,58 @@ class _Table:
         return standing[-1] if sound else None
 
 
-_Step = tuple[Reason, Callable[[list[Candidate]], list[bool]]]
+_Step = tuple[ReasonCode, Callable[[list[Candidate]], list[bool]]]
 # Faults of a volume that would otherwise be read: it counts as unread where no other plays its role.
 _STAND_INS: Final = (Reason.MISSING_SLICE, Reason.GEOMETRY, Reason.BAD_B_VALUE)
+
+
+def select(series: Sequence[Series], anatomy: Anatomy | None = None) -> Selection:
+    """The volumes of one exam, of all body parts that may show the prostate where no `anatomy` is given."""
+
+    def refuse(instance: Instance) -> ReasonCode | None:
+        if instance.modality != "MR" or instance.sop_class_uid not in MR_IMAGES:
+            return Reason.NO_PACKAGE
+        if instance.body_part not in PARTS:
+            return Reason.OTHER_ANATOMY
+        return None if anatomy is None else anatomy.refuse(instance)
+
+    return select_images(series, refuse, lambda admitted: _grouped(series, admitted))
+
+
+def _grouped(series: Sequence[Series], admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
+    """Each role with the slices of its volume, and notes.
+
+    An image that must not or cannot be read stays in the group, refused, where its series plays a role or holds nothing
+    else: it may have been a slice of that. What is left of its series is chosen as if it were not there.
+    """
+    meant = {id(instance) for instance in admitted}
+    kept = [replace(s, instances=tuple(i for i in s.instances if id(i) in meant)) for s in series]
+    readable = [replace(s, instances=tuple(i for i in s.instances if i.acquisition and not i.refusal)) for s in kept]
+    choice = choose(readable)
+    roles = {role: tuple(ImageRef(p.instance, frames=p.frames) for p in parts) for role, parts in choice.roles.items()}
+    used = {ref.instance.series_uid for refs in roles.values() for ref in refs}
+    rejected = list(choice.rejected)
+    unplaced: list[ImageRef] = []
+    for whole, rest in zip(kept, readable, strict=True):
+        unread = [(i, i.refusal or Reason.UNREADABLE_HEADER) for i in whole.instances if i not in rest.instances]
+        if whole.uid in used or not rest.instances:
+            unplaced += [ImageRef(refused(i, reason)) for i, reason in unread]
+        else:
+            rejected += unread
+    if unplaced:
+        roles[UNPLACED] = tuple(unplaced)
+    # Any diffusion image may be computed from the others of its decay.
+    decay = DIFFUSION | {role for role in roles if role.startswith(B_VALUE)}
+    group = Group(
+        series[0].study_uid, "bpMRI", roles, choice.notes, T2W, dict.fromkeys(DIFFUSION, decay), {ADC: read_adc}
+    )
+    return group if roles else None, rejected
 
 
 def choose(series: Iterable[Series]) -> Choice:
     """The roles of a study that its MR series fill. Roles may be missing; that and every inference is a note."""
     table = _Table()
-    volumes = [volume for one in series for volume in find_candidates(one)]
+    volumes = [volume for one in series for volume in find_candidates(one, _LIMITS)]
     by_kind: dict[str, list[Candidate]] = defaultdict(list)
     for volume in volumes:
         by_kind[volume.kind].append(volume)
@@ -126,8 +177,8 @@ def _choose_diffusion(table: _Table, weighted: list[Candidate], calculated: list
     elif not high:
         high, calculated = calculated, []
     measured = _measured(usable)
-    best = table.play(HIGH_B, high, (_first_of(measured, Reason.CALCULATED_B), *_STEPS, _HIGHEST_B, *_LATEST))
-    table.rejected += [(v, v.fault or Reason.CALCULATED_B) for v in calculated]
+    best = table.play(HIGH_B, high, (_first_of(measured, ProstateReason.CALCULATED_B), *_STEPS, _HIGHEST_B, *_LATEST))
+    table.rejected += [(v, v.fault or ProstateReason.CALCULATED_B) for v in calculated]
     if best is not None and best.kind == "diffusion" and best not in measured:
         table.notes.append((HIGH_B, "Nothing says whether the high b was acquired or calculated"))
     beside = [] if best is None else _beside_high(best, usable, measured)
@@ -157,7 +208,9 @@ def _beside_high(best: Candidate, volumes: list[Candidate], measured: list[Candi
 
     A series that holds single directions is a scan of its own, and so is its b 0.
     """
-    directed = {v.series.uid for v in volumes if v.fault in (Reason.DIFFUSION_DIRECTION, Reason.DIFFUSION_TENSOR)}
+    directed = {
+        v.series.uid for v in volumes if v.fault in (ProstateReason.DIFFUSION_DIRECTION, Reason.DIFFUSION_TENSOR)
+    }
 
     def joins(volume: Candidate) -> bool:
         if volume.fault or volume.kind != best.kind or volume.b == best.b or not volume.shares_slices(best):
@@ -170,10 +223,10 @@ def _beside_high(best: Candidate, volumes: list[Candidate], measured: list[Candi
     return [v for v in volumes if joins(v)]
 
 
-def _why_not_beside(volume: Candidate, best: Candidate | None) -> Reason:
+def _why_not_beside(volume: Candidate, best: Candidate | None) -> ReasonCode:
     """Why a sound diffusion volume is none of those beside the chosen one."""
     if best is None:
-        return Reason.NO_HIGH_B
+        return ProstateReason.NO_HIGH_B
     return Reason.GEOMETRY if volume.series is best.series else Reason.LESS_SUITED
 
 
@@ -190,7 +243,7 @@ def _weighted(volume: Candidate) -> Candidate:
         return replace(volume, fault=Reason.BAD_B_VALUE)
     if frame.b_value is None:
         return replace(volume, fault=Reason.NO_B_VALUE)
-    return replace(volume, fault=Reason.DIFFUSION_DIRECTION) if frame.direction and not volume.fault else volume
+    return replace(volume, fault=ProstateReason.DIFFUSION_DIRECTION) if frame.direction and not volume.fault else volume
 
 
 # The steps of the choice
@@ -236,7 +289,7 @@ def _is_latest(volumes: list[Candidate]) -> list[bool]:
     return [v.acquired == latest for v in volumes]
 
 
-def _first_of(preferred: list[Candidate], reason: Reason) -> _Step:
+def _first_of(preferred: list[Candidate], reason: ReasonCode) -> _Step:
     """The preferred ones come first, where there are any."""
 
     return reason, lambda volumes: _or_all([v in preferred for v in volumes])
@@ -277,7 +330,7 @@ def _told(table: _Table) -> Choice:
     order = [*ROLES, *(role for role in table.roles if role not in ROLES)]
     roles = {role: _parts(table.roles[role]) for role in order if role in table.roles}
     used = {part.instance.sop_uid for parts in roles.values() for part in parts}
-    reasons: dict[str, tuple[Instance, Reason]] = {}
+    reasons: dict[str, Rejected] = {}
     for volume, reason in table.rejected:
         for instance, _ in volume.members:
             if instance.sop_uid not in used:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
+from imaging.exam.conclusion import Conclusion, Readings, Terms, exam_rating
+from imaging.exam.context import Context
 from imaging.exam.result import ExamFinding
 from imaging.findings import Finding, Rating
 from imaging.image import SourceRef
@@ -18,6 +21,13 @@ Classes = Mapping[SourceRef, Mapping[str, float]]
 _SAME_LESION_IOU = 0.1
 # A lesion may leave the plane for this many frames and still be the same one.
 _FRAMES_APART = 3
+
+
+def conclude(readings: Readings, terms: Terms, context: Context) -> Conclusion:
+    """What is said of one study; nothing but its images counts."""
+    del context
+    found = summarise(readings.findings, terms.measures, terms.rating, readings.classes)
+    return Conclusion(found, exam_measures(found), exam_rating(terms.rating, readings.classes))
 
 
 def summarise(
@@ -37,7 +47,7 @@ def summarise(
         ExamFinding(
             lesion.key,
             lesion.frames,
-            {name: value for m in measures for name, value in _measure(m, lesion.key)},
+            dict(_measure(measure, lesion.key) for measure in measures),
             rating.of_finding((classes or {}).get(lesion.key.ref, {})) if rating else None,
         )
         for lesion in lesions
@@ -110,10 +120,14 @@ def _overlap(one: Finding, other: Finding) -> float:
     return shared / (float(np.prod(a[2:] - a[:2])) + float(np.prod(b[2:] - b[:2])) - shared)
 
 
-def _measure(measure: str, finding: Finding) -> list[tuple[str, float | None]]:
-    values = {
-        "longest_diameter": ("longest_diameter_mm", finding.longest_diameter_mm),
-        "area": ("area_mm2", finding.area_mm2),
-        "circumference": ("circumference_mm", circumference_mm(finding)),
-    }
-    return [values[measure]]
+def _measure(measure: str, finding: Finding) -> tuple[str, float | None]:
+    name, value_of = MEASURES[measure]
+    return name, value_of(finding)
+
+
+# What a card may name, the name with its unit, and how it is measured.
+MEASURES: Final[dict[str, tuple[str, Callable[[Finding], float | None]]]] = {
+    "longest_diameter": ("longest_diameter_mm", lambda finding: finding.longest_diameter_mm),
+    "area": ("area_mm2", lambda finding: finding.area_mm2),
+    "circumference": ("circumference_mm", circumference_mm),
+}

@@ -13,11 +13,11 @@ from typing import ClassVar, Self
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from imaging.dicom.select import RULES, Rule
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.intensity import ScalePercentiles, ToLuminance
 from imaging.harmonise.spatial import CropToTissue, FitSquare, to_tensor
 from imaging.image import Image
+from imaging.modalities.ultrasound.selection import select
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class UltrasoundRecipe:
     """
 
     name: ClassVar[str] = "ultrasound"
+    code_version: ClassVar[int] = 1
     spatial_dims: ClassVar[int] = 2
-    rule: ClassVar[Rule] = RULES["ultrasound"]
+    select = staticmethod(select)
     augmentation: ClassVar[Augmentation] = Augmentation(
         rotation=20.0,
         scale=(0.75, 1.35),

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from highdicom.sr import CodedConcept
+from pydicom.sr.codedict import codes as dictionary
 
-from imaging.errors import ImagingError, Reason
+from imaging.errors import ImagingError, Reason, ReasonCode
 from imaging.exam.result import Completeness, FindingState
 from imaging.findings import Code
 
@@ -90,10 +91,10 @@ PARTIALLY_SUCCEEDED: Final = _dcm("111223", "Partially Succeeded")
 FAILED: Final = _dcm("111224", "Failed")
 NOT_ATTEMPTED: Final = _dcm("111225", "Not Attempted")
 
-MODALITIES: Final[dict[str, Code]] = {  # CID 29
-    "US": _dcm("US", "Ultrasound"),
-    "MG": _dcm("MG", "Mammography"),
-    "MR": _dcm("MR", "Magnetic Resonance"),
+
+_ACQUISITION_MODALITIES: Final[dict[str, Code]] = {  # CID 29, as pydicom's dictionary of the standard has it
+    entry.value: Code(entry.value, entry.scheme_designator, entry.meaning)
+    for entry in (getattr(dictionary.cid29, keyword) for keyword in dictionary.cid29.dir())
 }
 
 
@@ -148,7 +149,7 @@ def measure_code(name: str, known: Mapping[str, MeasureCode]) -> MeasureCode:
     return known[name]
 
 
-def detection_summary(completeness: Completeness, reasons: frozenset[Reason]) -> Code:
+def detection_summary(completeness: Completeness, reasons: frozenset[ReasonCode]) -> Code:
     """CID 6042 for the whole search. Nothing read is Failed when something was tried, Not Attempted otherwise."""
     if completeness == "all":
         return SUCCEEDED
@@ -156,6 +157,17 @@ def detection_summary(completeness: Completeness, reasons: frozenset[Reason]) ->
         return PARTIALLY_SUCCEEDED
     tried = reasons & {Reason.PREDICTION_FAILED, Reason.DECODE_FAILED, Reason.PIXEL_DATA_TOO_SHORT}
     return FAILED if tried else NOT_ATTEMPTED
+
+
+def modality(value: str) -> Code:
+    """The code of an acquisition modality (CID 29). Raises ImagingError for a value that is none."""
+    if value not in _ACQUISITION_MODALITIES:
+        raise ImagingError(
+            f"ExamResult.modality: found {value!r}; allowed are the codes of CID 29: "
+            f"{', '.join(sorted(_ACQUISITION_MODALITIES))}",
+            Reason.REPORT_FAILED,
+        )
+    return _ACQUISITION_MODALITIES[value]
 
 
 def concept(code: Code) -> CodedConcept:

@@ -15,9 +15,8 @@ from pydicom import Dataset
 
 from imaging.findings import Code
 from imaging.image import View
-from imaging.modalities.mammography.cad import codes as mammo
 from imaging.report.document import Case
-from imaging.report.sr import codes, content
+from imaging.report.sr import codes, content, image_codes
 from imaging.report.sr.content import HAS_ACQUISITION_CONTEXT, HAS_MODIFIER
 
 _STUDY_DATE_TAG: Final = 0x00080020
@@ -31,25 +30,29 @@ def library_rows(case: Case, uid: str) -> list[Dataset]:
     """The rows of TID 4020 for one image of the result, in the template's order."""
     header, view = case.sources[uid], case.result.views.get(uid)
     context = HAS_ACQUISITION_CONTEXT
-    sides = [] if view is None else [content.code(context, mammo.IMAGE_LATERALITY, mammo.SIDES[view.laterality])]
+    sides = (
+        []
+        if view is None
+        else [content.code(context, image_codes.IMAGE_LATERALITY, image_codes.SIDES[view.laterality])]
+    )
     return [
         *sides,
         *view_rows(view),
         *(content.text(context, name, value) for name, value in orientation(header)),
         *_times(case, header),
-        *(content.spacing(context, name, value, mammo.MILLIMETRE) for name, value in spacings(header)),
-        *(content.number(context, mammo.PRIMARY_ANGLE, value, mammo.DEGREES) for value in _angle(header)),
+        *(content.spacing(context, name, value, image_codes.MILLIMETRE) for name, value in spacings(header)),
+        *(content.number(context, image_codes.PRIMARY_ANGLE, value, image_codes.DEGREES) for value in _angle(header)),
         *size_rows(header),
     ]
 
 
 def view_rows(view: View | None) -> list[Dataset]:
     """Image View with its modifiers; none where the view is unknown or has no code."""
-    named, modifiers = (None, ()) if view is None else mammo.view_codes(view)
+    named, modifiers = (None, ()) if view is None else image_codes.view_codes(view)
     if named is None:
         return []
-    below = [content.code(HAS_MODIFIER, mammo.IMAGE_VIEW_MODIFIER, modifier) for modifier in modifiers]
-    return [content.code(HAS_ACQUISITION_CONTEXT, mammo.IMAGE_VIEW, named, below)]
+    below = [content.code(HAS_MODIFIER, image_codes.IMAGE_VIEW_MODIFIER, modifier) for modifier in modifiers]
+    return [content.code(HAS_ACQUISITION_CONTEXT, image_codes.IMAGE_VIEW, named, below)]
 
 
 def size_rows(header: Dataset) -> list[Dataset]:
@@ -76,7 +79,7 @@ def spacings(header: Dataset) -> list[tuple[Code, float]]:
     pair = _numbers(header, "ImagerPixelSpacing") or _numbers(header, "PixelSpacing")
     if len(pair) != 2 or min(pair) <= 0:
         return []
-    return [(mammo.HORIZONTAL_SPACING, pair[1]), (mammo.VERTICAL_SPACING, pair[0])]
+    return [(image_codes.HORIZONTAL_SPACING, pair[1]), (image_codes.VERTICAL_SPACING, pair[0])]
 
 
 def _angle(header: Dataset) -> list[float]:
@@ -98,7 +101,7 @@ def orientation(header: Dataset) -> list[tuple[Code, str]]:
     values = [str(value) for value in header.get("PatientOrientation") or []]
     if len(values) != 2 or not all(_ORIENTATION.fullmatch(value) for value in values):
         return []
-    return [(mammo.ORIENTATION_ROW, values[0]), (mammo.ORIENTATION_COLUMN, values[1])]
+    return [(image_codes.ORIENTATION_ROW, values[0]), (image_codes.ORIENTATION_COLUMN, values[1])]
 
 
 def _times(case: Case, header: Dataset) -> Iterator[Dataset]:
@@ -107,6 +110,6 @@ def _times(case: Case, header: Dataset) -> Iterator[Dataset]:
     if _TIME.fullmatch(study_time):
         yield content.time(HAS_ACQUISITION_CONTEXT, codes.STUDY_TIME, study_time)
     if _DATE.fullmatch(made := str(header.get("ContentDate") or "")):
-        yield content.date(HAS_ACQUISITION_CONTEXT, mammo.CONTENT_DATE, made)
+        yield content.date(HAS_ACQUISITION_CONTEXT, image_codes.CONTENT_DATE, made)
     if _TIME.fullmatch(at := str(header.get("ContentTime") or "").strip()):
-        yield content.time(HAS_ACQUISITION_CONTEXT, mammo.CONTENT_TIME, at)
+        yield content.time(HAS_ACQUISITION_CONTEXT, image_codes.CONTENT_TIME, at)

@@ -13,11 +13,11 @@ from pydicom import Dataset
 
 from imaging.exam.result import Algorithm, ExamResult
 from imaging.findings import Code
-from imaging.modalities.mammography.cad.codes import IMAGE_LATERALITY, LATERALITIES
 from imaging.report.document import Case, Document, Kind, derived_uid, new_object, seal
 from imaging.report.sr import codes, content
 from imaging.report.sr.content import CONTAINS, HAS_ACQUISITION_CONTEXT, HAS_MODIFIER, HAS_OBSERVATION_CONTEXT
 from imaging.report.sr.groups import algorithm_rows, planar_group, segment_of, volumetric_group
+from imaging.report.sr.image_codes import IMAGE_LATERALITY, LATERALITIES
 from imaging.report.sr.projections import size_rows, study_date, view_rows
 from imaging.report.sr.statements import comments, exam_statement, extent, images_of, rois
 
@@ -112,7 +112,7 @@ def _descriptors(case: Case, uid: str) -> list[Dataset]:
     context, view = HAS_ACQUISITION_CONTEXT, case.result.views.get(uid)
     sides = [] if view is None else [content.code(context, IMAGE_LATERALITY, LATERALITIES[view.laterality])]
     return [
-        content.code(context, codes.MODALITY, codes.MODALITIES[case.result.modality]),
+        content.code(context, codes.MODALITY, codes.modality(case.result.modality)),
         *sides,
         *study_date(case),
         *size_rows(case.sources[uid]),

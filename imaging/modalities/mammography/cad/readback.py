@@ -17,7 +17,7 @@ from imaging.modalities.mammography.cad import codes as mammo
 from imaging.modalities.mammography.cad.report import impression_text, intent_of, searched
 from imaging.modalities.mammography.cad.rows import missing_cad_row
 from imaging.report.agreement import Sources, check_projection, check_reference, check_region, codes_below, refuse
-from imaging.report.sr import codes
+from imaging.report.sr import codes, image_codes
 from imaging.report.sr.projections import orientation, spacings
 from imaging.report.sr.statements import composite_tracking_uid, images_of, tracking_uid
 
@@ -102,7 +102,7 @@ def _check_library(read: ReadReport, result: ExamResult, sources: Sources) -> No
     for item, entry in zip(_library_items(read.root), read.library, strict=True):
         check_reference(read.sop_uid, entry, sources)
         where = f"{read.sop_uid}, library image {entry.sop_uid}"
-        check_projection(where, item, result.views.get(entry.sop_uid), mammo.SIDES)
+        check_projection(where, item, result.views.get(entry.sop_uid), image_codes.SIDES)
         _check_geometry(where, item, sources, entry.sop_uid)
 
 
@@ -117,12 +117,12 @@ def _check_geometry(where: str, item: ContentItem, sources: Sources, uid: str) -
     told = {c.name: c.value for c in item.children if c.name and isinstance(c.value, Measure)}
     for name, value in spacings(header):
         found = told.get(name, Measure(name, None, None))
-        if found.unit != mammo.MILLIMETRE or abs((found.value or 0.0) - value) > _SPACING_TOLERANCE_MM:
+        if found.unit != image_codes.MILLIMETRE or abs((found.value or 0.0) - value) > _SPACING_TOLERANCE_MM:
             refuse(where, name.meaning, found.value, f"{value} mm")
     told_orientation = [
         (child.name, child.value)
         for child in item.children
-        if child.name in (mammo.ORIENTATION_ROW, mammo.ORIENTATION_COLUMN)
+        if child.name in (image_codes.ORIENTATION_ROW, image_codes.ORIENTATION_COLUMN)
     ]
     if told_orientation != orientation(header):
         refuse(where, "patient orientation", told_orientation, "Patient Orientation (0020,0020) of the source")
@@ -194,7 +194,7 @@ def _check_measures(where: str, found: ReadFinding, result: ExamResult, member: 
     allowed: dict[Code, tuple[float, Code]] = {}
     length = finding.key.longest_diameter_mm
     if length is not None and found.label in mammo.MEASURED:
-        allowed[mammo.LONG_AXIS] = (round(length, 2), mammo.MILLIMETRE)
+        allowed[mammo.LONG_AXIS] = (round(length, 2), image_codes.MILLIMETRE)
     if rating is not None and finding.rating is not None and rating.concept == codes.PROBABILITY_OF_CANCER:
         allowed[codes.PROBABILITY_OF_CANCER] = (round(finding.rating * 100.0, 2), codes.PERCENT)
     given = {m.concept: (m.value, m.unit) for m in found.measures}

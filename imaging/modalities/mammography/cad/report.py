@@ -18,7 +18,7 @@ from imaging.exam.result import Algorithm, Composite, ExamFinding, ExamResult
 from imaging.findings import Code, Finding
 from imaging.modalities.mammography.cad import codes as mammo
 from imaging.report.document import Case, Document, Scheme, seal
-from imaging.report.sr import codes, content
+from imaging.report.sr import codes, content, image_codes
 from imaging.report.sr.content import CONTAINS, HAS_MODIFIER, HAS_OBSERVATION_CONTEXT, HAS_PROPERTIES, INFERRED_FROM
 from imaging.report.sr.projections import library_rows
 from imaging.report.sr.statements import (
@@ -32,7 +32,6 @@ from imaging.report.sr.statements import (
 from imaging.report.sr.tid1500 import report_object
 
 MAMMOGRAPHY_CAD_SR: Final = "1.2.840.10008.5.1.4.1.1.88.50"
-MODALITY: Final = "MG"
 # Position of the Image Library below the root, which is 1: the language comes first (TID 4000 rows 2 and 3).
 _LIBRARY_PATH: Final = (1, 2)
 
@@ -199,7 +198,7 @@ def _long_axis(key: Finding, image: Dataset) -> list[Dataset]:
     if length is None:
         return []
     along = content.path(mammo.PATH, key.longest_axis_px, image)
-    return [content.number(HAS_PROPERTIES, mammo.LONG_AXIS, length, mammo.MILLIMETRE, [along])]
+    return [content.number(HAS_PROPERTIES, mammo.LONG_AXIS, length, image_codes.MILLIMETRE, [along])]
 
 
 def _detections(result: ExamResult) -> Dataset:

@@ -1,4 +1,4 @@
-"""MR series → candidates: the volumes that its frames may make, and what keeps each from being one of the prostate.
+"""MR series → candidates: the volumes that its frames may make, and what keeps each from being one of the organ.
 
 Frames are parted by kind, orientation, matrix, b-value, gradient direction, echo and acquisition. All by headers; LPS
 millimetres.
@@ -14,18 +14,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from imaging.dicom.headers.lattice import SAME_DIRECTION, lacks_slices, lattice_step, repetitions
-from imaging.errors import Reason
+from imaging.errors import Reason, ReasonCode
 from imaging.image import Floats
 
 if TYPE_CHECKING:
     from imaging.dicom.headers.acquisition import Acquisition, MrFrame
     from imaging.dicom.index import Instance, Series
 
-# How far the slice normal may lean from the head-foot axis. Axial scans of the prostate are tilted to its long axis by
-# up to about 30°; at 45° a plane is as near to coronal.
-_MOST_TILT_DEGREES: Final = 40.0
-# A gland of median size is about 45 mm high; a stack shorter than this shows a part of it.
-_LEAST_COVERAGE_MM: Final = 30.0
 # Half of what neighbouring slices are apart at least: volumes nearer than this share their slices.
 _SAME_SLICES_MM: Final = 0.5
 # A tensor needs at least six directions (Basser et al., Biophys J 1994).
@@ -38,13 +33,25 @@ _MOST_ECHOES: Final = 2
 Member = tuple["Instance", "MrFrame"]
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a volume of the organ must be.
+
+    `most_tilt_degrees` is how far the slice normal may lean from the head-foot axis, `least_coverage_mm` how high the
+    stack must be.
+    """
+
+    most_tilt_degrees: float
+    least_coverage_mm: float
+
+
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """Frames that may make one volume, in order along their normal, and why it cannot be used (`fault`)."""
 
     series: Series
     members: tuple[Member, ...]
-    fault: Reason | None = None
+    fault: ReasonCode | None = None
 
     @property
     def kind(self) -> str:
@@ -95,7 +102,7 @@ class Candidate:
         return near and np.allclose(own.spacing_mm, its.spacing_mm, rtol=1e-3)
 
 
-def find_candidates(series: Series) -> list[Candidate]:
+def find_candidates(series: Series, limits: Limits) -> list[Candidate]:
     """The volumes of a series, each with its fault."""
     groups: dict[tuple[object, ...], list[Member]] = defaultdict(list)
     orientations: list[Floats] = []
@@ -112,7 +119,7 @@ def find_candidates(series: Series) -> list[Candidate]:
             groups[key].append((instance, frame))
     tensor = _directions(groups.values()) >= _TENSOR_DIRECTIONS
     echoes = {key[-1] for key in groups if key[0] == "t2"}
-    judged = [_judged(series, tuple(part)) for group in groups.values() for part in _told_apart(group)]
+    judged = [_judged(series, tuple(part), limits) for group in groups.values() for part in _told_apart(group)]
     if tensor:
         return [replace(v, fault=Reason.DIFFUSION_TENSOR) if v.kind in _WEIGHTED else v for v in judged]
     if len(echoes) > _MOST_ECHOES:  # A measurement of T2, not an image weighted by it.
@@ -166,22 +173,22 @@ def _depths(members: Iterable[Member]) -> Floats:
     return np.array([np.asarray(frame.corner) @ normal for _, frame in placed])
 
 
-def _judged(series: Series, members: tuple[Member, ...]) -> Candidate:
-    """The frames in order along their normal, and what keeps them from being a volume of the prostate."""
+def _judged(series: Series, members: tuple[Member, ...], limits: Limits) -> Candidate:
+    """The frames in order along their normal, and what keeps them from being a volume of the organ."""
     if _unplaced(members) or min(members[0][1].spacing_mm) <= 0:
         return Candidate(series, members, Reason.GEOMETRY)
     ordered = tuple(members[k] for k in np.argsort(_depths(members), kind="stable"))
-    return Candidate(series, ordered, _fault(Candidate(series, ordered)))
+    return Candidate(series, ordered, _fault(Candidate(series, ordered), limits))
 
 
-def _fault(volume: Candidate) -> Reason | None:
+def _fault(volume: Candidate, limits: Limits) -> Reason | None:
     first, depths = volume.members[0][1], _depths(volume.members)
     normal = np.cross(np.array(first.across), np.array(first.down))
-    if abs(normal[2]) < np.cos(np.radians(_MOST_TILT_DEGREES)):
+    if abs(normal[2]) < np.cos(np.radians(limits.most_tilt_degrees)):
         return Reason.NOT_AXIAL
     if repetitions(depths) > 1:
         return Reason.GEOMETRY
-    if len(depths) < 2 or volume.coverage_mm < _LEAST_COVERAGE_MM:
+    if len(depths) < 2 or volume.coverage_mm < limits.least_coverage_mm:
         return Reason.INCOMPLETE_VOLUME
     if lattice_step(volume.corners) is None:
         return Reason.MISSING_SLICE if lacks_slices(depths) else Reason.GEOMETRY

@@ -1,0 +1,41 @@
+"""The first dynamic phase on its own grid, signal over 1000."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from monai.data import MetaTensor
+
+from imaging.harmonise.augmentation import Augmentation
+from imaging.harmonise.spatial import to_tensor
+from imaging.image import Image
+from toy_breast_mri import DCE, select
+
+
+@dataclass(frozen=True)
+class BreastMriRecipe:
+    """Nothing is resampled."""
+
+    name: ClassVar[str] = "toy_breast_mri"
+    code_version: ClassVar[int] = 1
+    spatial_dims: ClassVar[int] = 3
+    select = staticmethod(select)
+    augmentation: ClassVar[Augmentation] = Augmentation(rotation=5.0)
+
+    roles: tuple[str, ...] = (DCE,)
+
+    def tissue(self, image: Image) -> MetaTensor:
+        return to_tensor(image)
+
+    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
+        return tissue / 1000.0
+
+    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
+        del tissue
+        return {}
+
+    def fit(self, images: Iterable[Image]) -> Self:
+        del images
+        return self

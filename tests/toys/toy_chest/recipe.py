@@ -1,0 +1,43 @@
+"""Radiographs on a square grid, stored values over their highest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from monai.data import MetaTensor
+
+from imaging.harmonise.augmentation import Augmentation
+from imaging.harmonise.intensity import ToLuminance
+from imaging.harmonise.spatial import FitSquare, to_tensor
+from imaging.image import Image
+from toy_chest import select
+
+
+@dataclass(frozen=True)
+class ChestRecipe:
+    """The whole image on a square of `side` pixels."""
+
+    name: ClassVar[str] = "toy_chest"
+    code_version: ClassVar[int] = 1
+    spatial_dims: ClassVar[int] = 2
+    select = staticmethod(select)
+    augmentation: ClassVar[Augmentation] = Augmentation(rotation=5.0)
+
+    side: int = 128
+
+    def tissue(self, image: Image) -> MetaTensor:
+        return ToLuminance()(to_tensor(image))
+
+    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
+        fitted = FitSquare(self.side)(tissue)
+        return fitted / max(float(fitted.max()), 1.0)
+
+    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
+        del tissue
+        return {}
+
+    def fit(self, images: Iterable[Image]) -> Self:
+        del images
+        return self
