@@ -27,7 +27,8 @@ from imaging.exam.result import ExamResult
 from imaging.findings import Reading
 from imaging.image import Image, SourceRef
 from imaging.package import Package
-from imaging.report.document import Document, Scheme
+from imaging.report.document import Document
+from imaging.report.kind import Scheme
 from imaging.workers import Worker, WorkerLimits, Workers
 
 if TYPE_CHECKING:
@@ -195,7 +196,11 @@ def prepare_reports() -> None:
 
 def report(result: ExamResult, paths: dict[str, Path], when: datetime, scheme: Scheme) -> list[Document]:
     """In the report process: source headers in, documents out."""
-    from imaging.report.write import write_documents
+    from imaging.modalities.mammography.cad.kind import CAD_REPORT
+    from imaging.report.kind import Subject
+    from imaging.report.write import GENERAL, write_documents
 
     hush()
-    return write_documents(result, {uid: read_header(path) for uid, path in paths.items()}, when, scheme)
+    sources = {uid: read_header(path) for uid, path in paths.items()}
+    kinds = (*GENERAL, CAD_REPORT) if result.modality == "MG" else GENERAL
+    return write_documents(Subject(result, sources, when, scheme), kinds)

@@ -38,7 +38,7 @@ from imaging.inference.summary import (
 )
 from imaging.modalities.prostate.psa import PsaTable, assign_psa
 from imaging.package import Package
-from imaging.report.document import Scheme
+from imaging.report.kind import Scheme
 from imaging.report.page import render
 
 

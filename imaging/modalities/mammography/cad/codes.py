@@ -14,7 +14,6 @@ from pydicom.sr.codedict import codes as dictionary
 from imaging.errors import ImagingError, Reason
 from imaging.exam.result import Side
 from imaging.findings import Code
-from imaging.image import View
 
 
 def _dcm(value: str, meaning: str) -> Code:
@@ -26,9 +25,6 @@ def _sct(value: str, meaning: str) -> Code:
 
 
 REPORT: Final = _dcm("111036", "Mammography CAD Report")
-IMAGE_LATERALITY: Final = _dcm("111027", "Image Laterality")
-IMAGE_VIEW: Final = _dcm("111031", "Image View")
-IMAGE_VIEW_MODIFIER: Final = _dcm("111032", "Image View Modifier")
 ORIENTATION_ROW: Final = _dcm("111044", "Patient Orientation Row")
 ORIENTATION_COLUMN: Final = _dcm("111043", "Patient Orientation Column")
 CONTENT_DATE: Final = _dcm("111018", "Content Date")
@@ -69,38 +65,6 @@ SIDES: Final[dict[Side, Code]] = {  # CID 6022
     "L": _sct("80248007", "Left breast"),
     "R": _sct("73056007", "Right breast"),
 }
-LATERALITIES: Final[dict[Side, Code]] = {"L": _sct("7771000", "Left"), "R": _sct("24028007", "Right")}  # CID 244
-
-VIEWS: Final[dict[str, Code]] = {  # CID 4014, by the abbreviation that readers use (ACR MQCM)
-    "ML": _sct("399260004", "medio-lateral"),
-    "MLO": _sct("399368009", "medio-lateral oblique"),
-    "LM": _sct("399352003", "latero-medial"),
-    "LMO": _sct("399099002", "latero-medial oblique"),
-    "CC": _sct("399162004", "cranio-caudal"),
-    "FB": _sct("399196006", "caudo-cranial (from below)"),
-    "SIO": _sct("399188001", "superolateral to inferomedial oblique"),
-    "ISO": _sct("441555000", "inferomedial to superolateral oblique"),
-    "XCCL": _sct("399192008", "cranio-caudal exaggerated laterally"),
-    "XCCM": _sct("399101009", "cranio-caudal exaggerated medially"),
-}
-_MODIFIERS: Final = (  # CID 4015
-    _sct("399161006", "Cleavage"),
-    _sct("399011000", "Axillary Tail"),
-    _sct("399197002", "Rolled Lateral"),
-    _sct("399226006", "Rolled Medial"),
-    _sct("414493004", "Rolled Inferior"),
-    _sct("415670009", "Rolled Superior"),
-    _sct("399209000", "Implant Displaced"),
-    _sct("399163009", "Magnification"),
-    _sct("399055006", "Spot Compression"),
-    _sct("399110001", "Tangential"),
-    _sct("442581004", "Nipple in profile"),
-    _sct("441752004", "Anterior compression"),
-    _sct("442593008", "Infra-mammary fold"),
-    _sct("442580003", "Axillary tissue"),
-)
-MODIFIERS: Final = {code.meaning.lower(): code for code in _MODIFIERS}
-
 # CID 6014 with CID 6015, as pydicom's dictionary of the standard has them.
 SINGLE_IMAGE_FINDINGS: Final[dict[tuple[str, str], Code]] = {
     (entry.value, entry.scheme_designator): Code(entry.value, entry.scheme_designator, entry.meaning)
@@ -135,13 +99,6 @@ def composite_feature(finding: Code) -> Code:
     """The CID 6016 code of a lesion that was seen in two views as `finding`: densities are then one mass."""
     single = single_image_finding(finding)
     return BREAST_MASS if single == DENSITY else single
-
-
-def view_codes(view: View) -> tuple[Code | None, tuple[Code, ...]]:
-    """CID 4014 and CID 4015 of a view, by abbreviation or meaning; what has no code there is left out."""
-    by_meaning = {code.meaning.lower(): code for code in VIEWS.values()}
-    named = VIEWS.get(view.view.upper(), by_meaning.get(view.view.lower()))
-    return named, tuple(MODIFIERS[name.lower()] for name in view.modifiers if name.lower() in MODIFIERS)
 
 
 def rendering_intent(score: float, operating_point: float | None, is_validated: bool) -> Code:

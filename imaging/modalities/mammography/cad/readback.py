@@ -14,11 +14,12 @@ from imaging.dicom.results.records import ReadFinding, ReadReport
 from imaging.exam.result import ExamResult
 from imaging.findings import Code
 from imaging.modalities.mammography.cad import codes as mammo
+from imaging.modalities.mammography.cad.library import orientation, spacings
 from imaging.modalities.mammography.cad.report import impression_text, intent_of, searched
 from imaging.modalities.mammography.cad.rows import missing_cad_row
 from imaging.report.agreement import Sources, check_projection, check_reference, check_region, codes_below, refuse
+from imaging.report.kind import ObjectKind, ReadBack
 from imaging.report.sr import codes
-from imaging.report.sr.projections import orientation, spacings
 from imaging.report.sr.statements import composite_tracking_uid, images_of, tracking_uid
 
 _POINT_TOLERANCE_PX: Final = 1e-2
@@ -26,8 +27,9 @@ _SPACING_TOLERANCE_MM: Final = 1e-6
 _GRAPHIC_TYPES: Final = {mammo.CENTER: "POINT", mammo.OUTLINE: "POLYLINE", mammo.PATH: "POLYLINE"}
 
 
-def verify_cad(read: ReadReport, result: ExamResult, sources: Sources) -> None:
+def check_cad_report(back: ReadBack, kind: ObjectKind) -> None:
     """Raises ReadbackError at the first disagreement between the report and the result or its sources."""
+    read, result, sources = back.only(kind, ReadReport), back.subject.result, back.subject.sources
     missing = missing_cad_row(read.root)
     if missing is not None:
         refuse(read.sop_uid, "ContentSequence (0040,A730)", f"no {missing}", "every mandatory row of TID 4000")
