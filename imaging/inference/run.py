@@ -24,7 +24,7 @@ from imaging.errors import ConfigError, ImagingError, OutputError, Reason
 from imaging.image import Array, Origin
 from imaging.inference.answer import Answer, answer
 from imaging.inference.ledger import Ledger, digest
-from imaging.inference.processes import Frame, Processes, RunLimits
+from imaging.inference.processes import Delivery, Frame, Processes, RunLimits
 from imaging.inference.router import NotApplicable, Plan, Task, plan
 from imaging.inference.store import clear_staging, publish, study_folder, write_file
 from imaging.inference.summary import (
@@ -54,7 +54,8 @@ class Progress(Protocol):
 class Run:
     """What to do: the export, where results go, which packages, and what the user said of it.
 
-    `codes` says how Mammography CAD reports write SNOMED codes. `psa` is the PSA of prostate exams, which no image
+    `codes` says how Mammography CAD reports write SNOMED codes; `also` names the kinds of objects to write beside those
+    that every result has (`report.write.ON_REQUEST`). `psa` is the PSA of prostate exams, which no image
     states. `fresh` forgets what the ledger holds; `retry_failed` does again what has no answer yet.
     """
 
@@ -65,6 +66,7 @@ class Run:
     content_time: datetime | None = None
     device: str = "cpu"
     codes: Scheme = "sct"
+    also: tuple[str, ...] = ()
     psa: PsaTable | None = None
     fresh: bool = False
     retry_failed: bool = False
@@ -110,6 +112,7 @@ class _Going:
         self._psa, self._psa_remarks = assign_psa(run.psa, index, planned)
         self._ledger = ledger
         self._when = ledger.content_time(run.content_time)
+        self._delivery = Delivery(self._when, run.codes, run.also)
         self._progress = progress
         self._told: dict[tuple[str, str], Json] = {}
         self.seconds: dict[str, float] = defaultdict(float)
@@ -170,7 +173,7 @@ class _Going:
                 files.append(f"{ref.instance.sop_uid} vanished")
         psa = self._psa.get((task.study_uid, task.package.name))
         stated = [] if psa is None else [repr(psa)]
-        told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes)
+        told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes, *run.also)
         return digest(*told, *stated, *files)
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -184,7 +187,7 @@ class _Going:
         begin = perf_counter()
         paths = {ref.instance.sop_uid: ref.instance.path for ref in task.group.images()}
         try:
-            documents = processes.report(given.result, paths, self._when, self._run.codes)
+            documents = processes.report(given.result, given.thumbnails, paths, self._delivery)
         except ImagingError as error:
             return _failed(task, error.reason), {}
         folder = _folder(task)

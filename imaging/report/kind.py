@@ -14,9 +14,12 @@ from typing import Final, Literal, TypeVar
 from pydicom import Dataset
 
 from imaging import __version__
+from imaging.dicom.results.encapsulated import ReadDocument
+from imaging.dicom.results.read import read_result
 from imaging.dicom.results.records import ReadReport, ReadSegmentation
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.exam.result import ExamResult
+from imaging.findings import Thumbnail
 from imaging.report.agreement import refuse
 from imaging.report.document import MANUFACTURER, MODEL, Document, Identity, derived_uid, identity_of
 from imaging.report.sr import codes
@@ -25,8 +28,8 @@ from imaging.report.sr.statements import images_of
 # How a Mammography CAD report writes SNOMED codes: SNOMED CT, or the retired SNOMED-RT that older workstations know.
 Scheme = Literal["sct", "srt"]
 
-ReadObject = ReadReport | ReadSegmentation
-Read = TypeVar("Read", ReadReport, ReadSegmentation)
+ReadObject = ReadReport | ReadSegmentation | ReadDocument
+Read = TypeVar("Read", ReadReport, ReadSegmentation, ReadDocument)
 
 _PATIENT_ID: Final = 0x00100020
 _STUDY_UID: Final = 0x0020000D
@@ -37,7 +40,8 @@ class Subject:
     """What the objects of one result are written from.
 
     `sources` holds, by SOP Instance UID, the header of every image of the result as it was read (pixel data not
-    needed). `identity` is that of the first image, once every image is known to be of that patient and study.
+    needed). `pictures` are what may be shown of its images. `identity` is that of the first image, once every image is
+    known to be of that patient and study.
     Raises ImagingError for a result without images or an image without header, InputError for two patients.
     """
 
@@ -45,6 +49,7 @@ class Subject:
     sources: Mapping[str, Dataset]
     content_time: datetime
     scheme: Scheme = "sct"
+    pictures: tuple[Thumbnail, ...] = ()
     identity: Identity = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +101,7 @@ class ObjectKind:
         series_name: How the description of that series begins.
         write: Its sealed objects (none where the result has nothing for it), given those of the kinds before it.
         check: Raises ReadbackError at the first disagreement of what was read with the subject.
+        read: What the bytes of a file say, with the raw values of the asked tags. Raises InputError.
     """
 
     name: str
@@ -104,6 +110,7 @@ class ObjectKind:
     series_name: str
     write: Callable[[Subject, ObjectKind, Written], Written]
     check: Callable[[ReadBack, ObjectKind], None]
+    read: Callable[[bytes, frozenset[int]], ReadObject] = read_result
 
     def series_uid(self, result: ExamResult, *parts: str) -> str:
         """Own series for each kind of object of a result; never a series of the source."""

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from imaging import __version__
-from imaging.dicom.results.read import read_result
 from imaging.dicom.results.records import Equipment
 from imaging.errors import InputError, ReadbackError, Reason
 from imaging.exam.result import ExamResult
@@ -34,7 +33,7 @@ def verify(documents: Sequence[Document], subject: Subject, kinds: Sequence[Obje
         if document.kind not in by_name:
             refuse(f"study {result.study_uid}", "objects", f"one of kind {document.kind}", ", ".join(by_name))
         _check_bytes(document)
-    read = [(document.kind, _read(document)) for document in documents]
+    read = [(document.kind, _read(document, by_name[document.kind])) for document in documents]
     # From the headers again, not from the subject, which the writers took it from.
     expected = identity_of(subject.sources[next(iter(images_of(result)))])
     for name, found in read:
@@ -47,9 +46,9 @@ def verify(documents: Sequence[Document], subject: Subject, kinds: Sequence[Obje
         kind.check(back, kind)
 
 
-def _read(document: Document) -> ReadObject:
+def _read(document: Document, kind: ObjectKind) -> ReadObject:
     try:
-        return read_result(document.data, frozenset(ECHOED))
+        return kind.read(document.data, frozenset(ECHOED))
     except InputError as error:
         raise ReadbackError(f"{document.kind} {document.sop_instance_uid}: {error}", Reason.READBACK_FAILED) from error
 
