@@ -137,8 +137,8 @@ def test_the_name_is_drawn_and_the_header_is_exact(script: str) -> None:
 
 
 def test_letters_that_no_font_has_are_said() -> None:
-    assert letters.drawn("Łukasz Ńowak") == "?ukasz Nowak"
-    assert not letters.is_exact("Łukasz")
+    assert letters.drawn("Ńowak علي") == "Nowak ???"
+    assert not letters.is_exact("Ńowak")
     assert letters.drawn("a\u202eb\n") == "a?b?"
     assert letters.is_exact("Müller 山田")
     assert [run.font for run in letters.runs("A 山 B")] == ["Helvetica", "HeiseiKakuGo-W5", "Helvetica"]

@@ -22,7 +22,7 @@ from imaging.findings import Code
 
 _FONT: Final = re.compile(rb"/Encoding /(\S+) /Name /(F\d+) ")
 _STREAM: Final = re.compile(rb"stream\r?\n(.*?)\r?\nendstream", re.DOTALL)
-_SHOWN: Final = re.compile(rb"/(F\d+) [\d.]+ Tf|\(((?:[^\\()]|\\.)*)\) Tj", re.DOTALL)
+_SHOWN: Final = re.compile(rb"/(F\d+) [\d.]+ Tf|\(((?:[^\\()]|\\.)*)\) Tj|\b(ET)\b|(T\*)", re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
 _CONTROLS: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
 
@@ -82,7 +82,7 @@ def _document(dataset: Dataset, identity: dict[int, bytes]) -> ReadDocument:
 
 
 def words_of_pdf(data: bytes) -> str:
-    """The text of all pages in the order of drawing, lines joined by blanks. Raises ValueError for what is no PDF."""
+    """The text of all pages in the order of drawing, each line ended. Raises ValueError for what is no PDF."""
     if not data.startswith(b"%PDF-") or not data.rstrip().endswith(b"%%EOF"):
         raise ValueError("the encapsulated document is no complete PDF")
     encodings = {font: encoding for encoding, font in _FONT.findall(data)}
@@ -92,9 +92,11 @@ def words_of_pdf(data: bytes) -> str:
         for match in _SHOWN.finditer(stream):
             if match[1]:
                 font = match[1]
+            elif match[2] is None:  # the end of a text object, or the next line of it
+                words.append("\n")
             elif font in encodings:
                 words.append(_decoded(match[2], encodings[font]))
-    return " ".join(words)
+    return "".join(words)
 
 
 def _decoded(shown: bytes, encoding: bytes) -> str:

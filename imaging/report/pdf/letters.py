@@ -33,10 +33,9 @@ class FontRun:
 
 def runs(text: str) -> tuple[FontRun, ...]:
     """The text as it is drawn, in runs of one font."""
-    drawn = [_placed(letter) for letter in _best(text)]
-    return tuple(
-        FontRun(font, "".join(letter for _, letter in some)) for font, some in groupby(drawn, lambda one: one[0])
-    )
+    placed = [(_font(letter) or LATIN, letter) for letter in _best(text)]
+    by_font = groupby(placed, lambda pair: pair[0])
+    return tuple(FontRun(font, "".join(letter for _, letter in letters)) for font, letters in by_font)
 
 
 def is_latin(text: str) -> bool:
@@ -61,10 +60,6 @@ def _best(text: str) -> Iterator[str]:
         yield next(
             (instead for instead in (letter, base, base.casefold()) if len(instead) == 1 and _font(instead)), "?"
         )
-
-
-def _placed(letter: str) -> tuple[str, str]:
-    return _font(letter) or LATIN, letter
 
 
 def _font(letter: str) -> str | None:
