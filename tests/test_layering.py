@@ -70,6 +70,7 @@ ONLY_IN: dict[str, set[str]] = {
     "pytorch_lightning": {"data", "tasks", "commands"},
     "pydicom": {"dicom", "report", "phantoms"},
     "highdicom": {"report"},
+    "reportlab": {"report"},
 }
 # Modality names belong to recipes, exams, phantoms and reports; these parts must serve every modality alike, but for
 # the readers of public sets, each of one modality.
