@@ -20,7 +20,7 @@ from imaging.evaluation.matching import HitRule, match_masks
 from imaging.evaluation.result import EvaluationResult
 from imaging.exam.result import ExamRating
 from imaging.report.kind import Subject
-from imaging.report.write import write_documents
+from imaging.report.write import GENERAL, ON_REQUEST, write_documents
 from tests.report_cases import CONTENT_TIME, RATED, case, source
 
 Line = dict[str, str]
@@ -285,6 +285,19 @@ def test_outlines_alone_give_nearly_the_same_masks_as_segments(tmp_path: Path) -
     outlined = findings_on(write_results(tmp_path / "sr", "uncalibrated", keep=("SR",)), "", (60, 80))
     assert outlined[0][1] == with_segments[0][1]
     assert np.argwhere(outlined[0][0] ^ with_segments[0][0]).tolist() == [[4, 6]]
+
+
+def test_a_readable_report_beside_results_is_passed_over(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "study", "uncalibrated")
+    alone = findings_on(folder, "", (60, 80))
+    subject = case("uncalibrated")
+    kinds = (*GENERAL, *ON_REQUEST.values())
+    document = write_documents(Subject(subject.result, subject.sources, CONTENT_TIME), kinds)[-1]
+    assert document.kind == "pdf"
+    (folder / "pdf.dcm").write_bytes(document.data)
+    assert [score for _, score in findings_on(folder, "", (60, 80))] == [score for _, score in alone]
+    with pytest.raises(InputError, match="allowed are structured reports and segmentations"):
+        findings_on(folder / "pdf.dcm", "", (60, 80))
 
 
 def test_an_outline_is_filled_by_pixel_centres() -> None:
