@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,6 +111,16 @@ def replace_result(subject: Subject, result: object) -> Subject:
 def test_a_probability_is_told_only_where_a_validation_allows_it() -> None:
     assert "Probability of cancer 81.24 %" in words(subject_of("yes-rated"))
     assert "Probability of cancer" not in words(subject_of("yes-all"))
+
+
+def test_an_outline_lies_where_the_finding_is() -> None:
+    """120 mm for 80 columns are 4.252 points a pixel; columns 30 to 42 and, from below, rows 60 - 28 to 60 - 20."""
+    scale = 120 / 25.4 * 72 / 80
+    data = read(document_of(subject_of("yes-some"))).data
+    points = np.array([pair for pair in re.findall(rb"([\d.]+) ([\d.]+) [ml]\b", data)], dtype=np.float64) / scale
+    assert points.min(axis=0) == pytest.approx([30, 32], abs=0.01)
+    assert points.max(axis=0) == pytest.approx([42, 40], abs=0.01)
+    assert read(document_of(subject_of("no-all"))).data.count(b"/Subtype /Image") == 1  # two alike are kept once
 
 
 # -- Identity ----------------------------------------------------------------------------------------------------------

@@ -49,16 +49,24 @@ class OutlinedPicture(Flowable):
     def draw(self) -> None:
         bitmap = ImageReader(Bitmap.fromarray(self._thumbnail.pixels))
         self.canv.drawImage(bitmap, 0, 0, self.width, self.height)
-        x0, y0, x1, y1 = self._thumbnail.box_px
         self.canv.setStrokeColor(_OUTLINE)
+        self.canv.setFillColor(_OUTLINE)
+        self.canv.setFont(letters.LATIN, 7)
         for roi in self._regions:
-            self.canv.setDash([] if roi.is_finding else [3, 2])
+            points = [self._place(x, y) for x, y in roi.measured.key.outline_px]
             outline = self.canv.beginPath()
-            for place, (x, y) in enumerate(roi.measured.key.outline_px):
-                point = ((x - x0) / (x1 - x0) * self.width, (y1 - y) / (y1 - y0) * self.height)
-                (outline.lineTo if place else outline.moveTo)(*point)
+            outline.moveTo(*points[0])
+            for point in points[1:]:
+                outline.lineTo(*point)
             outline.close()
+            self.canv.setDash([] if roi.is_finding else [3, 2])
             self.canv.drawPath(outline)
+            self.canv.drawString(min(x for x, _ in points), max(y for _, y in points) + 2, letters.drawn(roi.name))
+
+    def _place(self, x: float, y: float) -> tuple[float, float]:
+        """A place on the source frame, in points from the lower left corner of the picture."""
+        x0, y0, x1, y1 = self._thumbnail.box_px
+        return (x - x0) / (x1 - x0) * self.width, (y1 - y) / (y1 - y0) * self.height
 
 
 def pdf_of(subject: Subject) -> bytes:
@@ -111,11 +119,12 @@ def _text(parts: Sequence[Section]) -> list[Flowable]:
 
 def _pictures(subject: Subject) -> list[Flowable]:
     """Each thumbnail below its words, with the outlines of what lies on it."""
-    flowables: list[Flowable] = [_paragraph("Pictures", _HEADING)] if subject.pictures else []
-    for thumbnail in subject.pictures:
+    flowables: list[Flowable] = []
+    for number, thumbnail in enumerate(subject.pictures):
         shown = [roi for roi in rois(subject.result) if roi.measured.key.ref == thumbnail.ref]
         words = _paragraph(picture_words(subject.result, thumbnail.ref, shown), _TEXT)
-        flowables.append(KeepTogether([words, OutlinedPicture(thumbnail, shown)]))
+        heading = [] if number else [_paragraph("Pictures", _HEADING)]
+        flowables.append(KeepTogether([*heading, words, OutlinedPicture(thumbnail, shown)]))
     return flowables
 
 
