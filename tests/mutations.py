@@ -10,8 +10,10 @@ from pydicom import Dataset
 
 from imaging.errors import ReadbackError
 from imaging.report.document import Document
+from imaging.report.kind import Subject
 from imaging.report.readback import verify
-from tests.report_cases import Case
+from imaging.report.write import GENERAL
+from tests.report_cases import CONTENT_TIME, Case
 
 # Type 1, 1C and 2 of the Comprehensive 3D SR IOD (PS3.3 A.35.13), and Contributing Equipment, which we demand.
 ATTRIBUTES = (
@@ -141,7 +143,8 @@ def _deep(item: Dataset, keyword: str) -> bool:
 
 def refuses(documents: list[Document], subject: Case) -> bool:
     try:
-        verify(documents, subject.result, subject.sources, subject.outputs)
+        kinds = (*GENERAL, *subject.outputs)
+        verify(documents, Subject(subject.result, subject.sources, CONTENT_TIME), kinds)
     except ReadbackError:
         return True
     return False

@@ -16,7 +16,8 @@ from imaging.errors import Reason
 from imaging.exam.result import Algorithm, Calibration, ExamFinding, ExamRating, ExamResult, Unread
 from imaging.findings import Code, Finding, Label, Rating, trace_outline
 from imaging.image import Grid, Origin, SourceRef
-from imaging.report.document import Output, derived_uid
+from imaging.report.document import derived_uid
+from imaging.report.kind import ObjectKind
 
 US_IMAGE, US_MULTIFRAME = "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.3.1"
 ROWS, COLUMNS = 60, 80
@@ -54,7 +55,7 @@ class Case:
 
     result: ExamResult
     sources: dict[str, Dataset]
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[ObjectKind, ...] = ()
 
 
 # Raw bytes as an archive holds them: Specific Character Set, Patient's Name.

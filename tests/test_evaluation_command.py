@@ -19,7 +19,8 @@ from imaging.errors import ConfigError, InputError
 from imaging.evaluation.matching import HitRule, match_masks
 from imaging.evaluation.result import EvaluationResult
 from imaging.exam.result import ExamRating
-from imaging.report.write import write_documents
+from imaging.report.kind import Subject
+from imaging.report.write import GENERAL, ON_REQUEST, write_documents
 from tests.report_cases import CONTENT_TIME, RATED, case, source
 
 Line = dict[str, str]
@@ -150,7 +151,7 @@ def write_rated(folder: Path, finding: float | None, exam: float | None) -> str:
         rating=None if exam is None else ExamRating(exam, subject.result.analysed[0]),
     )
     folder.mkdir()
-    for k, document in enumerate(write_documents(told, subject.sources, CONTENT_TIME)):
+    for k, document in enumerate(write_documents(Subject(told, subject.sources, CONTENT_TIME))):
         (folder / f"{k}.dcm").write_bytes(document.data)
     return folder.name
 
@@ -252,7 +253,7 @@ def test_tables_that_are_wrong_stop(tmp_path: Path) -> None:
 def write_results(folder: Path, name: str, keep: tuple[str, ...] = ("SR", "SEG")) -> Path:
     subject = case(name)
     folder.mkdir()
-    for k, document in enumerate(write_documents(subject.result, subject.sources, CONTENT_TIME)):
+    for k, document in enumerate(write_documents(Subject(subject.result, subject.sources, CONTENT_TIME))):
         kind = "SR" if isinstance(read_result(document.data), ReadReport) else "SEG"
         if kind in keep:
             (folder / f"{k}.dcm").write_bytes(document.data)
@@ -286,8 +287,21 @@ def test_outlines_alone_give_nearly_the_same_masks_as_segments(tmp_path: Path) -
     assert np.argwhere(outlined[0][0] ^ with_segments[0][0]).tolist() == [[4, 6]]
 
 
+def test_a_readable_report_beside_results_is_passed_over(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "study", "uncalibrated")
+    alone = findings_on(folder, "", (60, 80))
+    subject = case("uncalibrated")
+    kinds = (*GENERAL, *ON_REQUEST.values())
+    document = write_documents(Subject(subject.result, subject.sources, CONTENT_TIME), kinds)[-1]
+    assert document.kind == "pdf"
+    (folder / "pdf.dcm").write_bytes(document.data)
+    assert [score for _, score in findings_on(folder, "", (60, 80))] == [score for _, score in alone]
+    with pytest.raises(InputError, match="allowed are structured reports and segmentations"):
+        findings_on(folder / "pdf.dcm", "", (60, 80))
+
+
 def test_an_outline_is_filled_by_pixel_centres() -> None:
-    report = next(r for d in [case("yes-all")] for doc in write_documents(d.result, d.sources, CONTENT_TIME)
+    report = next(r for d in [case("yes-all")] for doc in write_documents(Subject(d.result, d.sources, CONTENT_TIME))
                   if isinstance(r := read_result(doc.data), ReadReport))  # fmt: skip
     assert fill_outline(report.findings[1], (60, 80)).sum() == 90
 

@@ -17,6 +17,7 @@ from imaging.dicom.results.read import read_result
 from imaging.dicom.results.records import ReadFinding, ReadReport
 from imaging.errors import GeometryError, InputError
 from imaging.image import Array, Floats
+from imaging.report.kind import Subject
 from imaging.report.write import write_documents
 from tests.report_cases import CONTENT_TIME, case
 from tests.test_data_images import POSES, lps_affine, write_mha, write_nifti
@@ -134,7 +135,9 @@ def test_segments_of_findings_are_placed_by_position_and_structures_are_none(tmp
 def scored(uid: str, score: float | None) -> ReadReport:
     """A report of one finding."""
     subject = case("yes-all")
-    documents = [read_result(one.data) for one in write_documents(subject.result, subject.sources, CONTENT_TIME)]
+    documents = [
+        read_result(one.data) for one in write_documents(Subject(subject.result, subject.sources, CONTENT_TIME))
+    ]
     report = next(one for one in documents if isinstance(one, ReadReport))
     finding: ReadFinding = replace(report.findings[0], tracking_uid=uid, score=score)
     return replace(report, findings=(finding,))

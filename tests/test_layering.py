@@ -93,6 +93,7 @@ ONLY_IN: dict[str, set[str]] = {
     "pytorch_lightning": {"data", "tasks", "commands"},
     "pydicom": {"dicom", "modalities", "report", "phantoms"},
     "highdicom": {"report"},
+    "reportlab": {"report"},
 }
 # Modality names belong to modalities, phantoms, reports and commands; these parts must serve every modality alike, but
 # for the readers of public sets, each of one modality, and those of headers and results, whose words are DICOM's.

@@ -23,12 +23,13 @@ from imaging.dicom.results.records import ReadFinding, ReadReport
 from imaging.errors import ImagingError, ReadbackError, Reason
 from imaging.exam.result import Composite
 from imaging.findings import Code
-from imaging.modalities.mammography import MAMMOGRAPHY
 from imaging.modalities.mammography.cad import codes as mammo
+from imaging.modalities.mammography.cad.kind import CAD_REPORT
 from imaging.modalities.mammography.cad.rows import missing_cad_row
-from imaging.report.document import ECHOED, Document, Scheme, identity_of, seal
+from imaging.report.document import ECHOED, Document, identity_of, seal
+from imaging.report.kind import Scheme, Subject
 from imaging.report.readback import verify
-from imaging.report.write import write_documents
+from imaging.report.write import GENERAL, write_documents
 from tests.conftest import require_tool
 from tests.judges import pixelmed, run_tool
 from tests.mammography_cases import (
@@ -49,6 +50,8 @@ from tests.mammography_cases import (
 from tests.mutations import IDENTITY, mutations, refuses
 from tests.report_cases import CONTENT_TIME, NAMES, Case
 
+KINDS = (*GENERAL, CAD_REPORT)
+
 Written = dict[str, tuple[Case, list[Document]]]
 # Rows that the templates leave to the writer and that carry nothing of the result.
 OPTIONAL_ROWS = {
@@ -58,7 +61,7 @@ OPTIONAL_ROWS = {
 
 
 def written(subject: Case, scheme: Scheme = "sct") -> list[Document]:
-    return write_documents(subject.result, subject.sources, CONTENT_TIME, scheme, MAMMOGRAPHY.outputs())
+    return write_documents(Subject(subject.result, subject.sources, CONTENT_TIME, scheme), KINDS)
 
 
 def cad(documents: list[Document]) -> ReadReport:
@@ -273,7 +276,7 @@ def refused(subject: Case, documents: list[Document], change: Change, match: str
     change(dataset)
     sealed = seal(dataset, identity_of(next(iter(subject.sources.values()))), "cad")
     with pytest.raises(ReadbackError, match=match) as caught:
-        verify([*documents[:-1], sealed], subject.result, subject.sources, subject.outputs)
+        verify([*documents[:-1], sealed], Subject(subject.result, subject.sources, CONTENT_TIME), KINDS)
     assert caught.value.reason is Reason.READBACK_FAILED
     for secret in ("Doe", "P-1", "19600101", "Roe"):
         assert secret not in str(caught.value)
@@ -390,20 +393,20 @@ def test_mixed_schemes_and_unallowed_probabilities_are_refused(by_case: Written)
     subject, documents = by_case["yes-validated"]
     unproven = dataclasses.replace(subject.result, algorithm=dataclasses.replace(VALIDATED, calibration=None))
     with pytest.raises(ReadbackError, match=r"comments|impression|Probability"):
-        verify(documents, unproven, subject.sources, subject.outputs)
+        verify(documents, Subject(unproven, subject.sources, CONTENT_TIME), KINDS)
 
 
 def test_a_wrong_pairing_in_the_result_itself_is_noticed(by_case: Written) -> None:
     subject, documents = by_case["yes-all"]
     other = dataclasses.replace(subject.result, composites=(Composite((0, 1), "L", 0.88),))
     with pytest.raises(ReadbackError):
-        verify(documents, other, subject.sources, subject.outputs)
+        verify(documents, Subject(other, subject.sources, CONTENT_TIME), KINDS)
 
 
 def test_mammography_without_its_cad_report_is_not_released(by_case: Written) -> None:
     subject, documents = by_case["no-all"]
-    with pytest.raises(ReadbackError, match="Mammography CAD reports: found 0"):
-        verify(documents[:-1], subject.result, subject.sources, subject.outputs)
+    with pytest.raises(ReadbackError, match="objects of kind cad: found 0"):
+        verify(documents[:-1], Subject(subject.result, subject.sources, CONTENT_TIME), KINDS)
 
 
 def test_damaged_trees_are_read_without_other_errors(by_case: Written) -> None:

@@ -21,8 +21,9 @@ from imaging.exam.result import ExamFinding, Unread
 from imaging.findings import Code
 from imaging.report.agreement import filled_outline
 from imaging.report.document import ECHOED, Document, identity_of, seal
+from imaging.report.kind import Subject
 from imaging.report.readback import verify
-from imaging.report.write import write_documents
+from imaging.report.write import GENERAL, write_documents
 from tests.conftest import REPOSITORY
 from tests.report_cases import (
     ALGORITHM,
@@ -44,7 +45,7 @@ IDENTITY_TAGS = frozenset(ECHOED)
 
 
 def written(subject: Case) -> list[Document]:
-    return write_documents(subject.result, subject.sources, CONTENT_TIME)
+    return write_documents(Subject(subject.result, subject.sources, CONTENT_TIME))
 
 
 def report_of(documents: list[Document]) -> ReadReport:
@@ -283,9 +284,10 @@ _DIGEST = """
 import hashlib, sys
 sys.path.insert(0, ".")
 from tests.report_cases import CONTENT_TIME, case
+from imaging.report.kind import Subject
 from imaging.report.write import write_documents
 c = case("yes-all")
-print([hashlib.sha256(d.data).hexdigest() for d in write_documents(c.result, c.sources, CONTENT_TIME)])
+print([hashlib.sha256(d.data).hexdigest() for d in write_documents(Subject(c.result, c.sources, CONTENT_TIME))])
 """
 
 
@@ -325,7 +327,7 @@ def test_one_changed_weight_changes_every_uid() -> None:
 
 def test_another_content_time_is_another_instance_of_the_same_series_and_lesions() -> None:
     subject = case("yes-all")
-    later = write_documents(subject.result, subject.sources, CONTENT_TIME.replace(hour=9))
+    later = write_documents(Subject(subject.result, subject.sources, CONTENT_TIME.replace(hour=9)))
     first, second = report_of(written(subject)), report_of(later)
     assert first.sop_uid != second.sop_uid
     assert first.series_uid == second.series_uid
@@ -378,7 +380,7 @@ def test_a_note_may_quote_any_letters() -> None:
 
 def refused(subject: Case, documents: list[Document], match: str) -> None:
     with pytest.raises(ReadbackError, match=match) as caught:
-        verify(documents, subject.result, subject.sources)
+        verify(documents, Subject(subject.result, subject.sources, CONTENT_TIME), GENERAL)
     assert caught.value.reason is Reason.READBACK_FAILED
     for secret in ("Lec", "Doe", "P-1", "19700101", "Roe"):
         assert secret not in str(caught.value)

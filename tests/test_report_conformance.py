@@ -12,6 +12,7 @@ import pydicom
 import pytest
 
 from imaging.report.document import Document, identity_of, seal
+from imaging.report.kind import Subject
 from imaging.report.write import write_documents
 from tests.conftest import require_tool
 from tests.judges import pixelmed, run_tool
@@ -23,7 +24,7 @@ from tests.report_cases import CASES, CONTENT_TIME, NAMES, Case, case, source
 def by_case() -> dict[str, tuple[Case, list[Document]]]:
     subjects = {name: case(name) for name in CASES}
     subjects |= {f"yes-all-{script}": case("yes-all", script) for script in NAMES}
-    return {name: (s, write_documents(s.result, s.sources, CONTENT_TIME)) for name, s in subjects.items()}
+    return {name: (s, write_documents(Subject(s.result, s.sources, CONTENT_TIME))) for name, s in subjects.items()}
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from imaging.inference.processes import Frame, Processes, RunLimits
 from imaging.inference.router import plan
 from imaging.inference.summary import released
 from imaging.package import ImageClass, Package, load_package
+from imaging.report.kind import Subject
 from imaging.report.write import write_documents
 from tests.conftest import REPOSITORY
 from tests.report_cases import MALIGNANCY, blob
@@ -143,7 +144,7 @@ def report_of(told: Answer) -> ReadReport:
     paths = {i.sop_uid: i.path for one in index.series for i in one.instances}
     uids = {ref.sop_uid for ref in told.result.analysed}
     sources = {uid: read_header(paths[uid]) for uid in uids}
-    documents = write_documents(told.result, sources, datetime(2026, 1, 31, 12))
+    documents = write_documents(Subject(told.result, sources, datetime(2026, 1, 31, 12)))
     read = read_result(documents[-1].data)
     assert isinstance(read, ReadReport)
     return read

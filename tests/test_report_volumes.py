@@ -22,8 +22,9 @@ from imaging.errors import ImagingError, ReadbackError, Reason
 from imaging.findings import cross_section
 from imaging.image import LPS_TO_RAS, Floats, Grid
 from imaging.report.document import Document, identity_of, seal
+from imaging.report.kind import Subject
 from imaging.report.readback import verify
-from imaging.report.write import write_documents
+from imaging.report.write import GENERAL, write_documents
 from tests.conftest import require_tool
 from tests.judges import run_tool
 from tests.report_cases import CONTENT_TIME, Case
@@ -52,7 +53,7 @@ CENTRES = {"Lesion 1": CENTRE_INDEX, "Lesion 2": (6, 13, 7), "Prostate": (4, 10,
 
 
 def written(subject: Case) -> list[Document]:
-    return write_documents(subject.result, subject.sources, CONTENT_TIME)
+    return write_documents(Subject(subject.result, subject.sources, CONTENT_TIME))
 
 
 def report_of(documents: list[Document]) -> ReadReport:
@@ -336,7 +337,7 @@ def test_a_measure_without_code_is_refused_by_name() -> None:
 
 def refused(subject: Case, documents: list[Document], match: str) -> None:
     with pytest.raises(ReadbackError, match=match) as caught:
-        verify(documents, subject.result, subject.sources)
+        verify(documents, Subject(subject.result, subject.sources, CONTENT_TIME), GENERAL)
     assert caught.value.reason is Reason.READBACK_FAILED
     assert "Doe" not in str(caught.value)
 
@@ -460,7 +461,7 @@ def test_unchanged_documents_sealed_again_are_accepted(by_case: dict[str, tuple[
     """What is planted above is refused for the change, not for the sealing."""
     subject, documents = by_case["yes-all"]
     again = planted(subject, documents, lambda seg: None)
-    verify(again, subject.result, subject.sources)
+    verify(again, Subject(subject.result, subject.sources, CONTENT_TIME), GENERAL)
     assert [d.data for d in again] == [d.data for d in documents]
 
 
@@ -472,7 +473,7 @@ def test_frames_in_another_order_are_accepted(by_case: dict[str, tuple[Case, lis
         seg.PixelData = np.packbits(frames_of(seg)[::-1], bitorder="little").tobytes()
         seg.PerFrameFunctionalGroupsSequence = list(seg.PerFrameFunctionalGroupsSequence)[::-1]
 
-    verify(planted(subject, documents, reorder), subject.result, subject.sources)
+    verify(planted(subject, documents, reorder), Subject(subject.result, subject.sources, CONTENT_TIME), GENERAL)
 
 
 def test_a_changed_report_is_refused(by_case: dict[str, tuple[Case, list[Document]]]) -> None:

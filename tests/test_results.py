@@ -14,6 +14,7 @@ from pydicom import Dataset
 from imaging.dicom.results.content_tree import Reference
 from imaging.dicom.results.read import ReadReport, ReadSegmentation, read_result
 from imaging.errors import InputError, Reason
+from imaging.report.kind import Subject
 from imaging.report.write import write_documents
 from tests.report_cases import CONTENT_TIME, case, source
 
@@ -112,7 +113,7 @@ def test_content_nested_without_end_is_refused() -> None:
 
 def written() -> list[bytes]:
     subject = case("yes-all")
-    return [d.data for d in write_documents(subject.result, subject.sources, CONTENT_TIME)]
+    return [d.data for d in write_documents(Subject(subject.result, subject.sources, CONTENT_TIME))]
 
 
 # Damaged values make pydicom warn about them; the reading must survive whatever it warns about.
@@ -138,7 +139,7 @@ def test_damaged_bytes_give_records_or_an_input_error() -> None:
 def test_references_keep_frames_and_segments() -> None:
     """A report on a cine: one reference to frames 1-4 of the library, one to the key frame."""
     subject = case("cine")
-    read = read_result(write_documents(subject.result, subject.sources, CONTENT_TIME)[0].data)
+    read = read_result(write_documents(Subject(subject.result, subject.sources, CONTENT_TIME))[0].data)
     assert isinstance(read, ReadReport)
     cine = str(source("c", frames=4).SOPInstanceUID)
     frames = [r.frames for item in read.root.walk() if isinstance(r := item.value, Reference) and r.sop_uid == cine]

@@ -330,7 +330,18 @@ def _files(path: Path) -> list[tuple[Path, ReadReport | ReadSegmentation]]:
     files = sorted(path.rglob("*.dcm")) if path.is_dir() else [path]
     if not files:
         raise InputError("results: found 0 DICOM files; allowed are one or more", Reason.PREDICTION_FAILED)
-    return [(file, read_result(file.read_bytes())) for file in files]
+    read = [(file, _report_or_segmentation(file, path.is_dir())) for file in files]
+    return [(file, result) for file, result in read if result is not None]
+
+
+def _report_or_segmentation(file: Path, is_beside_others: bool) -> ReadReport | ReadSegmentation | None:
+    """What a file says; None for an object of another kind beside others, such as a report as a PDF."""
+    try:
+        return read_result(file.read_bytes())
+    except InputError as error:
+        if is_beside_others and error.reason is Reason.UNSUPPORTED_OBJECT:
+            return None
+        raise
 
 
 def _one_uid(sources: tuple[Reference, ...]) -> str:

@@ -82,6 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "mammography workstations know",
     )
     parser.add_argument(
+        "--also",
+        choices=["pdf"],
+        action="append",
+        default=[],
+        help="write this kind of object too; pdf: every answer, negative and failed ones included, as a readable "
+        "report with pictures (Encapsulated PDF). Its pages hold the patient's name and number",
+    )
+    parser.add_argument(
         "--psa",
         type=Path,
         metavar="FILE",
@@ -136,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
         content_time=when,
         device=args.device,
         codes=args.codes,
+        also=tuple(sorted(set(args.also))),
         facts=facts,
         fresh=args.fresh,
         retry_failed=args.retry == "failed",

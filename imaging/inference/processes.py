@@ -24,11 +24,12 @@ from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.select import ImageRef, Volumes
 from imaging.errors import ImagingError, Reason, WorkerError
 from imaging.exam.result import ExamResult
-from imaging.findings import Reading
+from imaging.findings import Reading, Thumbnail
 from imaging.image import Image, SourceRef
 from imaging.modalities import find_modality
 from imaging.package import Package
-from imaging.report.document import Document, Scheme
+from imaging.report.document import Document
+from imaging.report.kind import Scheme, Subject
 from imaging.workers import Worker, WorkerLimits, Workers
 
 if TYPE_CHECKING:
@@ -64,6 +65,21 @@ class RunLimits:
     model_seconds: float = 180.0
     report_seconds: float = 120.0
     study_seconds: float = 1800.0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How the results of a run are written.
+
+    Args:
+        when: Their content time.
+        scheme: How CAD reports write SNOMED codes.
+        also: Names of the kinds of objects beside those that every result has (`report.write.ON_REQUEST`).
+    """
+
+    when: datetime
+    scheme: Scheme = "sct"
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +147,16 @@ class Processes:
         return self._twice(self._model, read, package, self._device, self.limits.threads, image)
 
     def report(
-        self, package: Package, result: ExamResult, paths: dict[str, Path], when: datetime, scheme: Scheme = "sct"
+        self,
+        package: Package,
+        result: ExamResult,
+        pictures: tuple[Thumbnail, ...],
+        paths: dict[str, Path],
+        delivery: Delivery,
     ) -> list[Document]:
         """The sealed, read-back documents of a result; `paths` holds the source file of each SOP Instance UID."""
         modality = package.description.recipe.name
-        return self._twice(self._reporter, report, modality, result, paths, when, scheme)
+        return self._twice(self._reporter, report, modality, result, pictures, paths, delivery)
 
     @staticmethod
     def _twice(worker: Worker, function: Callable[..., Answered], *args: object) -> Answered:
@@ -195,10 +216,13 @@ def prepare_reports() -> None:
     importlib.import_module("imaging.report.write")
 
 
-def report(modality: str, result: ExamResult, paths: dict[str, Path], when: datetime, scheme: Scheme) -> list[Document]:
+def report(
+    modality: str, result: ExamResult, pictures: tuple[Thumbnail, ...], paths: dict[str, Path], delivery: Delivery
+) -> list[Document]:
     """In the report process: source headers in, documents out."""
-    from imaging.report.write import write_documents
+    from imaging.report.write import GENERAL, ON_REQUEST, write_documents
 
     hush()
     sources = {uid: read_header(path) for uid, path in paths.items()}
-    return write_documents(result, sources, when, scheme, find_modality(modality).outputs())
+    kinds = (*GENERAL, *find_modality(modality).outputs(), *(ON_REQUEST[name] for name in delivery.also))
+    return write_documents(Subject(result, sources, delivery.when, delivery.scheme, pictures), kinds)

@@ -26,7 +26,7 @@ from imaging.image import Array, Origin
 from imaging.inference.answer import Answer, answer
 from imaging.inference.context import assign
 from imaging.inference.ledger import Ledger, digest
-from imaging.inference.processes import Frame, Processes, RunLimits
+from imaging.inference.processes import Delivery, Frame, Processes, RunLimits
 from imaging.inference.router import NotApplicable, Plan, Task, plan
 from imaging.inference.store import clear_staging, publish, study_folder, write_file
 from imaging.inference.summary import (
@@ -40,7 +40,7 @@ from imaging.inference.summary import (
 )
 from imaging.modalities.reasons import reason_of
 from imaging.package import Package
-from imaging.report.document import Scheme
+from imaging.report.kind import Scheme
 from imaging.report.page import render
 
 
@@ -56,8 +56,9 @@ class Progress(Protocol):
 class Run:
     """What to do: the export, where results go, which packages, and what the user said of it.
 
-    `codes` says how CAD reports write SNOMED codes. `facts` are clinical facts that no image states. `fresh` forgets
-    what the ledger holds; `retry_failed` does again what has no answer yet.
+    `codes` says how CAD reports write SNOMED codes; `also` names the kinds of objects to write beside those that every
+    result has (`report.write.ON_REQUEST`). `facts` are clinical facts that no image states. `fresh` forgets what the
+    ledger holds; `retry_failed` does again what has no answer yet.
     """
 
     export: Path
@@ -67,6 +68,7 @@ class Run:
     content_time: datetime | None = None
     device: str = "cpu"
     codes: Scheme = "sct"
+    also: tuple[str, ...] = ()
     facts: tuple[FactTable, ...] = ()
     fresh: bool = False
     retry_failed: bool = False
@@ -117,6 +119,7 @@ class _Going:
         self._context = assign(run.facts, index, planned)
         self._ledger = ledger
         self._when = ledger.content_time(run.content_time)
+        self._delivery = Delivery(self._when, run.codes, run.also)
         self._progress = progress
         self._told: dict[tuple[str, str], Json] = {}
         self.seconds: dict[str, float] = defaultdict(float)
@@ -176,7 +179,7 @@ class _Going:
             except OSError:
                 files.append(f"{ref.instance.sop_uid} vanished")
         stated = [f"{name} {fact!r}" for name, fact in sorted(self._context.of(task).items())]
-        told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes)
+        told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes, *run.also)
         return digest(*told, *stated, *files)
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -190,7 +193,7 @@ class _Going:
         begin = perf_counter()
         paths = {ref.instance.sop_uid: ref.instance.path for ref in task.group.images()}
         try:
-            documents = processes.report(task.package, given.result, paths, self._when, self._run.codes)
+            documents = processes.report(task.package, given.result, given.thumbnails, paths, self._delivery)
         except ImagingError as error:
             return _failed(task, error.reason), {}
         folder = _folder(task)

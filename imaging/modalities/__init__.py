@@ -24,7 +24,7 @@ from imaging.image import Image
 
 if TYPE_CHECKING:
     from imaging.harmonise.recipe import Recipe
-    from imaging.report.document import Output
+    from imaging.report.kind import ObjectKind
 
 GROUP: Final = "imaging.modalities"
 OWN: Final = {
@@ -38,7 +38,7 @@ Progress = Callable[[int, int], None]  # called with (done, of)
 TrainingSet = Callable[[Path, int, int, Progress | None], Path]
 
 
-def no_outputs() -> tuple[Output, ...]:
+def no_outputs() -> tuple[ObjectKind, ...]:
     """Of a modality that adds nothing to segmentations and the measurement report."""
     return ()
 
@@ -69,7 +69,7 @@ class Modality:
     conclude: Callable[[Readings, Terms, Context], Conclusion]
     golden: Callable[[], Image]
     measures: tuple[str, ...] = ()
-    outputs: Callable[[], tuple[Output, ...]] = no_outputs
+    outputs: Callable[[], tuple[ObjectKind, ...]] = no_outputs
     reasons: type[ReasonCode] | None = None
     context: tuple[Fact, ...] = ()
     mr_parts: frozenset[str] = frozenset()

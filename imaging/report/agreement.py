@@ -20,9 +20,9 @@ from imaging.errors import ReadbackError, Reason
 from imaging.exam.result import Side
 from imaging.findings import Code, Finding, Mask
 from imaging.image import Floats, SourceRef, View
-from imaging.report.sr import image_codes
 from imaging.report.sr.codes import CERTAINTY, MeasureCode
 from imaging.report.sr.statements import Roi
+from imaging.report.sr.views import IMAGE_LATERALITY, IMAGE_VIEW, IMAGE_VIEW_MODIFIER, view_codes
 
 Sources = Mapping[str, Dataset]
 
@@ -115,20 +115,12 @@ def filled_outline(where: str, points: Floats, shape: tuple[int, ...]) -> Mask:
 
 def check_projection(where: str, item: ContentItem, view: View | None, sides: Mapping[Side, Code]) -> None:
     """The library entry of an image says its side, view and modifiers, and nothing where they are unknown."""
-    named, modifiers = (None, ()) if view is None else image_codes.view_codes(view)
-    shown = [child for child in item.children if child.name == image_codes.IMAGE_VIEW]
+    named, modifiers = (None, ()) if view is None else view_codes(view)
+    shown = [child for child in item.children if child.name == IMAGE_VIEW]
     for field, found, wanted in (
-        (
-            "laterality",
-            codes_below(item, image_codes.IMAGE_LATERALITY),
-            [] if view is None else [sides[view.laterality]],
-        ),
-        ("view", codes_below(item, image_codes.IMAGE_VIEW), [] if named is None else [named]),
-        (
-            "view modifiers",
-            [c for one in shown for c in codes_below(one, image_codes.IMAGE_VIEW_MODIFIER)],
-            [*modifiers],
-        ),
+        ("laterality", codes_below(item, IMAGE_LATERALITY), [] if view is None else [sides[view.laterality]]),
+        ("view", codes_below(item, IMAGE_VIEW), [] if named is None else [named]),
+        ("view modifiers", [c for one in shown for c in codes_below(one, IMAGE_VIEW_MODIFIER)], [*modifiers]),
     ):
         if found != wanted:
             refuse(where, field, found, wanted)

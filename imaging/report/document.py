@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from pydicom import Dataset
 from pydicom.datadict import keyword_for_tag
@@ -23,25 +22,13 @@ from pydicom.filewriter import correct_ambiguous_vr, write_data_element, write_f
 from pydicom.uid import ExplicitVRLittleEndian
 
 from imaging import __version__
-from imaging.dicom.results.records import ReadReport
 from imaging.errors import ImagingError, Reason
-from imaging.exam.result import ExamResult
-from imaging.report.sr import codes
 
-Kind = Literal["sr", "seg", "cad"]
 Identity = Mapping[int, bytes]
-# How a Mammography CAD report writes SNOMED codes: SNOMED CT, or the retired SNOMED-RT that older workstations know.
-Scheme = Literal["sct", "srt"]
 
 SOP_INSTANCE_UID: Final = 0x00080018
 MANUFACTURER: Final = "Sitewise"
 MODEL: Final = "sitewise-imaging"
-SERIES_NUMBER: Final[dict[Kind, int]] = {"sr": 9001, "seg": 9002, "cad": 9003}
-SERIES_NAME: Final[dict[Kind, str]] = {
-    "sr": "AI measurement report",
-    "seg": "AI segmentation",
-    "cad": "AI mammography CAD report",
-}
 
 # Patient, General Study and SOP Common identity: tag → VR and whether the attribute is written empty (Type 2) when
 # the source lacks it (PS3.3 C.7.1.1, C.7.2.1, C.12.1).
@@ -66,34 +53,17 @@ _TEXT: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class Case:
-    """What the documents of one result are written from: the sources' headers by SOP UID and their one identity."""
-
-    result: ExamResult
-    sources: Mapping[str, Dataset]
-    identity: Identity
-    content_time: datetime
-
-
-@dataclass(frozen=True)
 class Document:
-    """One DICOM object as the bytes of its file (PS3.10), ready to be stored under `file_name`."""
+    """One DICOM object as the bytes of its file (PS3.10), ready to be stored under `file_name`.
 
-    kind: Kind
+    `kind` is the name of its kind (`report.kind`).
+    """
+
+    kind: str
     file_name: str
     sop_class_uid: str
     sop_instance_uid: str
     data: bytes
-
-
-@dataclass(frozen=True)
-class Output:
-    """A kind of structured report that a modality adds: how it is written, and verified once it was read back."""
-
-    title: str
-    sop_class_uid: str
-    write: Callable[[Case, Scheme], Document]
-    verify: Callable[[ReadReport, ExamResult, Mapping[str, Dataset]], None]
 
 
 def derived_uid(*parts: str) -> str:
@@ -139,37 +109,7 @@ def _plain_value(header: Dataset, tag: int) -> bytes:
     return encoded + (b"\0" if tag == 0x0020000D else b" ") * (len(encoded) % 2)
 
 
-def series_uid(result: ExamResult, kind: Kind, *parts: str) -> str:
-    """Own series for each kind of object of a result; never a series of the source."""
-    return derived_uid(result.study_uid, result.algorithm.identity, result.package, result.group, kind, *parts)
-
-
-def new_object(case: Case, kind: Kind) -> Dataset:
-    """Series, equipment and SOP Common attributes that every object of a result shares (PS3.3 C.7.5, C.12.1)."""
-    algorithm = case.result.algorithm
-    dataset = Dataset()
-    dataset.SeriesInstanceUID = series_uid(case.result, kind)
-    dataset.SeriesNumber = SERIES_NUMBER[kind]
-    dataset.SeriesDescription = f"{SERIES_NAME[kind]}, {algorithm.name}"[:64]
-    dataset.ContentDate = case.content_time.strftime("%Y%m%d")
-    dataset.ContentTime = case.content_time.strftime("%H%M%S")
-    dataset.Manufacturer = MANUFACTURER
-    dataset.ManufacturerModelName = MODEL
-    dataset.SoftwareVersions = __version__
-    # The toolkit has no serial number of its own; the package's identity is what distinguishes two set-ups.
-    dataset.DeviceSerialNumber = algorithm.identity[:64]
-    equipment = Dataset()
-    equipment.PurposeOfReferenceCodeSequence = [codes.concept(codes.PROCESSING_EQUIPMENT)]
-    equipment.Manufacturer = algorithm.manufacturer[:64]
-    equipment.ManufacturerModelName = algorithm.name[:64]
-    equipment.SoftwareVersions = algorithm.version[:64]
-    equipment.DeviceSerialNumber = algorithm.identity[:64]
-    equipment.ContributionDescription = "Analysis by an automated algorithm"
-    dataset.ContributingEquipmentSequence = [equipment]
-    return dataset
-
-
-def seal(dataset: Dataset, identity: Identity, kind: Kind) -> Document:
+def seal(dataset: Dataset, identity: Identity, kind: str) -> Document:
     """The finished object: identity echoed, SOP Instance UID from the content, Part 10 file with a zero preamble."""
     _require_ascii(dataset)
     sop_class_uid = str(dataset.SOPClassUID)

@@ -6,87 +6,49 @@ attribute or row, what was found and what is allowed; a value of the patient's i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from imaging import __version__
-from imaging.dicom.results.content_tree import ContentItem, Reference
-from imaging.dicom.results.read import read_result
-from imaging.dicom.results.records import Equipment, ReadReport, ReadSegment, ReadSegmentation
+from imaging.dicom.results.records import Equipment
 from imaging.errors import InputError, ReadbackError, Reason
 from imaging.exam.result import ExamResult
-from imaging.report.agreement import (
-    Sources,
-    check_head,
-    check_measures,
-    check_projection,
-    check_reference,
-    check_region,
-    frames_of,
-    refuse,
-)
-from imaging.report.document import (
-    ECHOED,
-    MANUFACTURER,
-    MODEL,
-    SOP_INSTANCE_UID,
-    Document,
-    Output,
-    content_uid,
-    identity_of,
-)
-from imaging.report.seg.readback import (
-    check_segment_reference,
-    check_segments,
-    segmentation_obstacle,
-    segments_by_tracking,
-)
+from imaging.report.agreement import refuse
+from imaging.report.document import ECHOED, MANUFACTURER, MODEL, SOP_INSTANCE_UID, Document, content_uid, identity_of
+from imaging.report.kind import ObjectKind, ReadBack, ReadObject, Subject
 from imaging.report.sr import codes
-from imaging.report.sr.image_codes import LATERALITIES
-from imaging.report.sr.rows import missing_row
-from imaging.report.sr.statements import comments, exam_statement, images_of, planar_measures, rois, volume_measures
-from imaging.report.sr.tid1500 import COMPREHENSIVE_3D_SR, observer_rows
+from imaging.report.sr.statements import images_of
 
 _FILE_META_START: Final = 132
 
 
-def verify(documents: Sequence[Document], result: ExamResult, sources: Sources, outputs: Sequence[Output] = ()) -> None:
+def verify(documents: Sequence[Document], subject: Subject, kinds: Sequence[ObjectKind]) -> None:
     """Raises ReadbackError at the first disagreement between the documents and the result or its sources.
 
-    `outputs` are the modality's, of each of which there must be one document.
+    Every document has bytes, class, identity and equipment as every object of a result has them, and is of one of
+    `kinds`; then each kind compares what its objects say.
     """
-    tags = frozenset(ECHOED)
+    result, by_name = subject.result, {kind.name: kind for kind in kinds}
     for document in documents:
+        if document.kind not in by_name:
+            refuse(f"study {result.study_uid}", "objects", f"one of kind {document.kind}", ", ".join(by_name))
         _check_bytes(document)
-    read = [_read(document, tags) for document in documents]
-    segmentations = [one for one in read if isinstance(one, ReadSegmentation)]
-    written = [one for one in read if isinstance(one, ReadReport)]
-    wanted = {COMPREHENSIVE_3D_SR: "structured report", **{o.sop_class_uid: o.title for o in outputs}}
-    for sop_class_uid, title in wanted.items():
-        if (count := sum(report.sop_class_uid == sop_class_uid for report in written)) != 1:
-            refuse(f"study {result.study_uid}", f"{title}s", count, "exactly 1")
-    if unknown := {report.sop_class_uid for report in written} - set(wanted):
-        refuse(f"study {result.study_uid}", "structured reports", sorted(unknown), sorted(wanted))
-    by_class = {report.sop_class_uid: report for report in written}
-    report = by_class[COMPREHENSIVE_3D_SR]
-    expected = identity_of(sources[next(iter(images_of(result)))])
-    for one in read:
-        _check_identity(one.sop_uid, one.identity, expected)
-        _check_equipment(one.sop_uid, one.equipment, result)
-    _check_report(report, result)
-    _check_remarks(report, segmentations, result, sources)
-    _check_references(report, segmentations, result, sources)
-    segments = segments_by_tracking(segmentations, result, sources)
-    _check_groups(report, result, segments)
-    check_segments(segments, result, sources)
-    for output in outputs:
-        output.verify(by_class[output.sop_class_uid], result, sources)
+    read = [(document.kind, _read(document, by_name[document.kind])) for document in documents]
+    # From the headers again, not from the subject, which the writers took it from.
+    expected = identity_of(subject.sources[next(iter(images_of(result)))])
+    for name, found in read:
+        if found.sop_class_uid != by_name[name].sop_class_uid:
+            refuse(found.sop_uid, "SOPClassUID (0008,0016)", found.sop_class_uid, by_name[name].sop_class_uid)
+        _check_identity(found.sop_uid, found.identity, expected)
+        _check_equipment(found.sop_uid, found.equipment, result)
+    back = ReadBack(subject, {name: [found for of, found in read if of == name] for name in by_name})
+    for kind in reversed(kinds):  # what refers to another object before that object
+        kind.check(back, kind)
 
 
-def _read(document: Document, tags: frozenset[int]) -> ReadReport | ReadSegmentation:
+def _read(document: Document, kind: ObjectKind) -> ReadObject:
     try:
-        return read_result(document.data, tags)
+        return kind.read(document.data, frozenset(ECHOED))
     except InputError as error:
         raise ReadbackError(f"{document.kind} {document.sop_instance_uid}: {error}", Reason.READBACK_FAILED) from error
 
@@ -124,132 +86,3 @@ def _check_equipment(where: str, found: Sequence[Equipment], result: ExamResult)
     )
     if list(found) != [maker, algorithm]:
         refuse(where, "equipment (0008,0070), (0018,A001)", "other equipment", "this toolkit and the algorithm")
-
-
-def _check_report(read: ReadReport, result: ExamResult) -> None:
-    """Mandatory rows, outcome codes, flags and everything that must be said in words."""
-    missing = missing_row(read.root, bool(rois(result)))
-    if missing is not None:
-        refuse(read.sop_uid, "ContentSequence (0040,A730)", f"no {missing}", "every mandatory row of TID 1500")
-    reasons = frozenset(unread.reason for unread in result.unread)
-    for field, found, wanted in (
-        ("procedure reported", read.procedure, result.algorithm.procedure),
-        ("outcome", read.outcome, codes.OUTCOMES[result.finding, result.completeness]),
-        ("detections", read.detections, codes.detection_summary(result.completeness, reasons)),
-        ("CompletionFlag", read.completion, "COMPLETE" if result.completeness == "all" else "PARTIAL"),
-        ("VerificationFlag", read.verification, "UNVERIFIED"),
-        ("TemplateIdentifier", read.template, "1500"),
-    ):
-        if found != wanted:
-            refuse(read.sop_uid, field, found, wanted)
-    context = {codes.LANGUAGE: codes.ENGLISH_US, codes.OBSERVER_TYPE: codes.DEVICE, **observer_rows(result.algorithm)}
-    for name, value in context.items():
-        if [item.value for item in read.root.children if item.name == name] != [value]:
-            refuse(read.sop_uid, name.meaning, "another value", value)
-    unsaid = Counter(comments(result)) - Counter(read.comments)
-    if unsaid:
-        refuse(read.sop_uid, "comments", f"{unsaid.total()} missing", "every statement of the result")
-    _check_statement(read, result)
-    _check_algorithm(read.root, read.sop_uid, result)
-
-
-def _check_statement(read: ReadReport, result: ExamResult) -> None:
-    """The examination's rating stands in the report as the result has it, and nowhere where it may not be stated."""
-    rating = result.algorithm.rating
-    concept = codes.PROBABILITY_OF_CANCER if rating is None else rating.concept
-    statement = exam_statement(result)
-    found = [item.value for item in read.root.walk() if item.value_type == "TEXT" and item.name == concept]
-    if found != ([] if statement is None else [statement[1]]):
-        refuse(read.sop_uid, concept.meaning, found, "what the result and its validation allow")
-
-
-def _check_remarks(
-    read: ReadReport, segmentations: Sequence[ReadSegmentation], result: ExamResult, sources: Sources
-) -> None:
-    """Every segmentation is named, and where an image with findings has none the report says why."""
-    needed = [one.sop_uid for one in segmentations]
-    for roi in rois(result):
-        reason, ref = segmentation_obstacle(roi, sources), roi.measured.key.ref
-        where = f"image {ref.sop_uid}" if roi.volume_region is None else f"series {ref.series_uid} and no volume"
-        needed += [] if reason is None else [f"{where}, because {reason}"]
-    for phrase in needed:
-        if not any(phrase in comment for comment in read.comments):
-            refuse(read.sop_uid, "comments", "nothing", f"a sentence with {phrase!r}")
-
-
-def _check_algorithm(root: ContentItem, where: str, result: ExamResult) -> None:
-    """TID 4019 at every measurement and section names the algorithm of the result; sections carry its parameters."""
-    algorithm = result.algorithm
-    wanted = {
-        codes.ALGORITHM_NAME: [algorithm.name],
-        codes.ALGORITHM_VERSION: [algorithm.version],
-        codes.ALGORITHM_PARAMETERS: [f"identity={algorithm.identity}", *algorithm.parameters],
-    }
-    library = root.child((codes.IMAGE_LIBRARY.value, codes.IMAGE_LIBRARY.scheme))
-    skipped = {id(item) for item in library.walk()} if library else set()
-    for item in root.walk():
-        section = item.is_named(("126010", "DCM")) or item.is_named(("C0034375", "UMLS"))
-        if id(item) in skipped or not (section or item.value_type == "NUM"):
-            continue
-        for name, told in wanted.items():
-            values = told if section or name != codes.ALGORITHM_PARAMETERS else []
-            if [child.value for child in item.children if child.name == name] != values:
-                refuse(where, f"{name.meaning} of {item.name}", "other values", "the algorithm of the result")
-
-
-def _check_references(
-    read: ReadReport, segmentations: Sequence[ReadSegmentation], result: ExamResult, sources: Sources
-) -> None:
-    """Every reference resolves, and library and evidence name exactly the images of the result."""
-    images = images_of(result)
-    for item in read.root.walk():
-        if isinstance(item.value, Reference) and item.name != codes.REFERENCED_SEGMENT:
-            check_reference(read.sop_uid, item.value, sources)
-    listed = {entry.sop_uid: entry.frames for entry in read.library}
-    wanted = {uid: tuple(sorted(frames)) for uid, (_, frames) in images.items()}
-    if listed != wanted or len(read.library) != len(wanted):
-        refuse(read.sop_uid, "Image Library", f"{len(listed)} images", f"the {len(wanted)} images of the result")
-    for item in read.root.walk():
-        if item.value_type == "IMAGE" and item.relationship == "CONTAINS" and item.name is None:
-            where = f"{read.sop_uid}, library image {item.value.sop_uid}"
-            check_projection(where, item, result.views.get(item.value.sop_uid), LATERALITIES)
-    evidence = {(e.study_uid, e.series_uid, e.sop_class_uid, e.sop_uid) for e in read.evidence}
-    of_images = {(result.study_uid, ref.series_uid, ref.sop_class_uid, uid) for uid, (ref, _) in images.items()}
-    of_masks = {(result.study_uid, s.series_uid, s.sop_class_uid, s.sop_uid) for s in segmentations}
-    if evidence != of_images | of_masks:
-        refuse(read.sop_uid, "evidence (0040,A375)", f"{len(evidence)} instances", "the images and segmentations")
-
-
-def _check_groups(
-    read: ReadReport, result: ExamResult, segments: Mapping[str, tuple[ReadSegmentation, ReadSegment]]
-) -> None:
-    """A planar group per region, in order, then a volumetric one per volume region that has a segment."""
-    regions = rois(result)
-    planar = [found for found in read.findings if found.segment is None]
-    volumetric = [found for found in read.findings if found.segment is not None]
-    volume_regions = [
-        (roi, roi.volume_region) for roi in regions if roi.volume_region is not None and roi.tracking_uid in segments
-    ]
-    for what, count, wanted in (
-        ("planar measurement groups", len(planar), len(regions)),
-        ("volumetric measurement groups", len(volumetric), len(volume_regions)),
-    ):
-        if count != wanted:
-            refuse(read.sop_uid, what, count, wanted)
-    for number, (found, roi) in enumerate(zip(planar, regions, strict=True), start=1):
-        where, key = f"{read.sop_uid}, finding {number}", roi.measured.key
-        check_head(where, found, roi)
-        for field, value, allowed in (
-            ("image", found.image and found.image.sop_uid, key.ref.sop_uid),
-            ("frame", found.image and found.image.frames, frames_of(key.ref)),
-            ("graphic type", found.graphic_type, "POLYLINE"),
-        ):
-            if value != allowed:
-                refuse(where, field, value, allowed)
-        check_region(where, found, key)
-        check_measures(where, found, planar_measures(result, roi))
-    for found, (roi, volume_region) in zip(volumetric, volume_regions, strict=True):
-        where = f"{read.sop_uid}, volume of {roi.name}"
-        check_head(where, found, roi)
-        check_segment_reference(where, found, volume_region, segments[roi.tracking_uid])
-        check_measures(where, found, volume_measures(result, roi, volume_region))

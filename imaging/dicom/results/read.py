@@ -39,7 +39,7 @@ _SEGMENTATIONS: Final = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.
 _REPORTS: Final = "1.2.840.10008.5.1.4.1.1.88."
 _MAMMOGRAPHY_CAD: Final = "1.2.840.10008.5.1.4.1.1.88.50"
 # What pydicom raises, on access, for values that a damaged file holds.
-_DAMAGE: Final = (
+DAMAGE: Final = (
     AttributeError, KeyError, IndexError, ValueError, TypeError, OverflowError, NotImplementedError, RecursionError,
     EOFError, OSError, struct.error, BytesLengthException, InvalidDicomError,
 )  # fmt: skip
@@ -60,11 +60,11 @@ def read_result(data: bytes, tags: frozenset[int] = frozenset()) -> ReadReport |
     """
     try:
         dataset = pydicom.dcmread(io.BytesIO(data))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(f"result file: {type(error).__name__}; allowed is a DICOM file", Reason.NOT_DICOM) from error
     try:
-        return _records(dataset, {tag: _raw(dataset, tag) for tag in sorted(tags) if tag in dataset})
-    except _DAMAGE as error:
+        return _records(dataset, {tag: raw_value(dataset, tag) for tag in sorted(tags) if tag in dataset})
+    except DAMAGE as error:
         raise InputError(
             f"result file: {type(error).__name__} while reading its content; allowed is a complete SR or SEG",
             Reason.UNREADABLE_HEADER,
@@ -83,7 +83,8 @@ def _records(dataset: Dataset, identity: dict[int, bytes]) -> ReadReport | ReadS
     )
 
 
-def _raw(dataset: Dataset, tag: int) -> bytes:
+def raw_value(dataset: Dataset, tag: int) -> bytes:
+    """A top-level value as the bytes of the file."""
     element = dataset.get_item(tag)
     if isinstance(element, RawDataElement):
         return element.value or b""
@@ -115,7 +116,7 @@ def _report(dataset: Dataset, identity: dict[int, bytes]) -> ReadReport:
         library=tuple(i.value for i in library.walk() if isinstance(i.value, Reference)) if library else (),
         findings=cad_findings(root) if is_cad else _findings(root),
         evidence=_evidence(dataset),
-        equipment=_equipment(dataset),
+        equipment=equipment_of(dataset),
         rating=_exam_rating(everything),
         composites=cad_composites(root) if is_cad else (),
         performed=cad_detections(root) if is_cad else (),
@@ -189,7 +190,7 @@ def _evidence(dataset: Dataset) -> tuple[EvidenceItem, ...]:
     return tuple(found)
 
 
-def _equipment(dataset: Dataset) -> tuple[Equipment, ...]:
+def equipment_of(dataset: Dataset) -> tuple[Equipment, ...]:
     """The maker (General Equipment) first, then the items of the Contributing Equipment Sequence."""
     return tuple(
         Equipment(
@@ -230,7 +231,7 @@ def _segmentation(dataset: Dataset, identity: dict[int, bytes]) -> ReadSegmentat
         identity=identity,
         segments=tuple(_segment(i, tuple(frames.get(int(i.SegmentNumber), ()))) for i in dataset.SegmentSequence),
         evidence=_evidence(dataset),
-        equipment=_equipment(dataset),
+        equipment=equipment_of(dataset),
     )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from imaging.harmonise.recipe import Recipe
     from imaging.image import Image
     from imaging.modalities import Progress
-    from imaging.report.document import Output
+    from imaging.report.kind import ObjectKind
 
 
 def _recipe() -> type[Recipe]:
@@ -35,12 +35,10 @@ def _golden() -> Image:
     return plane(np.where(inside, np.maximum(pixels, 40), 0).astype(np.uint8), (1.0, 1.0))
 
 
-def _outputs() -> tuple[Output, ...]:
-    from imaging.modalities.mammography.cad.readback import verify_cad
-    from imaging.modalities.mammography.cad.report import MAMMOGRAPHY_CAD_SR, write_cad_report
-    from imaging.report.document import Output
+def _outputs() -> tuple[ObjectKind, ...]:
+    from imaging.modalities.mammography.cad.kind import CAD_REPORT
 
-    return (Output("Mammography CAD report", MAMMOGRAPHY_CAD_SR, write_cad_report, verify_cad),)
+    return (CAD_REPORT,)
 
 
 def _phantoms(folder: Path, cases: int, seed: int, progress: Progress | None = None) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pydicom.uid import UID
+
 from imaging.html.markup import (
     Json,
     Markup,
@@ -24,11 +26,6 @@ from imaging.report.page.volumes import lesion_table, selection, structures
 
 UNREAD_SHOWN_AT_ONCE = 8
 
-_OBJECT_KINDS = {
-    "1.2.840.10008.5.1.4.1.1.88.34": "Comprehensive 3D SR",
-    "1.2.840.10008.5.1.4.1.1.88.50": "Mammography CAD SR",
-    "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation",
-}
 _FINDING_WORDS = {"yes": "Finding: yes", "no": "Finding: no", "unknown": "Finding: unknown"}
 _NO_PACKAGE: Json = {
     "package": "no package",
@@ -300,8 +297,14 @@ def _objects(result: Json) -> Markup | None:
         return None
     rows = []
     for item in result["objects"]:
-        kind = _OBJECT_KINDS.get(item["sop_class_uid"], "DICOM object")
+        kind = _object_word(item["sop_class_uid"])
         link = inner_link(item["path"])
         name = element("a", kind, href=link) if link else joined([kind, " ", quoted(item["path"])])
         rows.append(element("li", name, element("span", quoted(item["sop_instance_uid"], "uid"), class_="quiet")))
     return joined([element("h4", "DICOM objects"), element("ul", *rows, class_="objects")])
+
+
+def _object_word(sop_class_uid: str) -> str:
+    """What the standard calls objects of that class (PS3.6 Annex A), without the word for storing them."""
+    name = UID(sop_class_uid).name
+    return "DICOM object" if name == sop_class_uid else str(name).removesuffix(" Storage")

@@ -13,6 +13,7 @@ from imaging.dicom.results.records import ReadFinding, ReadSegment, ReadSegmenta
 from imaging.exam.result import ExamResult
 from imaging.image import Floats, Grid, SourceRef
 from imaging.report.agreement import Sources, check_reference, frames_of, refuse
+from imaging.report.kind import ObjectKind, ReadBack
 from imaging.report.seg.stills import obstacle
 from imaging.report.seg.volumes import volume_obstacle
 from imaging.report.sr.statements import Roi, rois
@@ -23,6 +24,12 @@ _SAME_PLACE_MM: Final = 1e-3
 # Orientation and spacing of a segmentation are those of one slice; `imaging.dicom.pixels.volume` allows others that
 # much.
 _SAME_STEP: Final = 2e-3
+
+
+def check_segmentations(back: ReadBack, kind: ObjectKind) -> None:
+    """Raises ReadbackError at the first disagreement between the segments and the regions of the result."""
+    result, sources = back.subject.result, back.subject.sources
+    check_segments(segments_by_tracking(back.of(kind, ReadSegmentation), result, sources), result, sources)
 
 
 def segmentation_obstacle(roi: Roi, sources: Sources) -> str | None:

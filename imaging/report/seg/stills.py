@@ -19,7 +19,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from imaging.errors import ImagingError, Reason
 from imaging.exam.result import Algorithm, ExamResult
 from imaging.findings import Finding
-from imaging.report.document import ECHOED, Case, Document, derived_uid, new_object, seal, series_uid
+from imaging.report.document import ECHOED, Document, derived_uid, seal
+from imaging.report.kind import ObjectKind, Subject
 from imaging.report.sr import codes
 from imaging.report.sr.statements import Roi
 
@@ -44,7 +45,7 @@ def obstacle(header: Dataset, key: Finding) -> str | None:
 
 
 def write_segmentation(
-    case: Case, regions: Sequence[Roi], header: Dataset, instance_number: int
+    subject: Subject, kind: ObjectKind, regions: Sequence[Roi], header: Dataset, instance_number: int
 ) -> tuple[Document, Dataset]:
     """The sealed SEG of `regions`, all on the still `header`, and its data set."""
     shape = (int(header.Rows), int(header.Columns))
@@ -57,18 +58,19 @@ def write_segmentation(
                 Reason.GEOMETRY,
             )
     masks = np.stack([finding.full_mask() for finding in findings], axis=-1)[None].astype(np.uint8)
-    dataset = new_object(case, "seg")
-    dataset.InstanceNumber = instance_number
-    made = encode(case, regions, masks, lambda: [_stand_in(header, case.result)], dataset)
+    dataset = kind.new_object(subject)
     frame_of_reference = str(header.get("FrameOfReferenceUID") or "")
-    finish(made, dataset, case, frame_of_reference, str(header.SOPInstanceUID))
+    dataset.SeriesInstanceUID = kind.series_uid(subject.result, frame_of_reference)
+    dataset.InstanceNumber = instance_number
+    made = encode(subject, regions, masks, lambda: [_stand_in(header, subject.result)], dataset)
+    finish(made, dataset, str(header.SOPInstanceUID))
     if not frame_of_reference:
         dataset.PatientOrientation = header.PatientOrientation
-    return seal(dataset, case.identity, "seg"), dataset
+    return seal(dataset, subject.identity, kind.name), dataset
 
 
 def encode(
-    case: Case,
+    subject: Subject,
     regions: Sequence[Roi],
     masks: NDArray[np.uint8],
     stand_ins: Callable[[], list[Dataset]],
@@ -80,13 +82,13 @@ def encode(
     highdicom refuses.
     """
     is_volume = len(masks) > 1
-    content = f"{len(regions)} {'segments' if is_volume else 'findings'} by {case.result.algorithm.name}"
+    content = f"{len(regions)} {'segments' if is_volume else 'findings'} by {subject.result.algorithm.name}"
     try:
         return Segmentation(
             source_images=stand_ins(),
             pixel_array=masks,
             segmentation_type="BINARY",
-            segment_descriptions=[_segment(case.result.algorithm, n, roi) for n, roi in enumerate(regions, start=1)],
+            segment_descriptions=[_segment(subject.result.algorithm, n, roi) for n, roi in enumerate(regions, start=1)],
             series_instance_uid=ours.SeriesInstanceUID,
             series_number=ours.SeriesNumber,
             sop_instance_uid=PLACEHOLDER_UID,
@@ -98,8 +100,8 @@ def encode(
             transfer_syntax_uid=ExplicitVRLittleEndian,
             content_label="AI_SEGMENTATION",
             content_description=content[:64],
-            content_date=case.content_time.date(),
-            content_time=case.content_time.time().replace(microsecond=0),
+            content_date=subject.content_time.date(),
+            content_time=subject.content_time.time().replace(microsecond=0),
             omit_empty_frames=is_volume,
         )
     except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -111,7 +113,7 @@ def encode(
         ) from error
 
 
-def finish(made: Dataset, ours: Dataset, case: Case, frame_of_reference: str, sop_uid: str) -> None:
+def finish(made: Dataset, ours: Dataset, sop_uid: str) -> None:
     """Turns `ours` into highdicom's object with our series, no clock and no random UID.
 
     `sop_uid` names the source, or the first of its images.
@@ -122,7 +124,6 @@ def finish(made: Dataset, ours: Dataset, case: Case, frame_of_reference: str, so
         if not known and element.keyword not in {"InstanceCreationDate", "InstanceCreationTime"}:
             ours.add(element)
     ours.ContentCreatorName = ""  # Type 2 (PS3.3 Table 10-12); highdicom leaves it out.
-    ours.SeriesInstanceUID = series_uid(case.result, "seg", frame_of_reference)
     organization = derived_uid("dimensions", ours.SeriesInstanceUID, sop_uid)
     for item in (*ours.DimensionOrganizationSequence, *ours.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization

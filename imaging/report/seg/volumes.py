@@ -19,7 +19,8 @@ from imaging.dicom.headers.placement import frame_plane
 from imaging.errors import ImagingError, Reason
 from imaging.image import SourceRef
 from imaging.report.agreement import Sources
-from imaging.report.document import Case, Document, new_object, seal
+from imaging.report.document import Document, seal
+from imaging.report.kind import ObjectKind, Subject
 from imaging.report.seg.stills import PLACEHOLDER_UID, bare_stand_in, encode, finish
 from imaging.report.sr.statements import Roi
 from imaging.volume_region import VolumeRegion
@@ -46,7 +47,7 @@ def volume_obstacle(volume_region: VolumeRegion, sources: Sources) -> str | None
 
 
 def write_volume_segmentation(
-    case: Case, volume_region: VolumeRegion, regions: Sequence[Roi], instance_number: int
+    subject: Subject, kind: ObjectKind, volume_region: VolumeRegion, regions: Sequence[Roi], instance_number: int
 ) -> tuple[Document, Dataset]:
     """The sealed SEG of `regions`, all on the volume of `volume region`, and its data set.
 
@@ -62,16 +63,17 @@ def write_volume_segmentation(
     masks = np.stack(
         [roi.volume_region.full_mask() for roi in regions if roi.volume_region is not None], axis=-1
     ).astype(np.uint8)
-    dataset = new_object(case, "seg")
+    dataset = kind.new_object(subject)
+    frame_of_reference = str(subject.sources[refs[0].sop_uid].FrameOfReferenceUID)
+    dataset.SeriesInstanceUID = kind.series_uid(subject.result, frame_of_reference)
     dataset.InstanceNumber = instance_number
-    made = encode(case, regions, masks, lambda: _stand_ins(case, volume_region), dataset)
+    made = encode(subject, regions, masks, lambda: _stand_ins(subject, volume_region), dataset)
     _name_sources(made, refs)
-    header = case.sources[refs[0].sop_uid]
-    finish(made, dataset, case, str(header.FrameOfReferenceUID), refs[0].sop_uid)
-    return seal(dataset, case.identity, "seg"), dataset
+    finish(made, dataset, refs[0].sop_uid)
+    return seal(dataset, subject.identity, kind.name), dataset
 
 
-def _stand_ins(case: Case, volume_region: VolumeRegion) -> list[Dataset]:
+def _stand_ins(subject: Subject, volume_region: VolumeRegion) -> list[Dataset]:
     """One single-frame image per slice, at the place that its source's header gives.
 
     Orientation and spacing are the first slice's, because a segmentation shares them: `imaging.dicom.pixels.volume`
@@ -79,12 +81,12 @@ def _stand_ins(case: Case, volume_region: VolumeRegion) -> list[Dataset]:
     """
     found = []
     for place, ref in enumerate(volume_region.refs):
-        header = case.sources[ref.sop_uid]
+        header = subject.sources[ref.sop_uid]
         position, orientation, measures = frame_plane(header, ref.frame_number or 1)
         if place == 0:
             shared = orientation.ImageOrientationPatient, measures.PixelSpacing
             thickness = measures.get("SliceThickness") or volume_region.grid.spacing[0]
-        stand_in = bare_stand_in(header, case.result)
+        stand_in = bare_stand_in(header, subject.result)
         stand_in.SOPClassUID, stand_in.SOPInstanceUID = _MR_IMAGE, _placeholder(place)
         stand_in.ImagePositionPatient = _decimals(position.ImagePositionPatient)
         stand_in.ImageOrientationPatient, stand_in.PixelSpacing = map(_decimals, shared)

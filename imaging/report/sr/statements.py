@@ -43,6 +43,17 @@ def images_of(result: ExamResult) -> dict[str, tuple[SourceRef, list[int]]]:
     return images
 
 
+def observer_rows(algorithm: Algorithm) -> dict[Code, str]:
+    """TID 1004, the device that observed. Its UID changes with every change of weights or settings."""
+    return {
+        codes.DEVICE_OBSERVER_UID: derived_uid("device", algorithm.identity),
+        codes.DEVICE_OBSERVER_NAME: algorithm.name,
+        codes.DEVICE_OBSERVER_MANUFACTURER: algorithm.manufacturer,
+        codes.DEVICE_OBSERVER_MODEL: f"{algorithm.name} {algorithm.version}",
+        codes.DEVICE_OBSERVER_SERIAL: algorithm.identity,
+    }
+
+
 @dataclass(frozen=True)
 class Roi:
     """One region of interest of a report: a finding, or a structure in which was looked.

@@ -7,37 +7,35 @@ carry the outcome in codes, so "nothing found" and "nothing read" are statements
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from pydicom import Dataset
 
 from imaging.exam.result import Algorithm, ExamResult
-from imaging.findings import Code
-from imaging.report.document import Case, Document, Kind, derived_uid, new_object, seal
+from imaging.report.document import Document, seal
+from imaging.report.kind import ObjectKind, Subject, Written
+from imaging.report.seg.kind import SEGMENTATION
 from imaging.report.sr import codes, content
 from imaging.report.sr.content import CONTAINS, HAS_ACQUISITION_CONTEXT, HAS_MODIFIER, HAS_OBSERVATION_CONTEXT
 from imaging.report.sr.groups import algorithm_rows, planar_group, segment_of, volumetric_group
-from imaging.report.sr.image_codes import IMAGE_LATERALITY, LATERALITIES
 from imaging.report.sr.projections import size_rows, study_date, view_rows
-from imaging.report.sr.statements import comments, exam_statement, extent, images_of, rois
+from imaging.report.sr.statements import comments, exam_statement, extent, images_of, observer_rows, rois
+from imaging.report.sr.views import IMAGE_LATERALITY, LATERALITIES
 
-COMPREHENSIVE_3D_SR: Final = "1.2.840.10008.5.1.4.1.1.88.34"
-
-
-def write_report(case: Case, segmentations: Sequence[tuple[Document, Dataset]], remarks: Sequence[str]) -> Document:
-    """The sealed SR of a result. `segmentations` go into the evidence; `remarks` are further comments."""
-    dataset = report_object(case, "sr", COMPREHENSIVE_3D_SR, segmentations)
-    dataset.update(_root(case, segmentations, remarks))
-    return seal(dataset, case.identity, "sr")
+Objects = Sequence[tuple[Document, Dataset]]
 
 
-def report_object(
-    case: Case, kind: Kind, sop_class_uid: str, segmentations: Sequence[tuple[Document, Dataset]] = ()
-) -> Dataset:
+def write_report(subject: Subject, kind: ObjectKind, earlier: Written) -> Written:
+    """The sealed SR of a result. Segmentations go into the evidence, what is to be said of them into the comments."""
+    segmentations = earlier.of(SEGMENTATION)
+    dataset = report_object(subject, kind, segmentations)
+    dataset.update(_root(subject, segmentations, earlier.remarks))
+    return Written(((seal(dataset, subject.identity, kind.name), dataset),))
+
+
+def report_object(subject: Subject, kind: ObjectKind, segmentations: Objects = ()) -> Dataset:
     """A structured report of a result without its content (PS3.3 C.17.1, C.17.2)."""
-    result = case.result
-    dataset = new_object(case, kind)
-    dataset.SOPClassUID = sop_class_uid
+    result = subject.result
+    dataset = kind.new_object(subject)
     dataset.Modality = "SR"
     dataset.InstanceNumber = 1
     dataset.ReferencedPerformedProcedureStepSequence = []
@@ -51,8 +49,8 @@ def report_object(
     return dataset
 
 
-def _root(case: Case, segmentations: Sequence[tuple[Document, Dataset]], remarks: Sequence[str]) -> Dataset:
-    result = case.result
+def _root(subject: Subject, segmentations: Objects, remarks: Sequence[str]) -> Dataset:
+    result = subject.result
     root = Dataset()
     root.ValueType = "CONTAINER"
     root.ConceptNameCodeSequence = [codes.concept(codes.MEASUREMENT_REPORT)]
@@ -62,7 +60,7 @@ def _root(case: Case, segmentations: Sequence[tuple[Document, Dataset]], remarks
         content.code(HAS_MODIFIER, codes.LANGUAGE, codes.ENGLISH_US),  # TID 1204
         *_observer(result.algorithm),
         content.code(HAS_MODIFIER, codes.PROCEDURE_REPORTED, result.algorithm.procedure),
-        _image_library(case),
+        _image_library(subject),
     ]
     regions = rois(result)
     if regions:
@@ -79,17 +77,6 @@ def _root(case: Case, segmentations: Sequence[tuple[Document, Dataset]], remarks
     return root
 
 
-def observer_rows(algorithm: Algorithm) -> dict[Code, str]:
-    """TID 1004, the device that observed. Its UID changes with every change of weights or settings."""
-    return {
-        codes.DEVICE_OBSERVER_UID: derived_uid("device", algorithm.identity),
-        codes.DEVICE_OBSERVER_NAME: algorithm.name,
-        codes.DEVICE_OBSERVER_MANUFACTURER: algorithm.manufacturer,
-        codes.DEVICE_OBSERVER_MODEL: f"{algorithm.name} {algorithm.version}",
-        codes.DEVICE_OBSERVER_SERIAL: algorithm.identity,
-    }
-
-
 def _observer(algorithm: Algorithm) -> Iterable[Dataset]:
     """TID 1001, 1002 and 1004."""
     yield content.code(HAS_OBSERVATION_CONTEXT, codes.OBSERVER_TYPE, codes.DEVICE)
@@ -98,24 +85,24 @@ def _observer(algorithm: Algorithm) -> Iterable[Dataset]:
         yield build(HAS_OBSERVATION_CONTEXT, name, value)
 
 
-def _image_library(case: Case) -> Dataset:
+def _image_library(subject: Subject) -> Dataset:
     """TID 1600 with one Image Library Group (TID 1601, descriptors TID 1602 and, of a projection, TID 1603)."""
     entries = [
-        content.image(CONTAINS, ref.sop_class_uid, uid, frames, *_descriptors(case, uid))
-        for uid, (ref, frames) in images_of(case.result).items()
+        content.image(CONTAINS, ref.sop_class_uid, uid, frames, *_descriptors(subject, uid))
+        for uid, (ref, frames) in images_of(subject.result).items()
     ]
     group = content.container(codes.IMAGE_LIBRARY_GROUP, entries)
     return content.container(codes.IMAGE_LIBRARY, [group], "1600")
 
 
-def _descriptors(case: Case, uid: str) -> list[Dataset]:
-    context, view = HAS_ACQUISITION_CONTEXT, case.result.views.get(uid)
+def _descriptors(subject: Subject, uid: str) -> list[Dataset]:
+    context, view = HAS_ACQUISITION_CONTEXT, subject.result.views.get(uid)
     sides = [] if view is None else [content.code(context, IMAGE_LATERALITY, LATERALITIES[view.laterality])]
     return [
-        content.code(context, codes.MODALITY, codes.modality(case.result.modality)),
+        content.code(context, codes.MODALITY, codes.modality(subject.result.modality)),
         *sides,
-        *study_date(case),
-        *size_rows(case.sources[uid]),
+        *study_date(subject),
+        *size_rows(subject.sources[uid]),
         *view_rows(view),
     ]
 
@@ -138,7 +125,7 @@ def _qualitative_evaluations(result: ExamResult, remarks: Sequence[str]) -> Data
     )
 
 
-def _evidence(result: ExamResult, segmentations: Sequence[tuple[Document, Dataset]]) -> Dataset:
+def _evidence(result: ExamResult, segmentations: Objects) -> Dataset:
     """Every image of the result and every segmentation made of it (PS3.3 C.17.2, Hierarchical SOP Reference)."""
     by_series: dict[str, list[Dataset]] = {}
     for uid, (ref, _) in images_of(result).items():

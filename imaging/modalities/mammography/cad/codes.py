@@ -12,6 +12,7 @@ from pydicom.sr._snomed_dict import mapping
 from pydicom.sr.codedict import codes as dictionary
 
 from imaging.errors import ImagingError, Reason
+from imaging.exam.result import Side
 from imaging.findings import Code
 
 
@@ -24,6 +25,14 @@ def _sct(value: str, meaning: str) -> Code:
 
 
 REPORT: Final = _dcm("111036", "Mammography CAD Report")
+ORIENTATION_ROW: Final = _dcm("111044", "Patient Orientation Row")
+ORIENTATION_COLUMN: Final = _dcm("111043", "Patient Orientation Column")
+CONTENT_DATE: Final = _dcm("111018", "Content Date")
+CONTENT_TIME: Final = _dcm("111019", "Content Time")
+HORIZONTAL_SPACING: Final = _dcm("111026", "Horizontal Pixel Spacing")
+VERTICAL_SPACING: Final = _dcm("111066", "Vertical Pixel Spacing")
+PRIMARY_ANGLE: Final = _dcm("112011", "Positioner Primary Angle")
+
 IMPRESSION_DESCRIPTION: Final = _dcm("111033", "Impression Description")
 INDIVIDUAL_IMPRESSION: Final = _dcm("111034", "Individual Impression/Recommendation")
 RENDERING_INTENT: Final = _dcm("111056", "Rendering Intent")
@@ -49,7 +58,13 @@ RELATED_SPATIALLY: Final = _dcm("111154", "Target content items are related spat
 ON_MULTIPLE_IMAGES: Final = _dcm("111158", "Feature detected on multiple images")  # CID 6036
 
 LONG_AXIS: Final = _sct("103339001", "Long Axis")  # CID 7470
+MILLIMETRE: Final = Code("mm", "UCUM", "millimeter")  # CID 7460
+DEGREES: Final = Code("deg", "UCUM", "degrees")
 
+SIDES: Final[dict[Side, Code]] = {  # CID 6022
+    "L": _sct("80248007", "Left breast"),
+    "R": _sct("73056007", "Right breast"),
+}
 # CID 6014 with CID 6015, as pydicom's dictionary of the standard has them.
 SINGLE_IMAGE_FINDINGS: Final[dict[tuple[str, str], Code]] = {
     (entry.value, entry.scheme_designator): Code(entry.value, entry.scheme_designator, entry.meaning)

@@ -14,11 +14,12 @@ from imaging.dicom.results.records import ReadFinding, ReadReport
 from imaging.exam.result import ExamResult
 from imaging.findings import Code
 from imaging.modalities.mammography.cad import codes as mammo
+from imaging.modalities.mammography.cad.library import orientation, spacings
 from imaging.modalities.mammography.cad.report import impression_text, intent_of, searched
 from imaging.modalities.mammography.cad.rows import missing_cad_row
 from imaging.report.agreement import Sources, check_projection, check_reference, check_region, codes_below, refuse
-from imaging.report.sr import codes, image_codes
-from imaging.report.sr.projections import orientation, spacings
+from imaging.report.kind import ObjectKind, ReadBack
+from imaging.report.sr import codes
 from imaging.report.sr.statements import composite_tracking_uid, images_of, tracking_uid
 
 _POINT_TOLERANCE_PX: Final = 1e-2
@@ -26,8 +27,9 @@ _SPACING_TOLERANCE_MM: Final = 1e-6
 _GRAPHIC_TYPES: Final = {mammo.CENTER: "POINT", mammo.OUTLINE: "POLYLINE", mammo.PATH: "POLYLINE"}
 
 
-def verify_cad(read: ReadReport, result: ExamResult, sources: Sources) -> None:
+def check_cad_report(back: ReadBack, kind: ObjectKind) -> None:
     """Raises ReadbackError at the first disagreement between the report and the result or its sources."""
+    read, result, sources = back.only(kind, ReadReport), back.subject.result, back.subject.sources
     missing = missing_cad_row(read.root)
     if missing is not None:
         refuse(read.sop_uid, "ContentSequence (0040,A730)", f"no {missing}", "every mandatory row of TID 4000")
@@ -102,7 +104,7 @@ def _check_library(read: ReadReport, result: ExamResult, sources: Sources) -> No
     for item, entry in zip(_library_items(read.root), read.library, strict=True):
         check_reference(read.sop_uid, entry, sources)
         where = f"{read.sop_uid}, library image {entry.sop_uid}"
-        check_projection(where, item, result.views.get(entry.sop_uid), image_codes.SIDES)
+        check_projection(where, item, result.views.get(entry.sop_uid), mammo.SIDES)
         _check_geometry(where, item, sources, entry.sop_uid)
 
 
@@ -117,12 +119,12 @@ def _check_geometry(where: str, item: ContentItem, sources: Sources, uid: str) -
     told = {c.name: c.value for c in item.children if c.name and isinstance(c.value, Measure)}
     for name, value in spacings(header):
         found = told.get(name, Measure(name, None, None))
-        if found.unit != image_codes.MILLIMETRE or abs((found.value or 0.0) - value) > _SPACING_TOLERANCE_MM:
+        if found.unit != mammo.MILLIMETRE or abs((found.value or 0.0) - value) > _SPACING_TOLERANCE_MM:
             refuse(where, name.meaning, found.value, f"{value} mm")
     told_orientation = [
         (child.name, child.value)
         for child in item.children
-        if child.name in (image_codes.ORIENTATION_ROW, image_codes.ORIENTATION_COLUMN)
+        if child.name in (mammo.ORIENTATION_ROW, mammo.ORIENTATION_COLUMN)
     ]
     if told_orientation != orientation(header):
         refuse(where, "patient orientation", told_orientation, "Patient Orientation (0020,0020) of the source")
@@ -194,7 +196,7 @@ def _check_measures(where: str, found: ReadFinding, result: ExamResult, member: 
     allowed: dict[Code, tuple[float, Code]] = {}
     length = finding.key.longest_diameter_mm
     if length is not None and found.label in mammo.MEASURED:
-        allowed[mammo.LONG_AXIS] = (round(length, 2), image_codes.MILLIMETRE)
+        allowed[mammo.LONG_AXIS] = (round(length, 2), mammo.MILLIMETRE)
     if rating is not None and finding.rating is not None and rating.concept == codes.PROBABILITY_OF_CANCER:
         allowed[codes.PROBABILITY_OF_CANCER] = (round(finding.rating * 100.0, 2), codes.PERCENT)
     given = {m.concept: (m.value, m.unit) for m in found.measures}

@@ -17,10 +17,11 @@ from imaging.errors import ImagingError, Reason
 from imaging.exam.result import Algorithm, Composite, ExamFinding, ExamResult
 from imaging.findings import Code, Finding
 from imaging.modalities.mammography.cad import codes as mammo
-from imaging.report.document import Case, Document, Scheme, seal
-from imaging.report.sr import codes, content, image_codes
+from imaging.modalities.mammography.cad.library import library_rows
+from imaging.report.document import seal
+from imaging.report.kind import ObjectKind, Subject, Written
+from imaging.report.sr import codes, content
 from imaging.report.sr.content import CONTAINS, HAS_MODIFIER, HAS_OBSERVATION_CONTEXT, HAS_PROPERTIES, INFERRED_FROM
-from imaging.report.sr.projections import library_rows
 from imaging.report.sr.statements import (
     comments,
     composite_tracking_uid,
@@ -31,25 +32,24 @@ from imaging.report.sr.statements import (
 )
 from imaging.report.sr.tid1500 import report_object
 
-MAMMOGRAPHY_CAD_SR: Final = "1.2.840.10008.5.1.4.1.1.88.50"
 # Position of the Image Library below the root, which is 1: the language comes first (TID 4000 rows 2 and 3).
 _LIBRARY_PATH: Final = (1, 2)
 
 
-def write_cad_report(case: Case, scheme: Scheme = "sct") -> Document:
-    """The sealed Mammography CAD SR of a result on single-frame images; `scheme` says how SNOMED codes are written.
+def write_cad_report(subject: Subject, kind: ObjectKind, _: Written) -> Written:
+    """The sealed Mammography CAD SR of a result on single-frame images, its SNOMED codes in the subject's scheme.
 
     Raises ImagingError for a finding that CID 6014 cannot say or that lies on one frame of several.
     """
-    dataset = report_object(case, "cad", MAMMOGRAPHY_CAD_SR)
-    dataset.update(_root(case))
-    if scheme == "srt":
+    dataset = report_object(subject, kind)
+    dataset.update(_root(subject))
+    if subject.scheme == "srt":
         mammo.retire(dataset)
-    return seal(dataset, case.identity, "cad")
+    return Written(((seal(dataset, subject.identity, kind.name), dataset),))
 
 
-def _root(case: Case) -> Dataset:
-    result = case.result
+def _root(subject: Subject) -> Dataset:
+    result = subject.result
     root = Dataset()
     root.ValueType = "CONTAINER"
     root.ConceptNameCodeSequence = [codes.concept(mammo.REPORT)]
@@ -57,7 +57,7 @@ def _root(case: Case) -> Dataset:
     root.ContentTemplateSequence = [content.template_identification("4000")]
     root.ContentSequence = [
         content.code(HAS_MODIFIER, codes.LANGUAGE, codes.ENGLISH_US),  # TID 1204
-        content.container(codes.IMAGE_LIBRARY, _library(case)),
+        content.container(codes.IMAGE_LIBRARY, _library(subject)),
         _findings_summary(result),
         _detections(result),
         # No quantitative temporal or spatial analysis is made (TID 4016, CID 6043).
@@ -66,15 +66,15 @@ def _root(case: Case) -> Dataset:
     return root
 
 
-def _library(case: Case) -> Iterable[Dataset]:
+def _library(subject: Subject) -> Iterable[Dataset]:
     """TID 4020: every image of the result, in order."""
-    for uid, (ref, frames) in images_of(case.result).items():
+    for uid, (ref, frames) in images_of(subject.result).items():
         if frames:
             raise ImagingError(
                 f"image {uid}: found frames {frames}; allowed in a Mammography CAD report are single-frame images",
                 Reason.REPORT_FAILED,
             )
-        yield content.image(CONTAINS, ref.sop_class_uid, uid, (), *library_rows(case, uid))
+        yield content.image(CONTAINS, ref.sop_class_uid, uid, (), *library_rows(subject, uid))
 
 
 def _library_image(result: ExamResult, relationship: str, sop_uid: str) -> Dataset:
@@ -198,7 +198,7 @@ def _long_axis(key: Finding, image: Dataset) -> list[Dataset]:
     if length is None:
         return []
     along = content.path(mammo.PATH, key.longest_axis_px, image)
-    return [content.number(HAS_PROPERTIES, mammo.LONG_AXIS, length, image_codes.MILLIMETRE, [along])]
+    return [content.number(HAS_PROPERTIES, mammo.LONG_AXIS, length, mammo.MILLIMETRE, [along])]
 
 
 def _detections(result: ExamResult) -> Dataset:

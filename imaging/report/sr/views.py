@@ -1,4 +1,4 @@
-"""The codes by which an image library describes a projection (PS3.16 TID 1602, 1603 and 4020)."""
+"""Side, view and view modifiers of a projection in codes (PS3.16 CID 244, CID 4014, CID 4015)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,9 @@ def _sct(value: str, meaning: str) -> Code:
 IMAGE_LATERALITY: Final = _dcm("111027", "Image Laterality")
 IMAGE_VIEW: Final = _dcm("111031", "Image View")
 IMAGE_VIEW_MODIFIER: Final = _dcm("111032", "Image View Modifier")
-ORIENTATION_ROW: Final = _dcm("111044", "Patient Orientation Row")
-ORIENTATION_COLUMN: Final = _dcm("111043", "Patient Orientation Column")
-CONTENT_DATE: Final = _dcm("111018", "Content Date")
-CONTENT_TIME: Final = _dcm("111019", "Content Time")
-HORIZONTAL_SPACING: Final = _dcm("111026", "Horizontal Pixel Spacing")
-VERTICAL_SPACING: Final = _dcm("111066", "Vertical Pixel Spacing")
-PRIMARY_ANGLE: Final = _dcm("112011", "Positioner Primary Angle")
 
-MILLIMETRE: Final = Code("mm", "UCUM", "millimeter")  # CID 7460
-DEGREES: Final = Code("deg", "UCUM", "degrees")
-
-SIDES: Final[dict[Side, Code]] = {  # CID 6022
-    "L": _sct("80248007", "Left breast"),
-    "R": _sct("73056007", "Right breast"),
-}
 LATERALITIES: Final[dict[Side, Code]] = {"L": _sct("7771000", "Left"), "R": _sct("24028007", "Right")}  # CID 244
+
 
 VIEWS: Final[dict[str, Code]] = {  # CID 4014, by the abbreviation that readers use (ACR MQCM)
     "ML": _sct("399260004", "medio-lateral"),
