@@ -32,7 +32,6 @@ def undisturbed(export: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return tree(out), time.monotonic() - begin
 
 
-@pytest.mark.slow
 def test_killed_runs_end_with_the_same_tree(export: Path, undisturbed: tuple[dict[str, str], float]) -> None:
     """The full figure comes from `python -m tests.crashes --kills 60 --studies 40`."""
     expected, length = undisturbed
@@ -122,7 +121,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(small)], check=True)
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_later(
     export: Path, small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
