@@ -1,4 +1,4 @@
-"""Shared test set-up: where the development data is, and how a missing tool skips with its reason.
+"""Shared test set-up: where the development data is, what is slow, and how a missing tool skips with its reason.
 
 With IMAGING_STRICT=1 (continuous integration) a conformance or browser test that skips is a failure.
 """
@@ -12,6 +12,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
+from tests.durations import SLOW_S, by_file, file_of, read_record
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes at work: one thread each, before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NEVER_SKIPPED_IN_CI = ("conformance", "browser")
@@ -42,6 +47,18 @@ def shared_data() -> Path:
     if not value or not Path(value).is_dir():
         pytest.skip("IMAGING_SHARED_DATA does not name a folder; real images are not part of the repository")
     return Path(value).resolve()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow by its record; in parallel the longest files start first, so that none is waited for."""
+    record = read_record()
+    for item in items:
+        if record.get(item.nodeid, 0.0) > SLOW_S:
+            item.add_marker(pytest.mark.slow)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        seconds = by_file(record)
+        items.sort(key=lambda item: -seconds.get(file_of(item.nodeid), 0.0))
 
 
 @pytest.hookimpl(wrapper=True)

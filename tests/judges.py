@@ -28,8 +28,8 @@ def pixelmed(paths: Iterable[Path]) -> dict[Path, str]:
     limits = [f"-Djdk.xml.xpath{name}=0" for name in ("TotalOpLimit", "ExprOpLimit", "ExprGrpLimit")]
 
     def validate(path: Path) -> str:
-        quick = "-XX:TieredStopAtLevel=1"
-        return run_tool(java, quick, *limits, "-cp", PIXELMED, "com.pixelmed.validate.DicomSRValidator", path)
+        quick = "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"  # a short run of one thread
+        return run_tool(java, *quick, *limits, "-cp", PIXELMED, "com.pixelmed.validate.DicomSRValidator", path)
 
     chosen = list(paths)
     with ThreadPoolExecutor(2) as pool:

@@ -15,6 +15,7 @@ import pytest
 from imaging.commands import main
 from imaging.inference.store import clear_staging, publish
 from tests.crashes import disturb, start, tree, write_studies
+from tests.test_infer import InProcess
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,6 @@ def undisturbed(export: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return tree(out), time.monotonic() - begin
 
 
-@pytest.mark.slow
 def test_killed_runs_end_with_the_same_tree(export: Path, undisturbed: tuple[dict[str, str], float]) -> None:
     """The full figure comes from `python -m tests.crashes --kills 60 --studies 40`."""
     expected, length = undisturbed
@@ -43,10 +43,17 @@ def test_killed_runs_end_with_the_same_tree(export: Path, undisturbed: tuple[dic
     assert set(outcome.statuses) == {1}
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same steps without their processes, whose start costs seconds, where only the ledger and the disk matter."""
+    monkeypatch.setattr("imaging.inference.run.Processes", InProcess)
+
+
 def infer(export: Path, out: Path, *words: str) -> int:
     return main(["infer", str(export), "--out", str(out), "--content-time", "2026-01-31T12:00:00", *words])
 
 
+@pytest.mark.usefixtures("in_process")
 def test_nothing_is_answered_twice_and_late_files_are_added(
     export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +67,7 @@ def test_nothing_is_answered_twice_and_late_files_are_added(
     assert "1 frames to read" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_changed_or_lost_document_is_made_again(export: Path, tmp_path: Path) -> None:
     shutil.copytree(export, tmp_path / "in", ignore=lambda _, names: [n for n in names if n > "IM0001"])
     assert infer(tmp_path / "in", tmp_path / "out") == 0
@@ -71,6 +79,7 @@ def test_a_changed_or_lost_document_is_made_again(export: Path, tmp_path: Path) 
     assert tree(tmp_path / "out") == before
 
 
+@pytest.mark.usefixtures("in_process")
 def test_failed_answers_are_tried_again_when_asked_and_fresh_does_all(
     export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,19 +131,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(small)], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("in_process")
 def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_later(
-    export: Path, small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    export: Path, undisturbed: tuple[dict[str, str], float], small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert infer(export, small_disk / "out") == 2
     assert "cannot be written" in capsys.readouterr().err
     assert not list((small_disk / "out").rglob("*.partial"))
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     assert infer(export, small_disk / "out") == 1
-    assert infer(export, tmp_path / "roomy") == 1
-    assert tree(small_disk / "out") == tree(tmp_path / "roomy")
+    assert tree(small_disk / "out") == undisturbed[0]
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_read_only_output_is_a_clear_error(
     export: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +154,7 @@ def test_a_read_only_output_is_a_clear_error(
     assert "output_failed" in told
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_clock_that_goes_back_changes_nothing(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(export, tmp_path / "in", ignore=lambda _, names: [n for n in names if n > "IM0000"])
     words = ["infer", str(tmp_path / "in"), "--out", str(tmp_path / "out")]

@@ -774,7 +774,6 @@ def films(folder: Path) -> Path:
     return folder / "manifest.csv"
 
 
-@pytest.mark.slow
 def test_eight_mammograms_can_be_learned_by_heart(tmp_path: Path) -> None:
     """At one threshold every lesion is hit (intersection over union of 0.3 or more) and nothing else is marked."""
     pl.seed_everything(1)
@@ -806,7 +805,6 @@ def spheres(number: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(0.4 + image, 0, 1).astype(np.float32)[None], instances[None]
 
 
-@pytest.mark.slow
 def test_eight_volumes_can_be_learned_by_heart() -> None:
     """Drawn spheres; the same rule as of the mammograms, whole and in tiles."""
     pl.seed_everything(1)

@@ -232,7 +232,6 @@ def load_benchmark(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     """300 simulated studies of 25 positive patients with up to three cases each; benchmarks/coverage.py does more.
 

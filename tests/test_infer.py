@@ -484,7 +484,6 @@ def test_every_object_of_the_sample_run_is_valid(sample: tuple[Path, dict[str, A
 
 
 @pytest.mark.conformance
-@pytest.mark.slow
 def test_every_report_follows_its_template(
     sample: tuple[Path, dict[str, Any]], real: tuple[Path, Path, dict[str, Any]]
 ) -> None:

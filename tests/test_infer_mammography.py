@@ -420,7 +420,6 @@ def films(shared_data: Path, some: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.shared_data
-@pytest.mark.slow
 def test_films_as_their_archive_has_them_are_four_exams_of_one_view(
     shared_data: Path, tmp_path: Path, some: Path
 ) -> None:
@@ -444,7 +443,6 @@ def test_films_as_their_archive_has_them_are_four_exams_of_one_view(
 
 
 @pytest.mark.shared_data
-@pytest.mark.slow
 def test_films_of_one_woman_are_an_exam(films: Ran) -> None:
     told = films.result
     assert (told["completeness"], told["analysed"], told["unread"]) == ("all", 4, [])
@@ -456,7 +454,6 @@ def test_films_of_one_woman_are_an_exam(films: Ran) -> None:
 
 
 @pytest.mark.shared_data
-@pytest.mark.slow
 def test_lesions_of_films_lie_in_the_breast_and_come_home(films: Ran, shared_data: Path) -> None:
     with (shared_data / "mammography" / "cbis_p00173" / "boxes.csv").open() as table:
         rows = list(csv.DictReader(table))
@@ -481,7 +478,6 @@ def test_lesions_of_films_lie_in_the_breast_and_come_home(films: Ran, shared_dat
 
 
 @pytest.mark.shared_data
-@pytest.mark.slow
 @pytest.mark.conformance
 def test_the_reports_of_films_are_valid(films: Ran) -> None:
     judge(films.documents())
@@ -531,13 +527,11 @@ def judge(paths: list[Path]) -> None:
 
 
 @pytest.mark.conformance
-@pytest.mark.slow
 def test_the_reports_of_findings_are_valid(yes: Ran) -> None:
     judge(yes.documents())
 
 
 @pytest.mark.conformance
-@pytest.mark.slow
 @pytest.mark.parametrize("corrupt", [0, 1, 4])
 def test_the_reports_of_nothing_found_are_valid(corrupt: int, tmp_path: Path, nothing: Path) -> None:
     """With every view read, with one that is corrupt, and with all."""

@@ -464,7 +464,6 @@ def test_dsrdump_reads_every_report(stored: dict[str, Path]) -> None:
 
 
 @pytest.mark.conformance
-@pytest.mark.slow
 def test_pixelmed_finds_every_report_true_to_its_template(stored: dict[str, Path]) -> None:
     chosen = [path for name, path in stored.items() if "-cad-" in name]
     assert len(chosen) == 2 * len(CASES)
@@ -478,7 +477,6 @@ def test_pixelmed_finds_every_report_true_to_its_template(stored: dict[str, Path
 
 
 @pytest.mark.conformance
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yes-validated", "unknown-some"])
 def test_every_missing_row_is_noticed(name: str, by_case: Written, tmp_path: Path) -> None:
     """Row table, read-back and dciodvfy, side by side; run with -s to see which of them notices what."""

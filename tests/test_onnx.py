@@ -346,7 +346,6 @@ def test_the_golden_phantom_of_taps_tells_something(taps: Path) -> None:
         assert golden["expected"].max() / 255 > 10 * load_package(taps).description.golden_tolerance
 
 
-@pytest.mark.slow
 def test_taps_outlines_a_real_gland_as_others_do(taps: Path, shared_data: Path, tmp_path: Path) -> None:
     """Dice of 0.80 or more with both published masks of ProstateX-0001, from the DICOM SEG."""
     study = shared_data / "prostate_mri" / "prostatex_0001"

@@ -93,7 +93,6 @@ def test_dcmqi_reads_the_measurements(stored: list[Path], tmp_path: Path) -> Non
 
 
 @pytest.mark.conformance
-@pytest.mark.slow
 def test_pixelmed_finds_every_report_true_to_its_template(stored: list[Path]) -> None:
     chosen = [path for path in reports(stored) if path.name.split("-sr-")[0] in CASES]
     assert len(chosen) == len(CASES)

@@ -121,7 +121,6 @@ def test_dcmqi_reads_units_derivations_and_algorithms(stored: dict[str, dict[str
 
 
 @pytest.mark.conformance
-@pytest.mark.slow
 def test_pixelmed_finds_every_report_true_to_its_template(stored: dict[str, dict[str, Path]]) -> None:
     """Its templates are of 2022 and lack Finding category, a newer optional row of TID 1410 and 1411."""
     judged = ("yes-some", "no-all", "unknown-some", "failed", "enhanced")  # ten seconds of a processor each

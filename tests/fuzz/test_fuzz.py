@@ -6,7 +6,6 @@ import os
 import random
 from pathlib import Path
 
-import pytest
 from pydicom.data import get_testdata_file
 
 from tests.fuzz.__main__ import broken
@@ -14,7 +13,6 @@ from tests.fuzz.mutations import MUTATIONS, mutate
 from tests.fuzz.run import fuzz
 
 
-@pytest.mark.slow
 def test_damaged_files_cost_only_themselves_and_say_why() -> None:
     shared = os.environ.get("IMAGING_SHARED_DATA")
     outcomes = fuzz(300, seed=1, shared=Path(shared) if shared else None)
