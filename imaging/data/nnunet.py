@@ -29,6 +29,7 @@ from imaging.data.manifest import Case, Split
 from imaging.data.truth import Rules, read_truth
 from imaging.errors import ConfigError, GeometryError, ImagingError, InputError, OutputError, Reason
 from imaging.image import UNKNOWN, Array, Grid, Image, resample
+from imaging.table import read_table, tell
 
 DATASET, SPLITS, CASES = "dataset.json", "splits_final.json", "cases.csv"
 ENDING: Final = ".nii.gz"
@@ -229,11 +230,9 @@ def _case_names(folder: Path, ending: str) -> list[str]:
 
 def _told(path: Path) -> dict[str, dict[str, str]]:
     """Case → its line of cases.csv."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        table = csv.DictReader(stream)
-        if missing := [name for name in _COLUMNS if name not in (table.fieldnames or [])]:
-            raise ConfigError(f"{path}: found columns {table.fieldnames}; missing {missing}", Reason.CONFIG_INVALID)
-        return {line["case_id"]: line for line in table}
+    table = read_table(path, str(path), _COLUMNS)
+    tell(table.remarks)
+    return {line.text("case_id"): {name: line.text(name) for name in table.columns} for line in table.lines}
 
 
 def _assumed(splits: Path, trained: Sequence[str], tested: Sequence[str]) -> dict[str, dict[str, str]]:
