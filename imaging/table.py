@@ -32,6 +32,7 @@ _MARKS: Final = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_NEWLINE: Final = b"\n"
 _SPREADSHEETS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _NUMBER: Final = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS: Final = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
@@ -75,10 +76,11 @@ class Line:
         A name is taken as it is written, else with its accents composed or decomposed, as other systems store them.
         """
         written = self.cells.get(column, "")
-        if not written:
-            return None
-        forms = (written, *(unicodedata.normalize(form, written) for form in ("NFC", "NFD")))
-        return next((folder / form for form in forms if (folder / form).exists()), folder / written)
+        return file_named(written, folder) if written else None
+
+    def maybe_decimal(self, column: str) -> float | None:
+        """The number of a cell; None where it holds something else. Raises for a number that may mean two."""
+        return self.decimal(column) if _NUMBER.fullmatch(self.cells.get(column, "")) else None
 
     def wrong(self, column: str, found: str, allowed: str) -> ImagingError:
         """The refusal of a cell."""
@@ -96,8 +98,19 @@ class Line:
         return float(part.replace(",", "."))
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What errors call a file, and what they are."""
+
+    name: str
+    refusal: type[ImagingError]
+
+    def wrong(self, place: str, said: str) -> ImagingError:
+        return self.refusal(f"{self.name}{place}: {said}", Reason.CONFIG_INVALID)
+
+
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """The lines of a file. `name` is what errors call it; `remarks` say what had to be assumed of it."""
 
     name: str
@@ -124,23 +137,24 @@ def read_table(
     needed: Sequence[str],
     refusal: type[ImagingError] = ConfigError,
     is_private: bool = False,
-) -> Table:
+) -> CsvTable:
     """The lines of a CSV that has the `needed` columns; blank lines are left out.
 
     Raises `refusal` for a file that cannot be read, an encoding or a separator that is none of the known ones, a
     missing column, two columns of one name, and a line with more or fewer cells than columns. Where the table
     `is_private`, no error quotes a header, which in a table without one would be a patient.
     """
-    text, remarks = _decoded(path, name, refusal)
+    source = _Source(name, refusal)
+    text, remarks = _decoded(path, source)
     text, first, delimiter = _separated(text, needed)
-    (head, names), *rows = _records(text, first, delimiter, name, refusal) or [(first, [])]
-    columns = _columns(names, rows, f"{name}, line {head}", refusal)
+    (head, names), *rows = _records(text, first, delimiter, source) or [(first, [])]
+    columns = _columns(names, head, rows, source)
     if missing := [column for column in needed if column not in columns]:
-        raise refusal(_missing(f"{name}, line {head}", columns, missing, is_private), Reason.CONFIG_INVALID)
-    cells = [(number, _row(name, number, row, columns, delimiter, refusal)) for number, row in rows if any(row)]
+        raise source.wrong(f", line {head}", _missing(columns, missing, is_private))
+    cells = [(number, _row(number, row, columns, delimiter, source)) for number, row in rows]
     ambiguous = _ambiguous(row for _, row in cells)
     lines = tuple(Line(f"{name}, line {n}", n, row, ambiguous, delimiter, refusal) for n, row in cells)
-    return Table(name, tuple(c for c in columns if c), lines, tuple(remarks), refusal)
+    return CsvTable(name, tuple(column for column in columns if column), lines, tuple(remarks), refusal)
 
 
 def tell(remarks: Iterable[str]) -> None:
@@ -155,6 +169,12 @@ def clean(text: str) -> str:
     Two names that look alike are then one: `P1` and `P1` before a no-break space, both ways to write an accent.
     """
     return " ".join(unicodedata.normalize("NFC", text).translate(_UNSEEN).split())
+
+
+def file_named(name: str, folder: Path) -> Path:
+    """The file of a name, as it is written, else with its accents composed or decomposed where that one is there."""
+    forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+    return next((folder / form for form in forms if (folder / form).exists()), folder / name)
 
 
 def likened(text: str) -> str:
@@ -184,38 +204,31 @@ def nearest(column: str, names: Sequence[str]) -> str:
     return begun[0] if begun else plain[close[0]] if close else ""
 
 
-def _decoded(path: Path, name: str, refusal: type[ImagingError]) -> tuple[str, list[str]]:
+def _decoded(path: Path, source: _Source) -> tuple[str, list[str]]:
     """The text of a file, and a remark where its encoding had to be guessed."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise refusal(f"{name}: cannot be read: there is no such file", Reason.CONFIG_INVALID) from error
+        raise source.wrong("", "cannot be read: there is no such file") from error
     except OSError as error:
-        raise refusal(f"{name}: cannot be read: {error.strerror}", Reason.CONFIG_INVALID) from error
+        raise source.wrong("", f"cannot be read: {error.strerror}") from error
     if data.startswith(_SPREADSHEETS):
-        raise refusal(
-            f"{name}: cannot be read: it is a spreadsheet; save it as 'CSV UTF-8' and give that file",
-            Reason.CONFIG_INVALID,
-        )
+        raise source.wrong("", "cannot be read: it is a spreadsheet; save it as 'CSV UTF-8' and give that file")
     encodings = [kind for mark, kind in _MARKS.items() if data.startswith(mark)][:1] or ["utf-8", "cp1252"]
     failure = ""
     for encoding in encodings:
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            failure = f"line {line}: byte 0x{data[error.start]:02x} is no {encoding}"
+            failure = f"{data.count(_NEWLINE, 0, error.start) + 1}: byte 0x{data[error.start]:02x} is no {encoding}"
             continue
         if "\0" in text:
-            line = text.count("\n", 0, text.index("\0")) + 1
-            failure = f"line {line}: holds a zero byte"
+            failure = f"{text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a zero byte"
             continue
         guessed = "is no UTF-8 and was read as Windows-1252; look at its accents, or save it as 'CSV UTF-8'"
-        return text, [f"{name}: {guessed}"] * (encoding == "cp1252")
-    raise refusal(
-        f"{name}, {failure}: cannot be read; allowed are UTF-8, UTF-16 with a byte order mark and Windows-1252",
-        Reason.CONFIG_INVALID,
-    )
+        return text, [f"{source.name}: {guessed}"] * (encoding == "cp1252")
+    allowed = "allowed are UTF-8, UTF-16 with a byte order mark and Windows-1252"
+    raise source.wrong(f", line {failure}", f"cannot be read; {allowed}")
 
 
 def _separated(text: str, needed: Sequence[str]) -> tuple[str, int, str]:
@@ -232,78 +245,65 @@ def _separated(text: str, needed: Sequence[str]) -> tuple[str, int, str]:
     return text, 1, max(_DELIMITERS, key=fit)
 
 
-def _records(
-    text: str, first: int, delimiter: str, name: str, refusal: type[ImagingError]
-) -> list[tuple[int, list[str]]]:
-    """The cells of each record and the line where it begins; a quoted cell may hold line breaks."""
+def _records(text: str, first: int, delimiter: str, source: _Source) -> list[tuple[int, list[str]]]:
+    """The cells of each record but blank ones, and the line where it begins; a quoted cell may hold line breaks."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     found: list[tuple[int, list[str]]] = []
     begins = first
     try:
         for cells in reader:
-            if any(cell.strip() for cell in cells):
-                found.append((begins, [_bare(cell) for cell in cells]))
+            bare = [cell.strip().strip("\u200b\ufeff").strip() for cell in cells]
+            if any(bare):
+                found.append((begins, bare))
             begins = reader.line_num + first
     except csv.Error as error:
-        raise refusal(f"{name}, line {begins}: cannot be read as CSV ({error})", Reason.CONFIG_INVALID) from error
+        raise source.wrong(f", line {begins}", f"cannot be read as CSV ({error}); allowed are closed quotes") from error
     return found
 
 
-def _bare(cell: str) -> str:
-    return cell.strip().strip("\u200b\ufeff").strip()
-
-
-def _columns(
-    header: Sequence[str], rows: Sequence[tuple[int, list[str]]], where: str, refusal: type[ImagingError]
-) -> list[str]:
-    """The names of the columns; empty ones at the end, which spreadsheets leave, are dropped where they hold nothing."""
+def _columns(header: Sequence[str], line: int, rows: Sequence[tuple[int, list[str]]], source: _Source) -> list[str]:
+    """The names of the columns; empty ones at the end, which spreadsheets leave, go where they hold nothing."""
     columns = [clean(cell) for cell in header]
     while columns and not columns[-1] and not any(any(row[len(columns) - 1 :]) for _, row in rows):
         columns.pop()
     for place, column in enumerate(columns, start=1):
         if column and column in columns[: place - 1]:
-            raise refusal(
-                f"{where}: columns {columns.index(column) + 1} and {place} have one name; allowed is one each",
-                Reason.CONFIG_INVALID,
+            raise source.wrong(
+                f", line {line}",
+                f"columns {columns.index(column) + 1} and {place} have one name; allowed is a name for each",
             )
     return columns
 
 
-def _missing(where: str, columns: Sequence[str], missing: Sequence[str], is_private: bool) -> str:
+def _missing(columns: Sequence[str], missing: Sequence[str], is_private: bool) -> str:
     if is_private:
-        found = [column if column in missing else "another" for column in columns]
-        return f"{where}: found columns {found}; missing {list(missing)}"
+        return f"found columns {['another' for _ in columns]}; missing {list(missing)}"
     hints = [
         f"; is '{near}' meant to be '{column}'?"
         for column in missing
         if (near := next((found for found in columns if found and nearest(found, [column])), ""))
     ]
-    return f"{where}: found columns {list(columns)}; missing {list(missing)}{hints[0] if hints else ''}"
+    return f"found columns {list(columns)}; missing {list(missing)}{hints[0] if hints else ''}"
 
 
-def _row(
-    name: str, number: int, row: list[str], columns: list[str], delimiter: str, refusal: type[ImagingError]
-) -> dict[str, str]:
-    """The cells of a line by their columns. Raises `refusal` for another number of them; empty ones at the end go."""
+def _row(number: int, row: list[str], columns: list[str], delimiter: str, source: _Source) -> dict[str, str]:
+    """The cells of a line by their columns. Raises for another number of them; empty ones at the end go."""
     cells = row
     while len(cells) > len(columns) and not cells[-1]:
         cells = cells[:-1]
     if len(cells) != len(columns):
         place = min(len(cells), len(columns)) + 1
         column = f"'{columns[place - 1]}'" if place <= len(columns) else "without a name"
-        hint = "; a decimal comma needs a semicolon between columns, or quotes" * (
-            delimiter == "," and len(cells) > len(columns)
-        )
-        raise refusal(
-            f"{name}, line {number}, column {place} ({column}): found {len(cells)} values; allowed are "
-            f"{len(columns)}, separated by a {_DELIMITERS[delimiter]}{hint}",
-            Reason.CONFIG_INVALID,
+        is_comma = delimiter == "," and len(cells) > len(columns)
+        hint = "; a decimal comma needs quotes, or semicolons between the columns" * is_comma
+        raise source.wrong(
+            f", line {number}, column {place} ({column})",
+            f"found {len(cells)} values; allowed are {len(columns)}, separated by a {_DELIMITERS[delimiter]}{hint}",
         )
     for place, (column, cell) in enumerate(zip(columns, cells, strict=True), start=1):
         if cell and not column:
-            raise refusal(
-                f"{name}, line {number}, column {place}: has a value; its column has no name in line 1",
-                Reason.CONFIG_INVALID,
+            raise source.wrong(
+                f", line {number}, column {place}", "has a value and no name in the header; allowed is a named column"
             )
     return {column: cell for column, cell in zip(columns, cells, strict=True) if column}
 

@@ -13,12 +13,15 @@ import pytest
 from PIL import Image
 
 from imaging.commands import evaluate, merge_results
-from imaging.commands.evaluation_inputs import fill_outline, findings_on
+from imaging.data.marks import Mask
+from imaging.data.predicted import predicted_findings, read_results
 from imaging.dicom.results.read import ReadReport, read_result
-from imaging.errors import ConfigError, InputError
+from imaging.errors import ConfigError, GeometryError, InputError
 from imaging.evaluation.matching import HitRule, match_masks
 from imaging.evaluation.result import EvaluationResult
 from imaging.exam.result import ExamRating
+from imaging.image import Grid, Origin, SourceRef
+from imaging.image import Image as PlacedImage
 from imaging.report.write import write_documents
 from tests.report_cases import CONTENT_TIME, RATED, case, source
 
@@ -111,12 +114,14 @@ def test_segmentation_on_pictures(tmp_path: Path) -> None:
     for name, mask in (("truth", truth), ("empty", 0 * truth), ("other", truth // 255 * 7)):
         Image.fromarray(mask).save(tmp_path / f"{name}.png")
     lines = [
-        line("same", "truth.png", "truth.png", spacing="0.5 0.5", vendor="X"),
-        line("missed", "empty.png", "truth.png", spacing="0.5 0.5", vendor="X"),
-        line("label", "other.png", "truth.png", spacing="0.5 0.5", vendor="Y"),
-        line("clean", "empty.png", "empty.png", spacing="0.5 0.5", vendor="Y"),
+        line("same", "truth.png", "truth.png", spacing_mm="0.5", vendor="X"),
+        line("missed", "empty.png", "truth.png", spacing_mm="0.5", vendor="X"),
+        line("label", "other.png", "truth.png", spacing_mm="0.5", vendor="Y"),
+        line("clean", "empty.png", "empty.png", spacing_mm="0.5", vendor="Y"),
     ]
-    status, result = run(tmp_path, "segmentation", lines, "--label", "lesion=255", "--cap", "40")
+    status, result = run(
+        tmp_path, "segmentation", lines, "--label", "lesion=255", "--cap", "40", "--subgroup", "vendor"
+    )
     assert status == 1
     assert "found labels [7]; allowed are [0, 255]" in dict(result.failures)["label"]
     dice, distance = (result.pooled.figure(f"lesion {name}") for name in ("dice", "hd95"))
@@ -239,7 +244,7 @@ def test_tables_that_are_wrong_stop(tmp_path: Path) -> None:
         run(tmp_path, "detection", [good | {"site": ""}])
     with pytest.raises(ConfigError, match=r"missing \['truth'\]"):
         run(tmp_path, "detection", [{k: v for k, v in good.items() if k != "truth"}])
-    with pytest.raises(ConfigError, match="case_truth is 'yes'; allowed are 0, 1 and empty"):
+    with pytest.raises(ConfigError, match="case_truth is 'yes'; allowed is 0, 1 or nothing"):
         run(tmp_path, "detection", [good | {"case_truth": "yes"}])
     with pytest.raises(ConfigError, match="found 0 rows of split 'test'"):
         run(tmp_path, "detection", [good | {"split": "train"}], "--split", "test")
@@ -259,6 +264,14 @@ def write_results(folder: Path, name: str, keep: tuple[str, ...] = ("SR", "SEG")
     return folder
 
 
+def findings_on(folder: Path, image_uid: str, shape: tuple[int, int]) -> list[tuple[Mask, float]]:
+    """What the results in a folder find on one image of this shape."""
+    refs = (SourceRef("", "", "", image_uid),) if image_uid else ()
+    grid = Grid.plane(*shape)
+    image = PlacedImage(np.zeros((1, *shape), np.uint8), grid, grid, refs, Origin())
+    return predicted_findings(read_results([folder]), image)
+
+
 def test_results_in_dicom_are_scored_image_by_image(tmp_path: Path) -> None:
     """Image a holds two lesions that overlap (89 and 90 pixels), image b one."""
     folder = write_results(tmp_path / "study", "yes-all")
@@ -274,7 +287,7 @@ def test_results_in_dicom_are_scored_image_by_image(tmp_path: Path) -> None:
     assert len(findings_on(folder, b, (60, 80))) == 1
     with pytest.raises(InputError, match="found findings on 2 images; name the image"):
         findings_on(folder, "", (60, 80))
-    with pytest.raises(InputError, match=r"found a mask of \(60, 80\) on a truth of \(50, 80\)"):
+    with pytest.raises(GeometryError, match=r"found \(60, 80\) pixels; its image has 50 × 80"):
         findings_on(folder, a, (50, 80))
 
 
@@ -284,12 +297,6 @@ def test_outlines_alone_give_nearly_the_same_masks_as_segments(tmp_path: Path) -
     outlined = findings_on(write_results(tmp_path / "sr", "uncalibrated", keep=("SR",)), "", (60, 80))
     assert outlined[0][1] == with_segments[0][1]
     assert np.argwhere(outlined[0][0] ^ with_segments[0][0]).tolist() == [[4, 6]]
-
-
-def test_an_outline_is_filled_by_pixel_centres() -> None:
-    report = next(r for d in [case("yes-all")] for doc in write_documents(d.result, d.sources, CONTENT_TIME)
-                  if isinstance(r := read_result(doc.data), ReadReport))  # fmt: skip
-    assert fill_outline(report.findings[1], (60, 80)).sum() == 90
 
 
 def test_an_unread_image_is_a_failure_and_a_clean_one_is_not(tmp_path: Path) -> None:

@@ -118,7 +118,10 @@ def test_a_patient_id_is_kept_as_text_and_only_as_a_digest(tmp_path: Path) -> No
         ("StudyInstanceUID,psa_ng_ml\n1.2.3,<0.1\n", "that is no number"),
         ("StudyInstanceUID,psa_ng_ml\n1.2.3,1_0\n", "that is no number"),
         ("StudyInstanceUID,psa_ng_ml\n1.2.3,6\xb5\n", "that is no number"),
-        ("PatientID,psa_ng_ml\n6.5,P1\n", "line 2: has a psa_ng_ml that is no number; allowed is one such as 6.5, one decimal mark"),
+        (
+            "PatientID,psa_ng_ml\n6.5,P1\n",
+            "line 2: has a psa_ng_ml that is no number; allowed is one such as 6.5, one decimal mark",
+        ),
         ('StudyInstanceUID,psa_ng_ml\n1.2.3,"1,250"\n', "that is no number"),
         ("StudyInstanceUID;psa_ng_ml\n1.2.3;6,5\n1.2.4;1.250\n", "line 2: has a psa_ng_ml that is no number"),
         ("StudyInstanceUID,psa_ng_ml\n1.2.3,-1\n", "that is negative"),

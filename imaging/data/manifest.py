@@ -33,8 +33,9 @@ class ManifestRow:
     """One line of the table. Names are compared as `table.clean` gives them; files are as they are written.
 
     `truth` is a file, or a number or class where the case is one answer; `prediction` likewise, empty where there is
-    none. `spacing_mm` has a step for each array axis, one for all, or none. `case_truth` is None where the truth mask
-    alone decides; `image_uid` names the image of a study that is meant. `others` are the columns of no meaning here.
+    none, and `score` is the number that it is, if it is one. `spacing_mm` has a step for each array axis, one for all,
+    or none. `case_truth` is None where the truth mask alone decides; `image_uid` names the image of a study that is
+    meant.
     """
 
     line: Line
@@ -46,12 +47,12 @@ class ManifestRow:
     image: str
     truth: str
     prediction: str
+    score: float | None
     label: str
     spacing_mm: tuple[float, ...]
     case_truth: bool | None
     exam_id: str
     image_uid: str
-    others: Mapping[str, str]
 
     @property
     def where(self) -> str:
@@ -160,7 +161,7 @@ def with_predictions(rows: Sequence[ManifestRow], path: Path) -> list[ManifestRo
     """
     table = read_table(path, f"predictions {path.name}", ("case_id", "prediction"))
     by_site = "site" in table.columns
-    found: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], tuple[str, float | None]] = {}
     for line in table.lines:
         key = (line.text("site") if by_site else "", line.text("case_id"))
         if key in found:
@@ -169,7 +170,7 @@ def with_predictions(rows: Sequence[ManifestRow], path: Path) -> list[ManifestRo
                 "site",
                 Reason.CONFIG_INVALID,
             )
-        found[key] = line.cells["prediction"]
+        found[key] = (line.cells["prediction"], line.maybe_decimal("prediction"))
     if not by_site and len(rows) > len({row.case_id for row in rows}):
         raise ConfigError(
             f"{table.name}: a case_id of the manifest stands twice; allowed is once per site, with a column site",
@@ -177,19 +178,22 @@ def with_predictions(rows: Sequence[ManifestRow], path: Path) -> list[ManifestRo
         )
     keys = {(row.site if by_site else "", row.case_id) for row in rows}
     if strange := [key for key in found if key not in keys]:
-        _tell_strangers(table.name, strange, sorted(keys), bool(len(strange) == len(found)))
+        _tell_strangers(table.name, strange, sorted(keys), len(strange) == len(found))
     tell(table.remarks)
-    return [replace(row, prediction=found.get((row.site if by_site else "", row.case_id), "")) for row in rows]
+    given = [found.get((row.site if by_site else "", row.case_id), ("", None)) for row in rows]
+    return [replace(row, prediction=text, score=score) for row, (text, score) in zip(rows, given, strict=True)]
 
 
-def _tell_strangers(name: str, strange: Sequence[tuple[str, str]], known: Sequence[tuple[str, str]], all_: bool) -> None:
+def _tell_strangers(
+    name: str, strange: Sequence[tuple[str, str]], known: Sequence[tuple[str, str]], is_all: bool
+) -> None:
     """Says that cases are unknown to the manifest. Raises ConfigError where all are."""
     first = strange[0]
     short = [case for site, case in known if site == first[0] and case.lstrip("0") == first[1].lstrip("0")]
     hint = f"; the manifest has '{short[0]}': were leading zeros lost?" if short else ""
     of = f" of site '{first[0]}'" if first[0] else ""
     told = f"{name}: {len(strange)} cases are not in the manifest, first '{first[1]}'{of}{hint}"
-    if all_:
+    if is_all:
         raise ConfigError(f"{told}; allowed are its case_ids", Reason.CONFIG_INVALID)
     tell([told])
 
@@ -258,16 +262,15 @@ def _row(folder: Path, line: Line, needed: Sequence[str]) -> ManifestRow:
     stated = line.text("case_truth")
     if stated not in ("", "0", "1"):
         raise line.wrong("case_truth", stated, "0, 1 or nothing")
-    known = (*COLUMNS, *OPTIONAL, *SCORED)
     return ManifestRow(
         line=line,
         folder=folder,
         **{name: line.text(name) for name in (*NAMES, "split", "exam_id", "image_uid")},
         **{name: line.cells.get(name, "") for name in ("image", "truth", "prediction")},
+        score=line.maybe_decimal("prediction"),
         label=label,
         spacing_mm=_spacing(line),
         case_truth=None if stated == "" else stated == "1",
-        others={name: line.text(name) for name in line.cells if name not in known and line.text(name)},
     )
 
 
@@ -288,9 +291,7 @@ def _case(row: ManifestRow) -> Case:
     for name, file in files.items():
         if file is not None and not (file.is_file() or (name == "image" and file.is_dir())):
             allowed = "a file or folder" if name == "image" else "a file"
-            raise ConfigError(
-                f"{row.where}: {name} '{row.line.cells[name]}' is not {allowed}", Reason.CONFIG_INVALID
-            )
+            raise ConfigError(f"{row.where}: {name} '{row.line.cells[name]}' is not {allowed}", Reason.CONFIG_INVALID)
     return Case(
         row.case_id,
         row.patient_id,

@@ -17,7 +17,7 @@ from imaging.dicom.instance import patient_id_key
 from imaging.errors import ConfigError, Reason
 from imaging.inference.router import Plan, Task
 from imaging.modalities.prostate.conclusions import Psa
-from imaging.table import Line, Table, read_table
+from imaging.table import CsvTable, Line, read_table
 
 Key = Literal["StudyInstanceUID", "PatientID"]
 
@@ -118,7 +118,7 @@ def _shared_patient_ids(index: Index) -> frozenset[str]:
     return frozenset(name for name, keys in patients.items() if len(keys) > 1)
 
 
-def _key(table: Table) -> Key:
+def _key(table: CsvTable) -> Key:
     """What names the rows, of a header that has it and psa_ng_ml and nothing else."""
     keys = [name for name in table.columns if name in get_args(Key)]
     if len(keys) == 1 and sorted(table.columns) == sorted([*keys, _VALUE]):
@@ -143,7 +143,9 @@ def _value(line: Line) -> float:
         value = line.decimal(_VALUE)
     except ConfigError:
         # Without the cause: its message quotes the cell.
-        raise _wrong(line, f"has a {_VALUE} that is no number; allowed is one such as 6.5, one decimal mark in all") from None
+        raise _wrong(
+            line, f"has a {_VALUE} that is no number; allowed is one such as 6.5, one decimal mark in all"
+        ) from None
     if not 0 <= value <= _HIGHEST_NG_ML:
         found = "negative" if value < 0 else f"above {_HIGHEST_NG_ML:g}"
         raise _wrong(line, f"has a {_VALUE} that is {found}; allowed is 0 to {_HIGHEST_NG_ML:g} ng/ml")
