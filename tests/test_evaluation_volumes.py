@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from imaging.commands.evaluation_inputs import Sources, read_prediction
 from imaging.data.images import read_image
+from imaging.data.manifest import read_rows
+from imaging.data.maps import Map
 from imaging.data.marks import Mask
 from imaging.data.predicted import predicted_findings, read_results
 from imaging.dicom.results.read import read_result
@@ -167,9 +170,10 @@ def test_results_that_do_not_lie_on_the_volume(tmp_path: Path) -> None:
     unplaced.save_as(tmp_path / "unplaced.dcm")
     with pytest.raises(InputError, match="neither a position nor an image with UIDs to lie on"):
         findings_in(tmp_path / "unplaced.dcm", truth)
-    np.save(tmp_path / "truth.npy", box(2, 4, 5))
-    _, result = run(tmp_path, "segmentation", [line("c", "coarse.dcm", "truth.npy")])
-    assert "has no place in the patient" in result.failures[0][1]
+    (tmp_path / "m.csv").write_text("case_id,patient_id,site,prediction,truth\nc,p,s,coarse.dcm,-\n", encoding="utf-8")
+    [row] = read_rows(tmp_path / "m.csv", ("prediction",))
+    with pytest.raises(InputError, match="has no place in the patient"):
+        read_prediction(Sources(tmp_path, tmp_path), row, Map(box(2, 4, 5), (1.0, 1.0, 1.0)))
 
 
 def test_real_zones_against_those_of_another_program(shared_data: Path, tmp_path: Path) -> None:

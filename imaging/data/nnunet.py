@@ -123,7 +123,7 @@ def read_dataset(folder: Path) -> list[Case]:
     trained, tested = (_case_names(folder / part, ending) for part in ("imagesTr", "imagesTs"))
     if len(trained) != count:
         raise ConfigError(f"{where}: numTraining is {count}; imagesTr has {len(trained)} cases", Reason.CONFIG_INVALID)
-    facts = _told(folder / CASES) if (folder / CASES).is_file() else _assumed(folder / SPLITS, trained, tested)
+    facts = read_cases(folder / CASES) if (folder / CASES).is_file() else _assumed(folder / SPLITS, trained, tested)
     if unknown := [name for name in (*trained, *tested) if name not in facts]:
         raise ConfigError(f"{folder}: {CASES} or fold 0 of {SPLITS} lacks case {unknown[0]}", Reason.CONFIG_INVALID)
     found = [_case(folder, "Tr", facts[name], channels, ending) for name in trained]
@@ -228,7 +228,7 @@ def _case_names(folder: Path, ending: str) -> list[str]:
     return sorted({path.name[: -len(ending) - 5] for path in folder.glob(f"*_[0-9][0-9][0-9][0-9]{ending}")})
 
 
-def _told(path: Path) -> dict[str, dict[str, str]]:
+def read_cases(path: Path) -> dict[str, dict[str, str]]:
     """Case → its line of cases.csv."""
     table = read_table(path, str(path), _COLUMNS)
     tell(table.remarks)
