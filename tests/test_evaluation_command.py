@@ -323,7 +323,7 @@ def test_studies_and_masks_through_the_command(tmp_path: Path) -> None:
     assert [x.confidence for x in result.detection[0].lesions] == [pytest.approx(0.9123)]
 
 
-def test_files_of_two_hospitals_merge_through_the_command(tmp_path: Path) -> None:
+def test_files_of_two_hospitals_merge_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     merge_results.register(parser.add_subparsers())
     lines = [line(f"c{k}", f"{0.3 + 0.04 * (k % 7)}", str(k % 2)) | {"site": "ab"[k % 3 > 0]} for k in range(24)]
@@ -342,6 +342,10 @@ def test_files_of_two_hospitals_merge_through_the_command(tmp_path: Path) -> Non
     merged = EvaluationResult.from_json((tmp_path / "merged" / "metrics.json").read_text())
     _, pooled = run(tmp_path, "classification", lines)
     assert (merged.pooled, merged.sites, merged.macro) == (pooled.pooled, pooled.sites, pooled.macro)
+    assert capsys.readouterr().err == ""
+    files[1].write_text(files[0].read_text().replace('"site": "a"', '"site": "b"'))
+    assert merge_results.run(parser.parse_args(words)) == 0
+    assert "8 of 8 rows of the sites 'a' and 'b' are equal in case, patient, truth" in capsys.readouterr().err
     (tmp_path / "notes.txt").write_text("no record")
     with pytest.raises(ConfigError, match=r"notes\.txt: metrics\.json: JSONDecodeError"):
         merge_results.run(parser.parse_args(["merge-results", str(tmp_path / "notes.txt"), "--out", "x"]))

@@ -61,7 +61,7 @@ def test_an_edge_through_a_centre_is_exact() -> None:
     """At the first of 49 rows the edge stands at 1 + 49 · (1/49), which a rounded share puts left of it."""
     points = np.array([[0.5, 0.5], [49.5, 49.5], [49.5, 0.5]])
     mask = fill_polygon(points, (50, 50))
-    assert [int(row.sum()) for row in mask] == list(range(50))[:49] + [0]
+    assert [int(row.sum()) for row in mask] == [*range(49), 0]
     np.testing.assert_array_equal(mask, by_hand(points, (50, 50)))
 
 
@@ -105,27 +105,28 @@ def test_a_report_as_truth_is_the_report_as_prediction(tmp_path: Path) -> None:
     """1 000 outlines in a file, in turn anywhere, on pixel centres and on corners: Dice 1, and never an empty mask."""
     subject = case("yes-all")
     documents = write_documents(subject.result, subject.sources, CONTENT_TIME)
-    dataset = next(one for d in documents if (one := dcmread(io.BytesIO(d.data))).SOPClassUID.endswith(".88.33"))
-    [outline, *_] = [item for item in walk(dataset) if item.get("ValueType") == "SCOORD"]
-    [source] = [item for item in walk(outline) if item.get("ValueType") == "IMAGE"]
+    dataset = next(one for d in documents if (one := dcmread(io.BytesIO(d.data))).Modality == "SR")
+    outlines = [item for item in walk(dataset) if item.get("ValueType") == "SCOORD"]
+    sources = [item for one in outlines for item in walk(one) if item.get("ValueType") == "IMAGE"]
+    uid = str(sources[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+    for item in sources:
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = uid
     grid = Grid.plane(*SHAPE)
-    uid = str(source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
     image = Image(np.zeros((1, *SHAPE), np.uint8), grid, grid, (SourceRef("", "", "", uid),), Origin())
-    for other in [item for item in walk(dataset) if item.get("ValueType") == "SCOORD" and item is not outline]:
-        other.GraphicData = [1.0, 1.0, 1.0, 4.0, 4.0, 4.0, 1.0, 1.0]
-    random, path = np.random.default_rng(5), tmp_path / "report.dcm"
-    for number in range(1000):
-        points = polygon(random, number % 3)
-        outline.GraphicData = np.vstack([points, points[:1]])[:, ::-1].ravel().tolist()
+    random, path, compared = np.random.default_rng(5), tmp_path / "report.dcm", 0
+    while compared < 1000:
+        drawn = [polygon(random, (compared + k) % 3) for k in range(len(outlines))]
+        for item, points in zip(outlines, drawn, strict=True):
+            item.GraphicData = np.vstack([points, points[:1]])[:, ::-1].ravel().tolist()
         dataset.save_as(path)
         truths = [mark.mask for mark in dicom_marks(path, image, is_resampled=False) if isinstance(mark, Region)]
         predictions = [mask for mask, _ in predicted_findings(read_results([path]), image)]
-        assert truths
-        assert len(truths) == len(predictions)
+        assert len(truths) == len(predictions) == len(outlines)
         for truth, prediction in zip(truths, predictions, strict=True):
             assert truth.any()
             assert 2 * np.count_nonzero(prediction & truth) / (prediction.sum() + truth.sum()) == 1.0
-    np.testing.assert_array_equal(truths[0], fill_polygon(points, SHAPE))
+        compared += len(outlines)
+    np.testing.assert_array_equal(truths[0], fill_polygon(drawn[0], SHAPE))
 
 
 def walk(item: Dataset) -> Iterator[Dataset]:

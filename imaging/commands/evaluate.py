@@ -7,7 +7,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -149,8 +149,10 @@ def run(args: argparse.Namespace) -> int:
 def _rows(args: argparse.Namespace) -> list[ManifestRow]:
     """The rows to score. Raises ConfigError for a wrong table, and for a subgroup that would name single patients."""
     needed = ("case_id", "patient_id", "site", "truth", "image" if args.results is not None else "prediction")
-    positive = (args.positive or "").partition("=")[0]
-    every = read_rows(args.manifest, needed, [*args.subgroup, *([positive] if positive else [])])
+    positive, _, name = (args.positive or "truth=1").partition("=")
+    if not (positive and name):
+        raise ConfigError(f"--positive: found '{args.positive}'; allowed is COLUMN=CLASS", Reason.CONFIG_INVALID)
+    every = read_rows(args.manifest, needed, [*args.subgroup, positive])
     rows = of_split(every, args.split)
     refuse_repeats(rows)
     if len(rows) < len(every):
@@ -268,7 +270,8 @@ def _segmentation(
     args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
 ) -> Scores:
     labels = tuple(read_label(text) for text in args.label) or (("lesion", 1),)
-    protocol = SegmentationProtocol(labels, args.tolerance, args.cap)
+    unit: Literal["mm", "pixel"] = "mm" if read_truth(sources, rows[0]).is_calibrated else "pixel"
+    protocol = SegmentationProtocol(labels, args.tolerance, args.cap, unit=unit)
     return evaluate_segmentation(
         [_segmentation_case(args, row, sources, protocol) for row in rows], protocol, how, inputs
     )
@@ -288,6 +291,12 @@ def _segmentation_case(
     args: argparse.Namespace, row: ManifestRow, sources: Sources, protocol: SegmentationProtocol
 ) -> SegmentationCase:
     truth = read_truth(sources, row)
+    if truth.is_calibrated != (protocol.unit == "mm"):
+        raise ConfigError(
+            f"{row.where}: found a truth {'with' if truth.is_calibrated else 'without'} a spacing, unlike the first "
+            "one; allowed is a spacing_mm for every row that needs one, or for none",
+            Reason.CONFIG_INVALID,
+        )
     failed = ""
     overlaps = score_failure(truth.array, truth.spacing, protocol)
     try:
@@ -315,8 +324,6 @@ def _classification(
     args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
 ) -> Scores:
     column, _, positive = (args.positive or "truth=1").partition("=")
-    if not (column and positive):
-        raise ConfigError(f"--positive: found '{args.positive}'; allowed is COLUMN=CLASS", Reason.CONFIG_INVALID)
     told = [row.value(column) for row in rows]
     for row, name in zip(rows, told, strict=True):
         if not name or (args.positive is None and name not in ("0", "1")):

@@ -114,7 +114,7 @@ def compare(first: EvaluationResult, second: EvaluationResult) -> EvaluationResu
         differences = compare_measures(first.detection, second.detection, plan, ENDPOINTS)
     elif first.task == "segmentation":
         drawn = SegmentationProtocol.from_words(words)
-        names = [f"{label} {name}" for label, _ in drawn.labels for name in ENDPOINTS_PER_LABEL]
+        names = [f"{label} {drawn.figure(name)}" for label, _ in drawn.labels for name in ENDPOINTS_PER_LABEL]
         masks = _segmentation_plan(drawn, how)
         differences = compare_measures(first.segmentation, second.segmentation, masks, names)
     else:
