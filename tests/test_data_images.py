@@ -203,14 +203,17 @@ def test_a_sixteen_bit_picture_keeps_its_values_and_colour_its_channels(tmp_path
         read_image(tmp_path / "glass.png")
 
 
-def test_a_flat_mha_is_a_plane_in_millimetres(tmp_path: Path) -> None:
+def test_a_flat_mha_is_a_plane_in_millimetres(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its own spacing wins over another of a table, and that is told."""
     image = sitk.GetImageFromArray(np.arange(12, dtype=np.int16).reshape(3, 4))
     image.SetSpacing((0.25, 0.5))  # x, y
     sitk.WriteImage(image, str(tmp_path / "p.mha"))
     plane = read_image(tmp_path / "p.mha")
     assert (plane.array.shape, plane.grid.frame, plane.grid.spacing) == ((1, 3, 4), "image_plane", (0.5, 0.25))
-    with pytest.raises(InputError, match="beside the file's own"):
-        read_image(tmp_path / "p.mha", spacing_mm=(1.0, 1.0))
+    assert read_image(tmp_path / "p.mha", spacing_mm=(0.5, 0.25)).grid.spacing == (0.5, 0.25)
+    assert not caplog.messages
+    assert read_image(tmp_path / "p.mha", spacing_mm=(1.0, 1.0)).grid.spacing == (0.5, 0.25)
+    assert "image p.mha: its own spacing (0.5, 0.25) mm is used, not spacing_mm (1.0, 1.0) of the table" in caplog.text
 
 
 # The order of axes

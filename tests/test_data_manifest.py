@@ -166,15 +166,14 @@ def test_the_hash_is_of_what_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_table_from_a_spreadsheet(tmp_path: Path) -> None:
-    """A byte order mark, as Excel writes it, is no part of the first column's name; Latin-1 is refused by name."""
+    """A byte order mark, as Excel writes it, is no part of the first column's name; Latin-1 is read as Windows-1252."""
     save(tmp_path / "a.png", scene(1))
     text = "case_id,patient_id,site,split,image,truth\nc1,p1,Zürich,train,a.png,a.png\n"
     path = tmp_path / "manifest.csv"
     path.write_text(text, encoding="utf-8-sig")
     assert [one.site for one in read_manifest(path)] == ["Zürich"]
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(ConfigError, match=r"manifest manifest\.csv: is no CSV in UTF-8"):
-        read_manifest(path)
+    assert [one.site for one in read_manifest(path)] == ["Zürich"]
 
 
 def write_table(folder: Path, spacing: str, columns: str = "label,spacing_mm") -> Path:
@@ -261,7 +260,7 @@ def test_a_case_may_have_a_label_and_no_truth(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1x2x3", "0.1 x", "x", "0.1mm", "0.1x-0.2"])
 def test_a_spacing_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"line 2: spacing_mm is '{text}'; allowed are one positive number of mm"):
+    with pytest.raises(ConfigError, match=rf"line 2: spacing_mm is '{text}'; allowed is one positive number of mm"):
         read_manifest(write_table(tmp_path, text))
 
 

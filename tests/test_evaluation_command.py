@@ -13,12 +13,15 @@ import pytest
 from PIL import Image
 
 from imaging.commands import evaluate, merge_results
-from imaging.commands.evaluation_inputs import fill_outline, findings_on
+from imaging.data.marks import Mask
+from imaging.data.predicted import predicted_findings, read_results
 from imaging.dicom.results.read import ReadReport, read_result
-from imaging.errors import ConfigError, InputError
+from imaging.errors import ConfigError, GeometryError, InputError
 from imaging.evaluation.matching import HitRule, match_masks
 from imaging.evaluation.result import EvaluationResult
 from imaging.exam.result import ExamRating
+from imaging.image import Grid, Origin, SourceRef
+from imaging.image import Image as PlacedImage
 from imaging.report.kind import Subject
 from imaging.report.write import GENERAL, ON_REQUEST, write_documents
 from tests.report_cases import CONTENT_TIME, RATED, case, source
@@ -112,12 +115,14 @@ def test_segmentation_on_pictures(tmp_path: Path) -> None:
     for name, mask in (("truth", truth), ("empty", 0 * truth), ("other", truth // 255 * 7)):
         Image.fromarray(mask).save(tmp_path / f"{name}.png")
     lines = [
-        line("same", "truth.png", "truth.png", spacing="0.5 0.5", vendor="X"),
-        line("missed", "empty.png", "truth.png", spacing="0.5 0.5", vendor="X"),
-        line("label", "other.png", "truth.png", spacing="0.5 0.5", vendor="Y"),
-        line("clean", "empty.png", "empty.png", spacing="0.5 0.5", vendor="Y"),
+        line("same", "truth.png", "truth.png", spacing_mm="0.5", vendor="X"),
+        line("missed", "empty.png", "truth.png", spacing_mm="0.5", vendor="X"),
+        line("label", "other.png", "truth.png", spacing_mm="0.5", vendor="Y"),
+        line("clean", "empty.png", "empty.png", spacing_mm="0.5", vendor="Y"),
     ]
-    status, result = run(tmp_path, "segmentation", lines, "--label", "lesion=255", "--cap", "40")
+    status, result = run(
+        tmp_path, "segmentation", lines, "--label", "lesion=255", "--cap", "40", "--subgroup", "vendor"
+    )
     assert status == 1
     assert "found labels [7]; allowed are [0, 255]" in dict(result.failures)["label"]
     dice, distance = (result.pooled.figure(f"lesion {name}") for name in ("dice", "hd95"))
@@ -225,7 +230,7 @@ def test_two_packages_are_compared_by_their_results_and_classes_must_be_told(tmp
     assert (auroc.first, auroc.second) == (1.0, 0.0)
     with pytest.raises(ConfigError, match="found the classes benign, malignant; allowed is one of them"):
         run(tmp_path, "classification", lines, "--positive", "label=malignent")
-    with pytest.raises(ConfigError, match="case 'c0', birads: found ''; allowed are a class"):
+    with pytest.raises(ConfigError, match=r"line 1: found columns .*'label'\]; missing \['birads'\]"):
         run(tmp_path, "classification", lines, "--positive", "birads=5")
     with pytest.raises(ConfigError, match="--positive: found 'malignant'; allowed is COLUMN=CLASS"):
         run(tmp_path, "classification", lines, "--positive", "malignant")
@@ -240,11 +245,11 @@ def test_tables_that_are_wrong_stop(tmp_path: Path) -> None:
         run(tmp_path, "detection", [good | {"site": ""}])
     with pytest.raises(ConfigError, match=r"missing \['truth'\]"):
         run(tmp_path, "detection", [{k: v for k, v in good.items() if k != "truth"}])
-    with pytest.raises(ConfigError, match="case_truth is 'yes'; allowed are 0, 1 and empty"):
+    with pytest.raises(ConfigError, match="case_truth is 'yes'; allowed is 0, 1 or nothing"):
         run(tmp_path, "detection", [good | {"case_truth": "yes"}])
     with pytest.raises(ConfigError, match="found 0 rows of split 'test'"):
         run(tmp_path, "detection", [good | {"split": "train"}], "--split", "test")
-    with pytest.raises(InputError, match=r"case 'c': there is no file 'gone\.nii'"):
+    with pytest.raises(InputError, match=r"case 'c', there is no file 'gone\.nii'"):
         run(tmp_path, "detection", [good | {"truth": "gone.nii"}])
     with pytest.raises(ConfigError, match="--label: found 'lesion'"):
         run(tmp_path, "segmentation", [good], "--label", "lesion")
@@ -258,6 +263,14 @@ def write_results(folder: Path, name: str, keep: tuple[str, ...] = ("SR", "SEG")
         if kind in keep:
             (folder / f"{k}.dcm").write_bytes(document.data)
     return folder
+
+
+def findings_on(folder: Path, image_uid: str, shape: tuple[int, int]) -> list[tuple[Mask, float]]:
+    """What the results in a folder find on one image of this shape."""
+    refs = (SourceRef("", "", "", image_uid),) if image_uid else ()
+    grid = Grid.plane(*shape)
+    image = PlacedImage(np.zeros((1, *shape), np.uint8), grid, grid, refs, Origin())
+    return predicted_findings(read_results([folder]), image)
 
 
 def test_results_in_dicom_are_scored_image_by_image(tmp_path: Path) -> None:
@@ -275,7 +288,7 @@ def test_results_in_dicom_are_scored_image_by_image(tmp_path: Path) -> None:
     assert len(findings_on(folder, b, (60, 80))) == 1
     with pytest.raises(InputError, match="found findings on 2 images; name the image"):
         findings_on(folder, "", (60, 80))
-    with pytest.raises(InputError, match=r"found a mask of \(60, 80\) on a truth of \(50, 80\)"):
+    with pytest.raises(GeometryError, match=r"found \(60, 80\) pixels; its image has 50 × 80"):
         findings_on(folder, a, (50, 80))
 
 
@@ -298,12 +311,6 @@ def test_a_readable_report_beside_results_is_passed_over(tmp_path: Path) -> None
     assert [score for _, score in findings_on(folder, "", (60, 80))] == [score for _, score in alone]
     with pytest.raises(InputError, match="allowed are structured reports and segmentations"):
         findings_on(folder / "pdf.dcm", "", (60, 80))
-
-
-def test_an_outline_is_filled_by_pixel_centres() -> None:
-    report = next(r for d in [case("yes-all")] for doc in write_documents(Subject(d.result, d.sources, CONTENT_TIME))
-                  if isinstance(r := read_result(doc.data), ReadReport))  # fmt: skip
-    assert fill_outline(report.findings[1], (60, 80)).sum() == 90
 
 
 def test_an_unread_image_is_a_failure_and_a_clean_one_is_not(tmp_path: Path) -> None:
@@ -330,7 +337,7 @@ def test_studies_and_masks_through_the_command(tmp_path: Path) -> None:
     assert [x.confidence for x in result.detection[0].lesions] == [pytest.approx(0.9123)]
 
 
-def test_files_of_two_hospitals_merge_through_the_command(tmp_path: Path) -> None:
+def test_files_of_two_hospitals_merge_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     merge_results.register(parser.add_subparsers())
     lines = [line(f"c{k}", f"{0.3 + 0.04 * (k % 7)}", str(k % 2)) | {"site": "ab"[k % 3 > 0]} for k in range(24)]
@@ -349,6 +356,10 @@ def test_files_of_two_hospitals_merge_through_the_command(tmp_path: Path) -> Non
     merged = EvaluationResult.from_json((tmp_path / "merged" / "metrics.json").read_text())
     _, pooled = run(tmp_path, "classification", lines)
     assert (merged.pooled, merged.sites, merged.macro) == (pooled.pooled, pooled.sites, pooled.macro)
+    assert capsys.readouterr().err == ""
+    files[1].write_text(files[0].read_text().replace('"site": "a"', '"site": "b"'))
+    assert merge_results.run(parser.parse_args(words)) == 0
+    assert "8 of 8 rows of the sites 'a' and 'b' are equal in case, patient, truth" in capsys.readouterr().err
     (tmp_path / "notes.txt").write_text("no record")
     with pytest.raises(ConfigError, match=r"notes\.txt: metrics\.json: JSONDecodeError"):
         merge_results.run(parser.parse_args(["merge-results", str(tmp_path / "notes.txt"), "--out", "x"]))

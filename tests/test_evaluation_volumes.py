@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from imaging.commands import evaluation_inputs
-from imaging.commands.evaluation_inputs import Map, findings_in
+from imaging.commands.evaluation_inputs import Sources, read_prediction
 from imaging.data.images import read_image
+from imaging.data.manifest import read_rows
+from imaging.data.maps import Map
+from imaging.data.marks import Mask
+from imaging.data.predicted import predicted_findings, read_results
 from imaging.dicom.results.read import read_result
 from imaging.dicom.results.records import ReadFinding, ReadReport
 from imaging.errors import GeometryError, InputError
-from imaging.image import Array, Floats
+from imaging.image import Array, Floats, Image
 from imaging.report.kind import Subject
 from imaging.report.write import write_documents
 from tests.report_cases import CONTENT_TIME, case
@@ -112,9 +115,12 @@ def seg(path: Path, mask: Array, affine: Floats = LPS, category: str = "49755003
     return path
 
 
-def truth_map(path: Path, mask: Array) -> Map:
-    image = read_image(write_nifti(path, mask.astype(np.uint8), LPS))
-    return Map(image.array[0], image.grid.spacing, image.grid)
+def truth_map(path: Path, mask: Array) -> Image:
+    return read_image(write_nifti(path, mask.astype(np.uint8), LPS))
+
+
+def findings_in(path: Path, truth: Image) -> list[tuple[Mask, float]]:
+    return predicted_findings(read_results([path]), truth)
 
 
 def test_segments_of_findings_are_placed_by_position_and_structures_are_none(tmp_path: Path) -> None:
@@ -143,18 +149,17 @@ def scored(uid: str, score: float | None) -> ReadReport:
     return replace(report, findings=(finding,))
 
 
-def test_a_segment_has_the_score_of_its_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_segment_has_the_score_of_its_finding(tmp_path: Path) -> None:
     """The report is a record here: volumes are reported by their segments' tracking UIDs alone."""
     path = seg(tmp_path / "lesion.dcm", box(3, 4, 5))
     truth = truth_map(tmp_path / "truth.nii.gz", box(2, 4, 5))
-    told = [(path, read_result(path.read_bytes())), (path, scored(TRACKED, 0.37))]
-    monkeypatch.setattr(evaluation_inputs, "_files", lambda _: told)
-    assert [confidence for _, confidence in findings_in(path, truth)] == [0.37]
-    told[1] = (path, scored("1.2.3.99", 0.37))
+    told = replace(read_results([path]), reports=(scored(TRACKED, 0.37),))
+    assert [confidence for _, confidence in predicted_findings(told, truth)] == [0.37]
+    other = replace(told, reports=(scored("1.2.3.99", 0.37),))
     with pytest.raises(
         InputError, match=r"1 findings have no segment, first 1\.2\.3\.99; allowed is a segment of each"
     ):
-        findings_in(path, truth)
+        predicted_findings(other, truth)
 
 
 def test_results_that_do_not_lie_on_the_volume(tmp_path: Path) -> None:
@@ -168,8 +173,10 @@ def test_results_that_do_not_lie_on_the_volume(tmp_path: Path) -> None:
     unplaced.save_as(tmp_path / "unplaced.dcm")
     with pytest.raises(InputError, match="neither a position nor an image with UIDs to lie on"):
         findings_in(tmp_path / "unplaced.dcm", truth)
+    (tmp_path / "m.csv").write_text("case_id,patient_id,site,prediction,truth\nc,p,s,coarse.dcm,-\n", encoding="utf-8")
+    [row] = read_rows(tmp_path / "m.csv", ("prediction",))
     with pytest.raises(InputError, match="has no place in the patient"):
-        findings_in(coarse, replace(truth, grid=None))
+        read_prediction(Sources(tmp_path, tmp_path), row, Map(box(2, 4, 5), (1.0, 1.0, 1.0)))
 
 
 def test_real_zones_against_those_of_another_program(shared_data: Path, tmp_path: Path) -> None:

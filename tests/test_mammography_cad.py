@@ -15,7 +15,6 @@ import pytest
 from pydicom import Dataset
 from pydicom.sr._snomed_dict import mapping
 
-from imaging.commands.evaluation_inputs import findings_on
 from imaging.dicom.results.cad import image_of
 from imaging.dicom.results.content_tree import ContentItem, Reference
 from imaging.dicom.results.read import read_result
@@ -49,6 +48,7 @@ from tests.mammography_cases import (
 )
 from tests.mutations import IDENTITY, mutations, refuses
 from tests.report_cases import CONTENT_TIME, NAMES, Case
+from tests.test_evaluation_command import findings_on
 
 KINDS = (*GENERAL, CAD_REPORT)
 

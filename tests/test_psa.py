@@ -88,8 +88,10 @@ def assigned(tmp_path: Path, package: Package) -> Callable[[str], Assigned]:
         "StudyInstanceUID,psa_ng_ml\n1.2.3,6.5\n1.2.4,0\n",
         "\ufeffpsa_ng_ml,StudyInstanceUID\r\n6.5,1.2.3\r\n\r\n0,1.2.4\r\n",
         'StudyInstanceUID , psa_ng_ml\n"1.2.3", 6.5\n1.2.4,0.0\n',
+        "StudyInstanceUID;psa_ng_ml\r\n1.2.3;6,5\r\n1.2.4;0\r\n;\r\n",
+        'StudyInstanceUID,psa_ng_ml\n1.2.3,"6,5"\n1.2.4,0\n',
     ],
-    ids=["plain", "byte order mark, other order, empty line", "blanks and quotes"],
+    ids=["plain", "byte order mark, other order, empty line", "blanks and quotes", "semicolons", "quoted comma"],
 )
 def test_a_table_is_read(text: str, tmp_path: Path) -> None:
     told = read_psa(table(tmp_path, text))
@@ -106,21 +108,29 @@ def test_a_patient_id_is_kept_as_text_and_only_as_a_digest(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "line 1 has the columns []; allowed are psa_ng_ml and one of StudyInstanceUID and PatientID"),
-        ("psa_ng_ml\n6.5\n", "line 1 has the columns ['psa_ng_ml']"),
+        ("", "line 1: found columns []; missing ['psa_ng_ml']"),
+        ("psa_ng_ml\n6.5\n", "line 1: found columns ['psa_ng_ml']; allowed are psa_ng_ml and one of StudyInstanceUID"),
         ("StudyInstanceUID,PatientID,psa_ng_ml\n1,2,3\n", "['StudyInstanceUID', 'PatientID', 'psa_ng_ml']"),
-        ("PatientID,psa\nP1,6.5\n", "line 1 has the columns ['PatientID', 'another']"),
-        ("StudyInstanceUID;psa_ng_ml\n1.2.3;6.5\n", "separate the columns by commas, not semicolons"),
-        ("StudyInstanceUID,psa_ng_ml\n1.2.3,6,5\n", "line 2 has 3 values; allowed are 2, and a decimal point"),
-        ("StudyInstanceUID,psa_ng_ml\n1.2.3\n", "line 2 has 1 values"),
-        ("StudyInstanceUID,psa_ng_ml\n,6.5\n", "line 2 has an empty StudyInstanceUID"),
-        ("StudyInstanceUID,psa_ng_ml\n1.2.3,\n", "line 2 has a psa_ng_ml that is no number"),
+        ("PatientID,psa\nP1,6.5\n", "line 1: found columns ['another', 'another']; missing ['psa_ng_ml']"),
+        ("P1,6.5\nP2,7\n", "line 1: found columns ['another', 'another']; missing ['psa_ng_ml']"),
+        ("PatientID,psa_ng_ml,name\nP1,6.5,P1\n", "found columns ['PatientID', 'psa_ng_ml', 'another']"),
+        ("StudyInstanceUID,psa_ng_ml\n1.2.3,6,5\n", "line 2, column 3 (without a name): found 3 values; allowed are 2"),
+        ("StudyInstanceUID,psa_ng_ml\n1.2.3\n", "line 2, column 2 ('psa_ng_ml'): found 1 values; allowed are 2"),
+        ("StudyInstanceUID,psa_ng_ml\n,6.5\n", "line 2: has an empty StudyInstanceUID"),
+        ("StudyInstanceUID,psa_ng_ml\n1.2.3,\n", "line 2: has a psa_ng_ml that is no number"),
         ("StudyInstanceUID,psa_ng_ml\n1.2.3,nan\n", "that is no number"),
         ("StudyInstanceUID,psa_ng_ml\n1.2.3,<0.1\n", "that is no number"),
         ("StudyInstanceUID,psa_ng_ml\n1.2.3,1_0\n", "that is no number"),
+        ("StudyInstanceUID,psa_ng_ml\n1.2.3,6\xb5\n", "that is no number"),
+        (
+            "PatientID,psa_ng_ml\n6.5,P1\n",
+            "line 2: has a psa_ng_ml that is no number; allowed is one such as 6.5, one decimal mark",
+        ),
+        ('StudyInstanceUID,psa_ng_ml\n1.2.3,"1,250"\n', "that is no number"),
+        ("StudyInstanceUID;psa_ng_ml\n1.2.3;6,5\n1.2.4;1.250\n", "line 2: has a psa_ng_ml that is no number"),
         ("StudyInstanceUID,psa_ng_ml\n1.2.3,-1\n", "that is negative"),
         ("StudyInstanceUID,psa_ng_ml\n1.2.3,10000.1\n", "that is above 10000"),
-        ("PatientID,psa_ng_ml\nP1,6.5\nP2,7\nP1,6.5\n", "line 4 names the PatientID of line 2 again"),
+        ("PatientID,psa_ng_ml\nP1,6.5\nP2,7\nP1,6.5\n", "line 4: names the PatientID of line 2 again"),
     ],
 )
 def test_a_wrong_table_is_refused_with_its_line(text: str, said: str, tmp_path: Path) -> None:
@@ -135,7 +145,7 @@ def test_10000_is_the_last_that_is_believed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"StudyInstanceUID,psa_ng_ml\n1.2.3,6\xb5\n", b'PatientID,psa_ng_ml\n"a,1\n']
+    "content", [None, b"StudyInstanceUID,psa_ng_ml\n1.2.3,6\x81\n", b'PatientID,psa_ng_ml\n"a,1\n', b"PK\x03\x04"]
 )
 def test_what_is_no_table_is_refused(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "psa.csv"

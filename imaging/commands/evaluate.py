@@ -6,23 +6,25 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from imaging.candidates import Extraction, Threshold
 from imaging.commands.evaluation_inputs import (
-    EXAMINATION,
-    NOTHING,
-    Map,
+    Sources,
     UnscorableError,
     read_prediction,
     read_rating,
     read_truth,
+    second_sources,
+    sources_of,
 )
 from imaging.commands.evaluation_pictures import worst_pictures
+from imaging.data.manifest import ManifestRow, of_split, read_rows, with_predictions
+from imaging.data.maps import Map
+from imaging.data.predicted import EXAMINATION, NOTHING
 from imaging.errors import ConfigError, ImagingError, OutputError, Reason
 from imaging.evaluation.classification import ClassificationProtocol
 from imaging.evaluation.detection import DetectionProtocol, by_exam, lesions_missed, score_maps
@@ -34,12 +36,12 @@ from imaging.evaluation.evaluate import (
     refuse_repeats,
 )
 from imaging.evaluation.intervals import Bootstrap
-from imaging.evaluation.manifest import Row, read_rows, with_predictions
 from imaging.evaluation.matching import HitRule, RuleKind, match_masks
 from imaging.evaluation.merge import without_cases
 from imaging.evaluation.page import render
 from imaging.evaluation.page.pictures import Picture
 from imaging.evaluation.result import (
+    SUPPRESSED_BELOW,
     ClassificationCase,
     DetectionCase,
     EvaluationResult,
@@ -49,15 +51,18 @@ from imaging.evaluation.result import (
 from imaging.evaluation.segmentation import SegmentationProtocol, score_failure, score_masks
 
 EXAMPLES = """\
-the manifest is a CSV with case_id, patient_id, site, prediction, truth; optional are case_truth (0 or 1), split,
-exam_id, image_uid, spacing, image (in the truth folder, for pictures); every other column is a subgroup. A prediction
-is a map (NIfTI, MHA, NPZ, PNG), or a DICOM result (SR, SEG) or a folder of them; of a volume its SEG is placed on the
-truth (NIfTI, MHA), segments of anatomy left out. In classification a prediction is a number, or a DICOM result that
-states a probability of cancer; truth is 0 or 1, or --positive names a class. --compare names a second folder of
-predictions with the same names; in classification also a CSV with case_id, prediction, and site where a name stands
-twice.
+the manifest is the table of a training (CSV) with what was predicted: case_id, patient_id, site, truth and, unless
+--run gives the predictions, prediction; optional are case_truth (0 or 1), split, exam_id, image, image_uid, label,
+spacing_mm. Files are below the folders given, else below the table's. A prediction is a map (NIfTI, MHA, NPZ, PNG), or
+a DICOM result (SR, SEG) or a folder of them; of a volume its SEG is placed on the truth (NIfTI, MHA), segments of
+anatomy left out. A truth may be a DICOM result too, of the row's image. In classification a prediction is a number, or
+a DICOM result that states a probability of cancer; truth is 0 or 1, or --positive names a class. --run names a folder
+that infer.py wrote: each row's image (a DICOM file, or the folder of a study) is looked up by its UIDs. --compare names
+a second folder of predictions with the same names, or a second run; in classification also a CSV with case_id,
+prediction, and site where a name stands twice.
 
 examples:
+  imaging evaluate segmentation --run OUT --manifest cases/manifest.csv --split test --label lesion=255 --out scores
   imaging evaluate detection --predictions maps --truth labels --manifest cases.csv --out scores
   imaging evaluate detection --predictions softmax --truth labels --manifest cases.csv --out scores --extract dynamic
   imaging evaluate segmentation --predictions results --truth masks --manifest cases.csv --out scores --tolerance 1
@@ -85,12 +90,18 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("task", choices=sorted(_TASKS), help="what the predictions are")
-    parser.add_argument("--predictions", type=Path, required=True, metavar="P", help="folder of the predictions")
-    parser.add_argument("--truth", type=Path, required=True, metavar="T", help="folder of the truth")
+    parser.add_argument("--predictions", type=Path, metavar="P", help="folder of the predictions (the manifest's)")
+    parser.add_argument("--truth", type=Path, metavar="T", help="folder of the truth (the manifest's)")
+    parser.add_argument(
+        "--run", dest="results", type=Path, metavar="OUT", help="results of infer.py, instead of predictions"
+    )
+    parser.add_argument("--package", metavar="NAME", help="the package whose results count, where --run has several")
     parser.add_argument("--manifest", type=Path, required=True, metavar="M", help="table of the cases (CSV)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for metrics.json and index.html")
     parser.add_argument("--compare", type=Path, metavar="P2", help="predictions of a second model on the same cases")
-    parser.add_argument("--split", metavar="S", help="score the rows of this split only")
+    parser.add_argument("--split", metavar="S", help="score the rows of this split only; all for every one")
+    parser.add_argument("--subgroup", action="append", default=[], metavar="COLUMN", help="a column whose values are "
+                        "subgroups; no other column of the table enters the results")  # fmt: skip
     parser.add_argument("--aggregates", action="store_true", help="write no rows of cases, and no count from 1 to 4: "
                         "what may leave a hospital that gives no rows")  # fmt: skip
     parser.add_argument("--weights", type=Path, metavar="FILE", help="the model's weights, for their SHA-256")
@@ -116,23 +127,56 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
-    rows = read_rows(args.manifest, args.split)
-    refuse_repeats(rows)
+    rows = _rows(args)
     if args.resamples < 100:
         raise ConfigError(f"--resamples: found {args.resamples}; allowed are 100 or more", Reason.CONFIG_INVALID)
     inputs = Inputs(_sha256(args.manifest), _sha256(args.weights) if args.weights else "")
-    how = Bootstrap(args.resamples, args.seed)
-    result = _TASKS[args.task](args, rows, how, inputs)
+    how, sources = Bootstrap(args.resamples, args.seed), sources_of(args, rows)
+    result = _TASKS[args.task](args, rows, sources, how, inputs)
     unfound = _without_finding(result, "")
     if args.compare is not None:
-        second = _second(args, rows, how, inputs)
+        second = _second(args, rows, sources, how, inputs)
         unfound += _without_finding(second, " of --compare")
         result = compare(result, second)
     if args.aggregates:
         write_metrics(args.out, without_cases(result))
     else:
-        pictures = worst_pictures(result, rows, (args.predictions, args.truth), _extraction(args))
+        pictures = worst_pictures(result, rows, sources, _extraction(args))
         write_metrics(args.out, result, pictures)
+    return _told(args, rows, result, unfound)
+
+
+def _rows(args: argparse.Namespace) -> list[ManifestRow]:
+    """The rows to score. Raises ConfigError for a wrong table, and for a subgroup that would name single patients."""
+    needed = ("case_id", "patient_id", "site", "truth", "image" if args.results is not None else "prediction")
+    positive, _, name = (args.positive or "truth=1").partition("=")
+    if not (positive and name):
+        raise ConfigError(f"--positive: found '{args.positive}'; allowed is COLUMN=CLASS", Reason.CONFIG_INVALID)
+    every = read_rows(args.manifest, needed, [*args.subgroup, positive])
+    rows = of_split(every, args.split)
+    refuse_repeats(rows)
+    if len(rows) < len(every):
+        print(f"split {args.split}: {len(rows)} of {len(every)} rows", file=sys.stderr)
+    for column in args.subgroup:
+        values = {row.value(column) for row in rows}
+        if len(values) >= max(SUPPRESSED_BELOW, len({row.patient_id for row in rows})):
+            raise ConfigError(
+                f"--subgroup {column}: found {len(values)} values for {len(rows)} rows; allowed is a column whose "
+                "values several patients share",
+                Reason.CONFIG_INVALID,
+            )
+    return rows
+
+
+def _subgroups(args: argparse.Namespace, row: ManifestRow) -> tuple[tuple[str, str], ...]:
+    """The subgroups of a row: only columns that were named, and not the one that is the truth."""
+    positive = (args.positive or "").partition("=")[0]
+    named = sorted({column for column in args.subgroup if column != positive})
+    return tuple((column, row.value(column)) for column in named if row.value(column))
+
+
+def _told(args: argparse.Namespace, rows: Sequence[ManifestRow], result: Scores, unfound: Sequence[str]) -> int:
+    """Prints failures, figures and where they are written; the exit status."""
     failures = [(case_id, "", why) for case_id, why in result.failures]
     if result.comparison is not None:
         failures += [(case_id, " of --compare", why) for case_id, why in result.comparison.failures]
@@ -151,24 +195,26 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _second(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
+def _second(
+    args: argparse.Namespace, rows: list[ManifestRow], first: Sources, how: Bootstrap, inputs: Inputs
+) -> Scores:
     """The second model's record: the same rows with other predictions."""
-    second = argparse.Namespace(**{**vars(args), "predictions": args.compare})
     if args.task == "classification" and not args.compare.is_dir():
-        rows = with_predictions(rows, args.compare)
-        second.predictions = args.compare.parent
-    elif not args.compare.is_dir():
-        raise ConfigError(f"--compare {args.compare}: allowed is a folder of predictions", Reason.CONFIG_INVALID)
-    return _TASKS[args.task](second, rows, how, inputs)
+        rows, sources = with_predictions(rows, args.compare), Sources(args.compare.parent, first.truth)
+    else:
+        sources = second_sources(args, rows, first)
+    return _TASKS[args.task](args, rows, sources, how, inputs)
 
 
 def _extraction(args: argparse.Namespace) -> Extraction | None:
     return None if args.extract is None else Extraction(_threshold(args.extract))
 
 
-def _detection(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
+def _detection(
+    args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
+) -> Scores:
     protocol = DetectionProtocol(HitRule(args.hit, args.least), _extraction(args))
-    cases = [_detection_case(args, row, protocol) for row in rows]
+    cases = [_detection_case(args, row, sources, protocol) for row in rows]
     return evaluate_detection(by_exam(cases) if args.by_exam else cases, protocol, how, inputs)
 
 
@@ -189,11 +235,13 @@ def _threshold(text: str) -> Threshold:
     return value
 
 
-def _detection_case(args: argparse.Namespace, row: Row, protocol: DetectionProtocol) -> DetectionCase:
-    truth = read_truth(args.truth, row)
+def _detection_case(
+    args: argparse.Namespace, row: ManifestRow, sources: Sources, protocol: DetectionProtocol
+) -> DetectionCase:
+    truth = read_truth(sources, row)
     failed, score, lesions = "", 0.0, lesions_missed(truth.array)
     try:
-        prediction = read_prediction(args.predictions, row, truth)
+        prediction = read_prediction(sources, row, truth)
         if prediction.findings is not None:
             lesions = match_masks(prediction.findings, truth.array, protocol.rule)
             score = max((confidence for _, confidence in prediction.findings), default=0.0)
@@ -205,11 +253,11 @@ def _detection_case(args: argparse.Namespace, row: Row, protocol: DetectionProto
     positive = bool(truth.array.any()) if row.case_truth is None else row.case_truth
     return DetectionCase(
         row.case_id, row.patient_id, row.site, positive, score, lesions, failed,
-        exam_id=row.exam_id, subgroups=row.subgroups,
+        exam_id=row.exam_id, subgroups=_subgroups(args, row),
     )  # fmt: skip
 
 
-def _refuse_outside_unit(row: Row, values: np.ndarray) -> None:
+def _refuse_outside_unit(row: ManifestRow, values: np.ndarray) -> None:
     if values.size and not (values.min() >= 0 and values.max() <= 1):
         raise UnscorableError(
             f"case '{row.case_id}': the prediction has values from {values.min()} to {values.max()}; "
@@ -218,10 +266,15 @@ def _refuse_outside_unit(row: Row, values: np.ndarray) -> None:
         )
 
 
-def _segmentation(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
+def _segmentation(
+    args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
+) -> Scores:
     labels = tuple(read_label(text) for text in args.label) or (("lesion", 1),)
-    protocol = SegmentationProtocol(labels, args.tolerance, args.cap)
-    return evaluate_segmentation([_segmentation_case(args, row, protocol) for row in rows], protocol, how, inputs)
+    unit: Literal["mm", "pixel"] = "mm" if read_truth(sources, rows[0]).is_calibrated else "pixel"
+    protocol = SegmentationProtocol(labels, args.tolerance, args.cap, unit=unit)
+    return evaluate_segmentation(
+        [_segmentation_case(args, row, sources, protocol) for row in rows], protocol, how, inputs
+    )
 
 
 def read_label(text: str) -> tuple[str, int]:
@@ -234,19 +287,27 @@ def read_label(text: str) -> tuple[str, int]:
     return name, int(value)
 
 
-def _segmentation_case(args: argparse.Namespace, row: Row, protocol: SegmentationProtocol) -> SegmentationCase:
-    truth = read_truth(args.truth, row)
+def _segmentation_case(
+    args: argparse.Namespace, row: ManifestRow, sources: Sources, protocol: SegmentationProtocol
+) -> SegmentationCase:
+    truth = read_truth(sources, row)
+    if truth.is_calibrated != (protocol.unit == "mm"):
+        raise ConfigError(
+            f"{row.where}: found a truth {'with' if truth.is_calibrated else 'without'} a spacing, unlike the first "
+            "one; allowed is a spacing_mm for every row that needs one, or for none",
+            Reason.CONFIG_INVALID,
+        )
     failed = ""
     overlaps = score_failure(truth.array, truth.spacing, protocol)
     try:
-        prediction = _labels(row, read_prediction(args.predictions, row, truth), protocol)
+        prediction = _labels(row, read_prediction(sources, row, truth), protocol)
         overlaps = score_masks(prediction, truth.array, truth.spacing, protocol)
     except ImagingError as error:
         failed = str(error)
-    return SegmentationCase(row.case_id, row.patient_id, row.site, overlaps, failed, row.subgroups)
+    return SegmentationCase(row.case_id, row.patient_id, row.site, overlaps, failed, _subgroups(args, row))
 
 
-def _labels(row: Row, prediction: Map, protocol: SegmentationProtocol) -> np.ndarray:
+def _labels(row: ManifestRow, prediction: Map, protocol: SegmentationProtocol) -> np.ndarray:
     """The label mask of a prediction; the findings of a result are the one class there is."""
     if prediction.findings is not None and len(protocol.labels) == 1:
         return np.where(prediction.array, protocol.labels[0][1], 0)
@@ -259,11 +320,11 @@ def _labels(row: Row, prediction: Map, protocol: SegmentationProtocol) -> np.nda
     return prediction.array.astype(np.int64)
 
 
-def _classification(args: argparse.Namespace, rows: list[Row], how: Bootstrap, inputs: Inputs) -> Scores:
+def _classification(
+    args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
+) -> Scores:
     column, _, positive = (args.positive or "truth=1").partition("=")
-    if not (column and positive):
-        raise ConfigError(f"--positive: found '{args.positive}'; allowed is COLUMN=CLASS", Reason.CONFIG_INVALID)
-    told = [row.truth if column == "truth" else dict(row.subgroups).get(column, "") for row in rows]
+    told = [row.value(column) for row in rows]
     for row, name in zip(rows, told, strict=True):
         if not name or (args.positive is None and name not in ("0", "1")):
             allowed = "a class" if args.positive else "0 and 1"
@@ -275,38 +336,40 @@ def _classification(args: argparse.Namespace, rows: list[Row], how: Bootstrap, i
             f"--positive {args.positive}: found the classes {', '.join(sorted(set(told)))}; allowed is one of them",
             Reason.CONFIG_INVALID,
         )
-    # The class that is the truth would make subgroups of one class each, which rank nothing.
-    rows = [replace(row, subgroups=tuple(pair for pair in row.subgroups if pair[0] != column)) for row in rows]
-    cases = [_classification_case(args, row, name == positive) for row, name in zip(rows, told, strict=True)]
+    cases = [_classification_case(args, row, sources, name == positive) for row, name in zip(rows, told, strict=True)]
     return evaluate_classification(cases, ClassificationProtocol(), how, inputs)
 
 
-def _classification_case(args: argparse.Namespace, row: Row, truth: bool) -> ClassificationCase:
-    failed, score, subgroups = "", 0.0, row.subgroups
+def _classification_case(
+    args: argparse.Namespace, row: ManifestRow, sources: Sources, truth: bool
+) -> ClassificationCase:
+    failed, score, subgroups = "", 0.0, _subgroups(args, row)
     try:
-        score, subgroups = _score(args, row)
+        score, basis = _score(row, sources)
+        # The score of a DICOM result also says what it rests on.
+        subgroups = (*subgroups, *(((_BASIS, basis),) if basis else ()))
     except ImagingError as error:
         failed = str(error)
     return ClassificationCase(row.case_id, row.patient_id, row.site, truth, score, failed, subgroups)
 
 
-def _score(args: argparse.Namespace, row: Row) -> tuple[float, tuple[tuple[str, str], ...]]:
-    """The score of a case and its subgroups; that of a DICOM result also says what its score rests on."""
-    try:
-        score = float(row.prediction)
-    except ValueError:
-        if row.prediction and (args.predictions / row.prediction).exists():
-            rated = read_rating(args.predictions, row)
-            return rated.score, (*row.subgroups, (_BASIS, rated.basis))
+def _score(row: ManifestRow, sources: Sources) -> tuple[float, str]:
+    """The score of a case, and what it rests on where it is that of a DICOM result."""
+    if row.where in sources.answers or (
+        row.score is None and row.prediction and (sources.predictions / row.prediction).exists()
+    ):
+        rated = read_rating(sources, row)
+        return rated.score, rated.basis
+    if row.score is None:
         raise UnscorableError(
             f"case '{row.case_id}': the prediction is '{row.prediction}'; allowed is a number or a DICOM result",
             Reason.PREDICTION_FAILED,
-        ) from None
-    if not 0 <= score <= 1:
-        raise UnscorableError(
-            f"case '{row.case_id}': the prediction is {score}; allowed are 0 to 1", Reason.PREDICTION_FAILED
         )
-    return score, row.subgroups
+    if not 0 <= row.score <= 1:
+        raise UnscorableError(
+            f"case '{row.case_id}': the prediction is {row.score}; allowed are 0 to 1", Reason.PREDICTION_FAILED
+        )
+    return row.score, ""
 
 
 def _without_finding(result: Scores, whose: str) -> list[str]:
@@ -339,7 +402,7 @@ def write_metrics(out: Path, result: EvaluationResult, pictures: Sequence[Pictur
         ) from error
 
 
-_TASKS: dict[str, Callable[[argparse.Namespace, list[Row], Bootstrap, Inputs], Scores]] = {
+_TASKS: dict[str, Callable[[argparse.Namespace, list[ManifestRow], Sources, Bootstrap, Inputs], Scores]] = {
     "detection": _detection,
     "segmentation": _segmentation,
     "classification": _classification,

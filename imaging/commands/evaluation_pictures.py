@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from imaging.candidates import Extraction, detection_map, extract_candidates
-from imaging.commands.evaluation_inputs import Map, read_prediction, read_source, read_truth
+from imaging.commands.evaluation_inputs import Sources, read_prediction, read_source, read_truth
+from imaging.data.manifest import ManifestRow
+from imaging.data.maps import Map
 from imaging.errors import ImagingError
-from imaging.evaluation.manifest import Row
 from imaging.evaluation.page.pictures import Picture, Seen, picture
 from imaging.evaluation.page.worst import worst_cases
 from imaging.evaluation.result import EvaluationResult
@@ -19,9 +19,9 @@ PICTURES = 12
 
 
 def worst_pictures(
-    result: EvaluationResult, rows: Sequence[Row], folders: tuple[Path, Path], extraction: Extraction | None = None
+    result: EvaluationResult, rows: Sequence[ManifestRow], sources: Sources, extraction: Extraction | None = None
 ) -> list[Picture]:
-    """Thumbnails of the worst cases that have a prediction; `folders` are those of the predictions and the truth.
+    """Thumbnails of the worst cases that have a prediction.
 
     None for a task without maps, and none for a case whose files do not make a picture.
     """
@@ -34,7 +34,7 @@ def worst_pictures(
         if row is None or case.failed:
             continue
         try:
-            seen = _seen(row, folders, extraction)
+            seen = _seen(row, sources, extraction)
         except ImagingError:
             continue
         if seen is not None:
@@ -44,12 +44,12 @@ def worst_pictures(
     return drawn
 
 
-def _seen(row: Row, folders: tuple[Path, Path], extraction: Extraction | None) -> Seen | None:
-    truth = read_truth(folders[1], row)
+def _seen(row: ManifestRow, sources: Sources, extraction: Extraction | None) -> Seen | None:
+    truth = read_truth(sources, row)
     if truth.array.ndim not in (2, 3):
         return None
-    prediction = read_prediction(folders[0], row, truth)
-    base = read_source(folders[1], row, truth)
+    prediction = read_prediction(sources, row, truth)
+    base = read_source(row, truth)
     return Seen(
         prediction.array if base is None else base, _labels(truth.array), _shown(prediction, extraction), truth.spacing
     )

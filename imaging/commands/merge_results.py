@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from imaging.commands.evaluate import write_metrics
 from imaging.errors import ConfigError, InputError, Reason
-from imaging.evaluation.merge import merge
+from imaging.evaluation.merge import merge, told_twice
 from imaging.evaluation.result import EvaluationResult
+from imaging.table import near_spellings
 
 EXAMPLES = """\
 examples:
@@ -41,7 +43,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; raises ImagingError for what is status 2."""
-    merged = merge([_read(path) for path in args.results], args.manifest)
+    results = [_read(path) for path in args.results]
+    merged = merge(results, args.manifest)
+    for remark in [*told_twice(results), *near_spellings("site", [group.name for group in merged.sites])]:
+        print(f"imaging: {remark}", file=sys.stderr)
     write_metrics(args.out, merged)
     print(f"{len(args.results)} files, {len(merged.sites)} sites")
     for figure in merged.pooled.figures:

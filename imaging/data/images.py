@@ -21,9 +21,11 @@ from imaging.dicom.pixels.volume import Stack, find_stacks
 from imaging.dicom.select import ImageRef
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.image import LPS_TO_RAS, UNKNOWN, Array, Channels, Floats, Grid, Image, Origin
+from imaging.table import tell
 
 # Of a voxel: header decimals and float32 affines move centres less than this across a whole volume.
 SAME_PLACE: Final = 0.01
+_SAME_SPACING: Final = 0.01
 _TO_MM: Final = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
@@ -33,9 +35,9 @@ def read_image(
     """The image of a file, or the volume of a folder that holds one DICOM series.
 
     `spacing_mm` (row step, column step) calibrates a PNG or PGM, or a 2-D file that states no unit; any other file has
-    its own. `frame` (from 1) picks a frame of a multi-frame DICOM file; without it the file must be one image or one
-    volume. `refs` is empty where the format has no UIDs. Raises InputError for what is missing, unreadable or more
-    than one image.
+    its own, which wins over another one, and that is told. `frame` (from 1) picks a frame of a multi-frame DICOM file;
+    without it the file must be one image or one volume. `refs` is empty where the format has no UIDs. Raises InputError
+    for what is missing, unreadable or more than one image.
     """
     name = path.name.lower()
     if not path.exists():
@@ -43,11 +45,11 @@ def read_image(
     if path.is_dir():
         return _dicom_folder(path, site)
     reader = next((read for ending, read in _READERS.items() if name.endswith(ending)), None)
-    if reader is None:
-        return _dicom_file(path, site, frame, spacing_mm)
-    if frame is not None:
+    if reader is not None and frame is not None:
         raise InputError(f"image {path.name}: frame {frame} was asked for; only DICOM has frames", Reason.GEOMETRY)
-    return reader(path, Origin(site=site or UNKNOWN), spacing_mm)
+    image = reader(path, Origin(site=site or UNKNOWN), spacing_mm) if reader else _dicom_file(path, site, frame)
+    _tell_spacing(path, image.source_grid, spacing_mm)
+    return image
 
 
 def reorient(array: Array, own: Grid, target: Grid) -> Array | None:
@@ -90,11 +92,7 @@ def _dicom_folder(path: Path, site: str | None) -> Image:
     return _one_volume(path.name, find_stacks(series[0].instances))
 
 
-def _dicom_file(path: Path, site: str | None, frame: int | None, spacing_mm: tuple[float, float] | None) -> Image:
-    if spacing_mm is not None:
-        raise InputError(
-            f"image {path.name}: found spacing_mm {spacing_mm} for a DICOM file; it has its own", Reason.GEOMETRY
-        )
+def _dicom_file(path: Path, site: str | None, frame: int | None) -> Image:
     index = build_index(path, site)
     if not index.series:
         reason = index.files[path.name].reason or Reason.NOT_AN_IMAGE
@@ -151,7 +149,6 @@ def _nifti(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -
         steps = [float(z) * (scale or 1.0) for z in stored.header.get_zooms()[:2]]
         own = (steps[1], steps[0]) if scale else None
         return _plane(path, values.T[None], origin, own, spacing_mm)
-    _refuse_spacing(path, spacing_mm)
     sform, qform = (int(stored.header[key]) for key in ("sform_code", "qform_code"))
     if not sform and not qform:
         raise InputError(
@@ -180,7 +177,6 @@ def _metaimage(path: Path, origin: Origin, spacing_mm: tuple[float, float] | Non
         array = np.moveaxis(values, -1, 0) if samples > 1 else values[None]
         _check_values(path, array[0])
         return _plane(path, array, origin, (spacing[1], spacing[0]), spacing_mm)
-    _refuse_spacing(path, spacing_mm)
     _check_values(path, values)
     lps = np.eye(4)
     lps[:3, :3] = np.array(stored.GetDirection()).reshape(3, 3) * spacing
@@ -214,8 +210,6 @@ def _plane(
     given_mm: tuple[float, float] | None,
 ) -> Image:
     """A picture (channel, row, column) in millimetres by its own spacing or the given one, else in pixels."""
-    if own_mm is not None:
-        _refuse_spacing(path, given_mm)
     if len(array) not in (1, 3):
         raise InputError(f"image {path.name}: found {len(array)} channels; allowed 1 or 3", Reason.UNSUPPORTED_PIXELS)
     channels: Channels = "rgb" if len(array) == 3 else "luminance"
@@ -246,11 +240,11 @@ def _check_values(path: Path, values: Array) -> None:
         )
 
 
-def _refuse_spacing(path: Path, spacing_mm: tuple[float, float] | None) -> None:
-    if spacing_mm is not None:
-        raise InputError(
-            f"image {path.name}: found spacing_mm {spacing_mm} beside the file's own; leave one out", Reason.GEOMETRY
-        )
+def _tell_spacing(path: Path, own: Grid, given_mm: tuple[float, float] | None) -> None:
+    """Says that the file's own spacing is used where a table states another: the file wins."""
+    steps = own.spacing[-2:]
+    if given_mm is not None and not (own.unit == "mm" and np.allclose(steps, given_mm, rtol=_SAME_SPACING)):
+        tell([f"image {path.name}: its own spacing {steps} {own.unit} is used, not spacing_mm {given_mm} of the table"])
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -1,22 +1,67 @@
-"""A table of cases ⇄ [Case]: which image belongs to which patient, site and split, and where its truth is."""
+"""A table of cases ⇄ records: which image belongs to which patient, site and split, its truth, and what was predicted.
+
+Training and evaluation read one table. `read_rows` gives its lines as they are written, which is what an evaluation
+needs; `read_manifest` makes each a `Case`, whose files are there.
+"""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from imaging.errors import ConfigError, OutputError, Reason
+from imaging.table import Line, likened, near_spellings, read_table, tell
 
 Split = Literal["train", "val", "test"]
-COLUMNS = ("case_id", "patient_id", "site", "split", "image", "truth")
+NAMES = ("case_id", "patient_id", "site")
+COLUMNS = (*NAMES, "split", "image", "truth")
 OPTIONAL = ("label", "spacing_mm", "organ")
+# What is known of a case beside its image and truth, for an evaluation.
+SCORED = ("prediction", "case_truth", "exam_id", "image_uid")
 # Before the role in the name of a column with further volumes of the exam: `image:ADC`.
 BESIDE = "image:"
+_STEPS = "one positive number of mm, several as in 0.1x0.2 (row step x column step), or nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One line of the table. Names are compared as `table.clean` gives them; files are as they are written.
+
+    `truth` is a file, or a number or class where the case is one answer; `prediction` likewise, empty where there is
+    none, and `score` is the number that it is, if it is one. `spacing_mm` has a step for each array axis, one for all,
+    or none. `case_truth` is None where the truth mask alone decides; `image_uid` names the image of a study that is
+    meant.
+    """
+
+    line: Line
+    folder: Path
+    case_id: str
+    patient_id: str
+    site: str
+    split: str
+    image: str
+    truth: str
+    prediction: str
+    score: float | None
+    label: str
+    spacing_mm: tuple[float, ...]
+    case_truth: bool | None
+    exam_id: str
+    image_uid: str
+
+    @property
+    def where(self) -> str:
+        """File and line, for an error."""
+        return self.line.where
+
+    def value(self, column: str) -> str:
+        """What the table has in any column, as text."""
+        return self.line.text(column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +106,112 @@ class Case:
         return self.truth
 
 
+def read_rows(path: Path, needed: Sequence[str], named: Sequence[str] = ()) -> list[ManifestRow]:
+    """The lines of a table that has the `needed` columns and those `named` by the user; others are told and not used.
+
+    What is needed must have a value, but for a prediction, which may be missing, and a truth where `label` stands.
+    Raises ConfigError with file, line and column for a wrong table (see `read_table`), a missing value, a wrong
+    spacing or case_truth, and a patient in two splits. Sites and patients that differ by case or accents are told.
+    """
+    table = read_table(path, f"manifest {path.name}", needed)
+    unknown = [name for name in table.unknown((*COLUMNS, *OPTIONAL, *SCORED, *named)) if not name.startswith(BESIDE)]
+    for name in unknown:
+        if "spacing" in likened(name) and "spacing_mm" not in table.columns:
+            raise ConfigError(
+                f"{table.name}, line 1: column '{name}' is unknown; the name is 'spacing_mm'", Reason.CONFIG_INVALID
+            )
+    if absent := [name for name in named if name not in table.columns]:
+        raise ConfigError(
+            f"{table.name}, line 1: found columns {list(table.columns)}; missing {absent}", Reason.CONFIG_INVALID
+        )
+    if not table.lines:
+        raise ConfigError(f"{table.name}: found 0 rows; allowed are one or more", Reason.CONFIG_INVALID)
+    rows = [_row(path.parent, line, needed) for line in table.lines]
+    _refuse_torn_patients(table.name, rows)
+    tell(table.remarks)
+    tell([f"{table.name}: not used are the columns {', '.join(unknown)}"] * bool(unknown))
+    for what, names in (("site", [r.site for r in rows]), ("patient_id", [r.patient_id for r in rows])):
+        tell(f"{table.name}: {remark}" for remark in near_spellings(what, names))
+    return rows
+
+
+def of_split(rows: Sequence[ManifestRow], split: str | None) -> list[ManifestRow]:
+    """The rows of one split, or all where the table has one or none, or the split is called `all`.
+
+    Raises ConfigError for a split that no row has, and for a table of several of which none was named.
+    """
+    counts = Counter(row.split for row in rows)
+    told = ", ".join(f"{name or 'none'} ({n})" for name, n in sorted(counts.items()))
+    if split is None and len(counts) > 1:
+        raise ConfigError(
+            f"{_table_of(rows)}: holds the splits {told}; name one with --split, or --split all for every case",
+            Reason.CONFIG_INVALID,
+        )
+    chosen = [row for row in rows if split in (None, "all", row.split)]
+    if not chosen:
+        raise ConfigError(f"{_table_of(rows)}: found 0 rows of split '{split}'; it holds {told}", Reason.CONFIG_INVALID)
+    return chosen
+
+
+def with_predictions(rows: Sequence[ManifestRow], path: Path) -> list[ManifestRow]:
+    """The rows with the predictions of another CSV: case_id, prediction, and site where one name has several.
+
+    A case that the other table does not have has no prediction; a case of it that no row has is told. Raises
+    ConfigError for no such table or columns, a case that stands twice, and a table that names none of the rows.
+    """
+    table = read_table(path, f"predictions {path.name}", ("case_id", "prediction"))
+    by_site = "site" in table.columns
+    found: dict[tuple[str, str], tuple[str, float | None]] = {}
+    for line in table.lines:
+        key = (line.text("site") if by_site else "", line.text("case_id"))
+        if key in found:
+            raise ConfigError(
+                f"{line.where}: case_id is '{key[1]}', which stands twice; allowed is once per site, with a column "
+                "site",
+                Reason.CONFIG_INVALID,
+            )
+        found[key] = (line.cells["prediction"], line.maybe_decimal("prediction"))
+    if not by_site and len(rows) > len({row.case_id for row in rows}):
+        raise ConfigError(
+            f"{table.name}: a case_id of the manifest stands twice; allowed is once per site, with a column site",
+            Reason.CONFIG_INVALID,
+        )
+    keys = {(row.site if by_site else "", row.case_id) for row in rows}
+    if strange := [key for key in found if key not in keys]:
+        _tell_strangers(table.name, strange, sorted(keys), len(strange) == len(found))
+    tell(table.remarks)
+    given = [found.get((row.site if by_site else "", row.case_id), ("", None)) for row in rows]
+    return [replace(row, prediction=text, score=score) for row, (text, score) in zip(rows, given, strict=True)]
+
+
+def _tell_strangers(
+    name: str, strange: Sequence[tuple[str, str]], known: Sequence[tuple[str, str]], is_all: bool
+) -> None:
+    """Says that cases are unknown to the manifest. Raises ConfigError where all are."""
+    first = strange[0]
+    short = [case for site, case in known if site == first[0] and case.lstrip("0") == first[1].lstrip("0")]
+    hint = f"; the manifest has '{short[0]}': were leading zeros lost?" if short else ""
+    of = f" of site '{first[0]}'" if first[0] else ""
+    told = f"{name}: {len(strange)} cases are not in the manifest, first '{first[1]}'{of}{hint}"
+    if is_all:
+        raise ConfigError(f"{told}; allowed are its case_ids", Reason.CONFIG_INVALID)
+    tell([told])
+
+
 def read_manifest(path: Path) -> list[Case]:
     """The cases of a CSV with case_id, patient_id, site, split, image and truth, and if wanted label, spacing_mm, organ
     and `image:ROLE` for each further volume of an exam (`image:ADC`).
 
     Files are absolute, or relative to the table's folder; `image` may be a folder; `truth` may be empty where a label
     stands. `spacing_mm` is one number for square pixels, or row step and column step as in `0.1x0.2`. Raises
-    ConfigError with the line's number for a missing column or value, an unknown split, a spacing that is none, a
-    repeated case_id, a file that is not there, and a patient in two splits. What the table cannot say, `duplicates`
-    finds in the pictures.
+    ConfigError as `read_rows` does, and for an unknown split, a repeated case_id and a file that is not there. What the
+    table cannot say, `duplicates` finds in the pictures.
     """
-    if not path.is_file():
-        raise ConfigError(f"manifest {path}: there is no such file", Reason.CONFIG_INVALID)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            table = csv.DictReader(stream)
-            columns, rows = list(table.fieldnames or []), list(enumerate(table, start=2))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"manifest {path.name}: is no CSV in UTF-8", Reason.CONFIG_INVALID) from error
-    if missing := [name for name in COLUMNS if name not in columns]:
-        raise ConfigError(f"manifest {path.name}: found columns {columns}; missing {missing}", Reason.CONFIG_INVALID)
-    cases = [_case(path, number, row) for number, row in rows]
-    _refuse_repeats(path, cases)
-    return cases
+    rows = read_rows(path, COLUMNS)
+    twice = [name for name, times in Counter(row.case_id for row in rows).items() if times > 1]
+    if twice:
+        raise ConfigError(f"manifest {path.name}: case_id '{twice[0]}' stands twice", Reason.CONFIG_INVALID)
+    return [_case(row) for row in rows]
 
 
 def write_manifest(path: Path, cases: Iterable[Case]) -> None:
@@ -98,13 +226,13 @@ def write_manifest(path: Path, cases: Iterable[Case]) -> None:
             told = list(cases)
             roles = list(dict.fromkeys(role for case in told for role in case.beside))
             writer.writerow((*COLUMNS, *OPTIONAL, *(BESIDE + role for role in roles)))
-            writer.writerows(_row(path.parent, case, roles) for case in told)
+            writer.writerows(_cells(path.parent, case, roles) for case in told)
         beside.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED) from error
 
 
-def _row(folder: Path, case: Case, roles: Sequence[str]) -> tuple[str, ...]:
+def _cells(folder: Path, case: Case, roles: Sequence[str]) -> tuple[str, ...]:
     def named(file: Path | None) -> str:
         return "" if file is None else str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
@@ -124,69 +252,73 @@ def _row(folder: Path, case: Case, roles: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _case(path: Path, number: int, row: dict[str, str]) -> Case:
-    where, label = f"manifest {path.name}, line {number}", (row.get("label") or "").strip()
-    empty = [name for name in COLUMNS if not (row[name] or "").strip() and not (name == "truth" and label)]
+def _row(folder: Path, line: Line, needed: Sequence[str]) -> ManifestRow:
+    label = line.text("label")
+    may_lack = {"prediction"} | ({"truth"} if label else set())
+    empty = [name for name in (*NAMES, *needed) if not line.text(name) and name not in may_lack]
     if empty:
         unless = "; truth may be empty only where label names the image's class" * ("truth" in empty)
-        raise ConfigError(f"{where}: no value for {empty}{unless}", Reason.CONFIG_INVALID)
-    if row["split"] not in get_args(Split):
-        raise ConfigError(
-            f"{where}: split is '{row['split']}'; allowed are {', '.join(get_args(Split))}", Reason.CONFIG_INVALID
-        )
-    beside = [name for name in row if name and name.startswith(BESIDE)]
-    files = {
-        name: path.parent / row[name] for name in ("image", "truth", "organ", *beside) if (row.get(name) or "").strip()
-    }
-    for name, file in files.items():
-        if not (file.is_file() or (name == "image" and file.is_dir())):
-            allowed = "a file or folder" if name == "image" else "a file"
-            raise ConfigError(f"{where}: {name} '{row[name]}' is not {allowed}", Reason.CONFIG_INVALID)
-    split: Split = row["split"]  # type: ignore[assignment]  # checked just above
-    return Case(
-        row["case_id"],
-        row["patient_id"],
-        row["site"],
-        split,
-        files["image"],
-        files.get("truth"),
-        label,
-        _spacing(where, (row.get("spacing_mm") or "").strip()),
-        {name.removeprefix(BESIDE): files[name] for name in beside if name in files},
-        files.get("organ"),
+        raise ConfigError(f"{line.where}: no value for {list(dict.fromkeys(empty))}{unless}", Reason.CONFIG_INVALID)
+    stated = line.text("case_truth")
+    if stated not in ("", "0", "1"):
+        raise line.wrong("case_truth", stated, "0, 1 or nothing")
+    return ManifestRow(
+        line=line,
+        folder=folder,
+        **{name: line.text(name) for name in (*NAMES, "split", "exam_id", "image_uid")},
+        **{name: line.cells.get(name, "") for name in ("image", "truth", "prediction")},
+        score=line.maybe_decimal("prediction"),
+        label=label,
+        spacing_mm=_spacing(line),
+        case_truth=None if stated == "" else stated == "1",
     )
 
 
-def _spacing(where: str, text: str) -> tuple[float, float] | None:
-    """(row step, column step) in mm, of `0.1` or `0.1x0.2`; None of nothing."""
-    if not text:
-        return None
-    try:
-        steps = [float(part) for part in text.split("x")]
-    except ValueError:
-        steps = []
-    if len(steps) not in (1, 2) or not all(math.isfinite(step) and step > 0 for step in steps):
-        raise ConfigError(
-            f"{where}: spacing_mm is '{text}'; allowed are one positive number of mm, two as in 0.1x0.2 "
-            "(row step x column step), and nothing",
-            Reason.CONFIG_INVALID,
-        )
-    return steps[0], steps[-1]
+def _spacing(line: Line) -> tuple[float, ...]:
+    steps = line.decimals("spacing_mm", _STEPS)
+    if len(steps) > 3 or not all(math.isfinite(step) and step > 0 for step in steps):
+        raise line.wrong("spacing_mm", line.cells["spacing_mm"], _STEPS)
+    return steps
 
 
-def _refuse_repeats(path: Path, cases: list[Case]) -> None:
+def _case(row: ManifestRow) -> Case:
+    if row.split not in get_args(Split):
+        raise row.line.wrong("split", row.split, f"one of {', '.join(get_args(Split))}")
+    if len(row.spacing_mm) > 2:
+        raise row.line.wrong("spacing_mm", row.line.cells["spacing_mm"], _STEPS)
+    beside = [name for name in row.line.cells if name.startswith(BESIDE)]
+    files = {name: row.line.file(name, row.folder) for name in ("image", "truth", "organ", *beside)}
+    for name, file in files.items():
+        if file is not None and not (file.is_file() or (name == "image" and file.is_dir())):
+            allowed = "a file or folder" if name == "image" else "a file"
+            raise ConfigError(f"{row.where}: {name} '{row.line.cells[name]}' is not {allowed}", Reason.CONFIG_INVALID)
+    return Case(
+        row.case_id,
+        row.patient_id,
+        row.site,
+        cast(Split, row.split),
+        cast(Path, files["image"]),
+        files["truth"],
+        row.label,
+        (row.spacing_mm[0], row.spacing_mm[-1]) if row.spacing_mm else None,
+        {name.removeprefix(BESIDE): file for name in beside if (file := files[name]) is not None},
+        files["organ"],
+    )
+
+
+def _refuse_torn_patients(name: str, rows: Sequence[ManifestRow]) -> None:
     splits: dict[str, set[str]] = defaultdict(set)
-    seen: set[str] = set()
-    for case in cases:
-        splits[case.patient_id].add(case.split)
-        if case.case_id in seen:
-            raise ConfigError(f"manifest {path.name}: case_id '{case.case_id}' stands twice", Reason.CONFIG_INVALID)
-        seen.add(case.case_id)
+    for row in rows:
+        splits[row.patient_id].add(row.split)
     torn = {patient: sorted(where) for patient, where in splits.items() if len(where) > 1}
     if torn:
         patient, where = next(iter(torn.items()))
         raise ConfigError(
-            f"manifest {path.name}: {len(torn)} patients stand in two splits, first '{patient}' in {where}; "
+            f"{name}: {len(torn)} patients stand in two splits, first '{patient}' in {where}; "
             "give each patient one split",
             Reason.CONFIG_INVALID,
         )
+
+
+def _table_of(rows: Sequence[ManifestRow]) -> str:
+    return rows[0].where.rpartition(", line")[0]

@@ -6,7 +6,6 @@ Marks are in array axis order ([slice,] row, column) on the grid of their image,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,14 +54,20 @@ def patient_corners(lps_mm: Floats, grid: Grid) -> Floats:
 def fill_polygon(points: Floats, shape: tuple[int, ...]) -> Mask:
     """Pixels (row, column) whose centres lie inside the closed outline `points` (n, 2) of corner coordinates.
 
-    Even-odd rule. An outline so small that it holds no pixel centre marks the pixel it lies in: it must not vanish.
+    Even-odd rule. A centre on the outline belongs to what lies below it or right of it: pixels on a top or left edge
+    are inside, those on a bottom or right edge are not, so two outlines with a common edge never share a pixel. That is
+    exact where vertices are pixel centres or corners. An outline so small that it holds no pixel centre marks the pixel
+    it lies in: it must not vanish.
     """
     turns = np.zeros((shape[0], shape[1] + 1), dtype=np.int64)
-    for (y0, x0), (y1, x1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        low, high = (int(np.clip(np.ceil(y - 0.5), 0, shape[0])) for y in (min(y0, y1), max(y0, y1)))
+    for one, other in zip(points, np.roll(points, -1, axis=0), strict=True):
+        # From the upper end to the lower one, whichever way it is drawn, so that both its sides round alike.
+        (y0, x0), (y1, x1) = (one, other) if one[0] <= other[0] else (other, one)
+        low, high = (int(np.clip(np.ceil(y - 0.5), 0, shape[0])) for y in (y0, y1))
         if high > low:
             rows = np.arange(low, high)
-            crossing = x0 + (rows + 0.5 - y0) / (y1 - y0) * (x1 - x0)
+            # Multiplied first: a crossing at a pixel centre is then exactly there, which a rounded share would miss.
+            crossing = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
             turns[rows, np.clip(np.ceil(crossing - 0.5), 0, shape[1]).astype(int)] += 1
     return _at_least_one(turns[:, :-1].cumsum(axis=1) % 2 == 1, points.mean(axis=0))
 
@@ -86,10 +91,10 @@ def _at_least_one(mask: Mask, centre: Floats) -> Mask:
     return mask
 
 
-def other_grid(path: Path, own: Grid, grid: Grid) -> GeometryError:
-    """The refusal of a truth on the grid `own` for an image on `grid`."""
+def other_grid(where: str, own: Grid, grid: Grid) -> GeometryError:
+    """The refusal of marks on the grid `own` for an image on `grid`; `where` names their file."""
     return GeometryError(
-        f"truth {path.name}: found {describe(own)}; its image has {describe(grid)}; both must be the same, unless "
+        f"{where}: found {describe(own)}; its image has {describe(grid)}; both must be the same, unless "
         "resampling is asked for",
         Reason.GEOMETRY,
     )

@@ -29,6 +29,7 @@ from imaging.data.manifest import Case, Split
 from imaging.data.truth import Rules, read_truth
 from imaging.errors import ConfigError, GeometryError, ImagingError, InputError, OutputError, Reason
 from imaging.image import UNKNOWN, Array, Grid, Image, resample
+from imaging.table import read_table, tell
 
 DATASET, SPLITS, CASES = "dataset.json", "splits_final.json", "cases.csv"
 ENDING: Final = ".nii.gz"
@@ -122,7 +123,7 @@ def read_dataset(folder: Path) -> list[Case]:
     trained, tested = (_case_names(folder / part, ending) for part in ("imagesTr", "imagesTs"))
     if len(trained) != count:
         raise ConfigError(f"{where}: numTraining is {count}; imagesTr has {len(trained)} cases", Reason.CONFIG_INVALID)
-    facts = _told(folder / CASES) if (folder / CASES).is_file() else _assumed(folder / SPLITS, trained, tested)
+    facts = read_cases(folder / CASES) if (folder / CASES).is_file() else _assumed(folder / SPLITS, trained, tested)
     if unknown := [name for name in (*trained, *tested) if name not in facts]:
         raise ConfigError(f"{folder}: {CASES} or fold 0 of {SPLITS} lacks case {unknown[0]}", Reason.CONFIG_INVALID)
     found = [_case(folder, "Tr", facts[name], channels, ending) for name in trained]
@@ -227,13 +228,11 @@ def _case_names(folder: Path, ending: str) -> list[str]:
     return sorted({path.name[: -len(ending) - 5] for path in folder.glob(f"*_[0-9][0-9][0-9][0-9]{ending}")})
 
 
-def _told(path: Path) -> dict[str, dict[str, str]]:
+def read_cases(path: Path) -> dict[str, dict[str, str]]:
     """Case → its line of cases.csv."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        table = csv.DictReader(stream)
-        if missing := [name for name in _COLUMNS if name not in (table.fieldnames or [])]:
-            raise ConfigError(f"{path}: found columns {table.fieldnames}; missing {missing}", Reason.CONFIG_INVALID)
-        return {line["case_id"]: line for line in table}
+    table = read_table(path, str(path), _COLUMNS)
+    tell(table.remarks)
+    return {line.text("case_id"): {name: line.text(name) for name in table.columns} for line in table.lines}
 
 
 def _assumed(splits: Path, trained: Sequence[str], tested: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -236,4 +236,4 @@ def _on_grid(path: Path, values: Array, own: Grid, grid: Grid, is_resampled: boo
             return placed
         if is_resampled:
             return resample(np.ascontiguousarray(values), own, grid, order=0)
-    raise other_grid(path, own, grid)
+    raise other_grid(f"truth {path.name}", own, grid)

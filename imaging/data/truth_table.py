@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,6 +13,7 @@ from imaging.data.images import describe
 from imaging.data.marks import Box, Mark, Point, Region, fill_ellipse, patient_corners
 from imaging.errors import GeometryError, InputError, Reason
 from imaging.image import Floats, Grid
+from imaging.table import Line, clean, read_table
 
 Convention = Literal["corner", "index"]
 
@@ -33,17 +33,13 @@ class Table:
 
 def table_marks(path: Path, grid: Grid, table: Table, row: str) -> list[Mark]:
     """The marks of one image. Raises InputError when no row names it, or a lesion has no position."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns = list(reader.fieldnames or [])
-            lines = [(number, line) for number, line in enumerate(reader, start=2) if line.get(table.key) == row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"truth {path.name}: is no CSV in UTF-8", Reason.CONFIG_INVALID) from error
+    read = read_table(path, f"truth {path.name}", (table.key,), InputError)
+    columns, lines = read.columns, [line for line in read.lines if line.text(table.key) == clean(row)]
     kinds = [kind for kind in _SHAPES if set(kind) <= set(columns)]
-    if table.key not in columns or len(kinds) != 1:
+    if len(kinds) != 1:
         raise InputError(
-            f"truth {path.name}: found columns {columns}; needed are '{table.key}' and one of {list(_SHAPES)}",
+            f"truth {path.name}, line 1: found columns {list(columns)}; needed are '{table.key}' and one of "
+            f"{list(_SHAPES)}",
             Reason.CONFIG_INVALID,
         )
     if not lines:
@@ -52,28 +48,17 @@ def table_marks(path: Path, grid: Grid, table: Table, row: str) -> list[Mark]:
             "lesion 0",
             Reason.CONFIG_INVALID,
         )
-    found = (_table_mark(f"truth {path.name}, line {n}", line, kinds[0], grid, table) for n, line in lines)
+    found = (_table_mark(line, kinds[0], grid, table) for line in lines)
     return [mark for mark in found if mark is not None]
 
 
-def _table_mark(
-    where: str, line: Mapping[str, str | None], kind: tuple[str, ...], grid: Grid, table: Table
-) -> Mark | None:
-    told = [(line[name] or "").strip() for name in kind]
-    if not any(told) and (line.get("lesion") or "").strip() == "0":
+def _table_mark(line: Line, kind: tuple[str, ...], grid: Grid, table: Table) -> Mark | None:
+    if not any(line.cells[name] for name in kind) and line.text("lesion") == "0":
         return None
-    try:
-        values = np.array([float(text) for text in told])
-    except ValueError:
-        values = np.array([np.nan])
-    if not np.all(np.isfinite(values)):
-        raise InputError(
-            f"{where}: {', '.join(kind)} are {told}; allowed are numbers, or none where lesion is 0: a lesion without "
-            "a position is no truth for its image",
-            Reason.CONFIG_INVALID,
-        )
-    label = (line.get(table.label) or "").strip() or "lesion"
-    return _SHAPES[kind](where, label, values, grid, table.convention)
+    allowed = "a number, or none in all of them where lesion is 0: a lesion without a position is no truth"
+    values = np.array([line.decimal(name, allowed) for name in kind])
+    label = line.text(table.label) or "lesion"
+    return _SHAPES[kind](line.where, label, values, grid, table.convention)
 
 
 def _box(where: str, label: str, values: Floats, grid: Grid, convention: Convention) -> Mark:

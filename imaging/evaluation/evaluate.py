@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import scipy
@@ -26,9 +27,20 @@ from imaging.evaluation.result import (
     Task,
 )
 from imaging.evaluation.segmentation import SegmentationProtocol
-from imaging.evaluation.sites import Case, CaseT, Plan, Summary, in_order, summarise
+from imaging.evaluation.sites import CaseT, Plan, Summary, in_order, summarise
 
 Words = dict[str, str | float | int]
+
+
+class Named(Protocol):
+    """What belongs to a case of a site."""
+
+    @property
+    def case_id(self) -> str: ...
+    @property
+    def site(self) -> str: ...
+
+
 # What a comparison of two models tests; few and fixed, because each one costs the others in Holm's correction.
 ENDPOINTS = (
     "score",
@@ -102,7 +114,7 @@ def compare(first: EvaluationResult, second: EvaluationResult) -> EvaluationResu
         differences = compare_measures(first.detection, second.detection, plan, ENDPOINTS)
     elif first.task == "segmentation":
         drawn = SegmentationProtocol.from_words(words)
-        names = [f"{label} {name}" for label, _ in drawn.labels for name in ENDPOINTS_PER_LABEL]
+        names = [f"{label} {drawn.figure(name)}" for label, _ in drawn.labels for name in ENDPOINTS_PER_LABEL]
         masks = _segmentation_plan(drawn, how)
         differences = compare_measures(first.segmentation, second.segmentation, masks, names)
     else:
@@ -130,7 +142,7 @@ def _prepared(cases: Sequence[CaseT]) -> list[CaseT]:
     return in_order(cases)
 
 
-def refuse_repeats(cases: Sequence[Case]) -> None:
+def refuse_repeats(cases: Sequence[Named]) -> None:
     """Raises ConfigError when two cases of one site have one name."""
     often = Counter((case.site, case.case_id) for case in cases)
     twice = sorted(key for key, n in often.items() if n > 1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, combinations
 
 from imaging.errors import ConfigError, Reason
 from imaging.evaluation.evaluate import evaluate_again
@@ -61,12 +61,20 @@ def without_cases(result: EvaluationResult) -> EvaluationResult:
         sites=sites,
         macro=extremes(sites),
         heterogeneity=between_sites(sites),
-        subgroups={name: tuple(_suppressed(g) for g in groups) for name, groups in result.subgroups.items()},
+        subgroups={name: _without_names(groups) for name, groups in result.subgroups.items()},
         detection=(),
         segmentation=(),
         classification=(),
         comparison=_suppressed_comparison(result.comparison),
     )
+
+
+def _without_names(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Subgroups under the rule; those that are suppressed have no name, which might be that of one patient."""
+    under = [_suppressed(group) for group in groups]
+    shown = [group for group in under if not group.suppressed]
+    hidden = Group(f"fewer than {SUPPRESSED_BELOW} patients", None, None, suppressed=True)
+    return (*shown, *([hidden] if len(shown) < len(under) else []))
 
 
 def _suppressed_comparison(both: Comparison | None) -> Comparison | None:
@@ -77,6 +85,22 @@ def _suppressed_comparison(both: Comparison | None) -> Comparison | None:
     shown = {figure.name for figure in pooled.figures if figure.value is not None}
     differences = tuple(d for d in both.differences if d.name in shown)
     return Comparison(pooled, tuple(_suppressed(group) for group in both.sites), differences)
+
+
+def told_twice(results: Sequence[EvaluationResult]) -> list[str]:
+    """A remark for each two sites of which at least half of the smaller one's rows are equal in all but the site."""
+    rows: dict[str, set[str]] = defaultdict(set)
+    for case in chain.from_iterable(result.cases for result in results):
+        rows[case.site].add(repr(replace(case, site="", subgroups=())))
+    remarks = []
+    for one, other in combinations(sorted(rows), 2):
+        least, equal = min(len(rows[one]), len(rows[other])), len(rows[one] & rows[other])
+        if equal > 1 and 2 * equal >= least:
+            remarks.append(
+                f"{equal} of {least} rows of the sites '{one}' and '{other}' are equal in case, patient, truth and "
+                "result; if they are the same patients, the intervals are too narrow"
+            )
+    return remarks
 
 
 def _suppressed(group: Group) -> Group:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from imaging.evaluation.result import Counts, Overlap, SegmentationCase
 from imaging.evaluation.sites import Measure
 from imaging.evaluation.surface import surface_distances
 
+_IN_UNITS = ("hd95", "assd", "volume_difference", "false_positive_volume_on_empty")
 _COST = ("both", "missed", "failed")  # the truth holds the structure: overlap figures count these cases
 
 
@@ -29,14 +31,15 @@ _COST = ("both", "missed", "failed")  # the truth holds the structure: overlap f
 class SegmentationProtocol:
     """`labels` name the classes and their values in a mask; 0 is background.
 
-    `tolerance` of the surface agreement and `cap` of distances are in the unit of the spacing (mm, or pixels where
-    images are uncalibrated).
+    `tolerance` of the surface agreement and `cap` of distances are in `unit`: mm, or pixels where images are not
+    calibrated. Figures of length and size are then named so (`hd95_px`), and sizes are counts of pixels.
     """
 
     labels: tuple[tuple[str, int], ...] = (("lesion", 1),)
     tolerance: float = 2.0
     cap: float = 100.0
     lesion_rule: HitRule = PICAI
+    unit: Literal["mm", "pixel"] = "mm"
 
     def __post_init__(self) -> None:
         if not (self.tolerance >= 0 and self.cap > 0) or self.lesion_rule.kind != "overlap":
@@ -46,6 +49,10 @@ class SegmentationProtocol:
                 Reason.CONFIG_INVALID,
             )
 
+    def figure(self, name: str) -> str:
+        """The name of a figure, which says where its unit is not mm."""
+        return f"{name}_px" if self.unit == "pixel" and name in _IN_UNITS else name
+
     @property
     def words(self) -> dict[str, str | float | int]:
         """The protocol as the result states it."""
@@ -53,6 +60,7 @@ class SegmentationProtocol:
             "labels": ", ".join(f"{name}={value}" for name, value in self.labels),
             "nsd_tolerance": self.tolerance,
             "distance_cap": self.cap,
+            "unit": self.unit,
             "lesion_hit_rule": self.lesion_rule.text,
             "lesion_hit_rule_least": self.lesion_rule.least,
             "both_empty": "true negative, outside overlap means",
@@ -70,6 +78,7 @@ class SegmentationProtocol:
             float(words["nsd_tolerance"]),
             float(words["distance_cap"]),
             HitRule("overlap", float(words["lesion_hit_rule_least"])),
+            "pixel" if words.get("unit") == "pixel" else "mm",
         )
 
 
@@ -95,7 +104,7 @@ def score_masks(
 def score_failure(truth: Array, spacing: tuple[float, ...], protocol: SegmentationProtocol) -> tuple[Overlap, ...]:
     """The overlap of each class of a case without a prediction."""
     _refuse_unknown("truth", truth, protocol)
-    size = _voxel(spacing)
+    size = _voxel(spacing, protocol)
     found = []
     for name, value in protocol.labels:
         mask = truth == value
@@ -117,9 +126,9 @@ def _refuse_unknown(name: str, mask: Array, protocol: SegmentationProtocol) -> N
         )
 
 
-def _voxel(spacing: tuple[float, ...]) -> float:
-    """Size of a voxel in ml, of a pixel in cm²."""
-    return float(np.prod(np.asarray(spacing) / 10))
+def _voxel(spacing: tuple[float, ...], protocol: SegmentationProtocol) -> float:
+    """Size of a voxel in ml, of a pixel in cm²; 1 where the unit is pixels."""
+    return 1.0 if protocol.unit == "pixel" else float(np.prod(np.asarray(spacing) / 10))
 
 
 def _overlap(
@@ -130,7 +139,7 @@ def _overlap(
         return Overlap(name, "true_negative", None, None, None, None, None, 0.0, 0.0)
     prediction, truth = prediction[where], truth[where]
     there, claimed, shared = (int(m.sum()) for m in (truth, prediction, truth & prediction))
-    size = _voxel(spacing)
+    size = _voxel(spacing, protocol)
     lesions = _lesions(prediction, truth, protocol.lesion_rule)
     if there == 0:
         return Overlap(name, "false_positive_on_empty", None, None, None, None, None, 0.0, claimed * size, lesions)
@@ -180,11 +189,11 @@ def _measures(name: str, cases: Sequence[SegmentationCase], protocol: Segmentati
         mean("dice", lambda row: row.dice, True),
         mean("iou", lambda row: row.iou, True),
         mean("nsd", lambda row: row.nsd, True),
-        mean("hd95", lambda row: min(row.hd95 or 0.0, protocol.cap), False),
-        mean("assd", lambda row: min(row.assd or 0.0, protocol.cap), False),
-        mean("volume_difference", lambda row: abs(row.predicted_volume - row.truth_volume), False),
+        mean(protocol.figure("hd95"), lambda row: min(row.hd95 or 0.0, protocol.cap), False),
+        mean(protocol.figure("assd"), lambda row: min(row.assd or 0.0, protocol.cap), False),
+        mean(protocol.figure("volume_difference"), lambda row: abs(row.predicted_volume - row.truth_volume), False),
         *_lesion_measures(name, cases, rows),
-        *_empty_measures(name, cases, rows),
+        *_empty_measures(name, cases, rows, protocol),
     ]
 
 
@@ -225,7 +234,9 @@ def _per_case(rows: Sequence[Overlap], which: Callable[[Lesion], bool]) -> Float
     return np.array([sum(map(which, row.lesions)) for row in rows], dtype=np.float64)
 
 
-def _empty_measures(name: str, cases: Sequence[SegmentationCase], rows: Sequence[Overlap]) -> list[Measure]:
+def _empty_measures(
+    name: str, cases: Sequence[SegmentationCase], rows: Sequence[Overlap], protocol: SegmentationProtocol
+) -> list[Measure]:
     """Of cases without the structure: how often nothing was claimed, and the mean volume that was."""
     empty = np.array([row.state not in _COST for row in rows], dtype=np.bool_)
     clean = np.array([row.state == "true_negative" for row in rows], dtype=np.float64)
@@ -246,7 +257,7 @@ def _empty_measures(name: str, cases: Sequence[SegmentationCase], rows: Sequence
             f"{name} specificity_on_empty", Mean(clean, empty), counts, absent, interval=interval, n_clusters=patients
         ),
         Measure(
-            f"{name} false_positive_volume_on_empty", Mean(volume, empty), counts, absent, "identity", False,
-            n_clusters=patients,
+            f"{name} {protocol.figure('false_positive_volume_on_empty')}", Mean(volume, empty), counts, absent,
+            "identity", False, n_clusters=patients,
         ),
     ]  # fmt: skip

@@ -48,8 +48,12 @@ class Row:
 
 @dataclass(frozen=True)
 class FactTable:
-    """The values of a fact by what `key` names: the Study Instance UID as it is, or the digest of the PatientID."""
+    """The values of a fact by what `key` names: the Study Instance UID as it is, or the digest of the PatientID.
+
+    `remarks` say what had to be assumed of the file.
+    """
 
     fact: Fact
     key: Key
     rows: Mapping[str, Row]
+    remarks: tuple[str, ...] = ()

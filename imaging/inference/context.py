@@ -43,6 +43,7 @@ def _assign(
 ) -> Iterator[str]:
     """Enters each row that is used into `contexts`; the remarks on the others."""
     fact = table.fact
+    yield from (f"The table of {fact.title} {remark}" for remark in table.remarks)
     tasks: dict[str, list[Task]] = defaultdict(list)
     for task in planned.tasks():
         if fact in task.package.modality.context:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 from collections import defaultdict
@@ -16,6 +15,7 @@ from PIL import Image as Picture
 from imaging.data.manifest import Split
 from imaging.data.public.lesions import Corner, Lesions
 from imaging.errors import ConfigError, InputError, Reason
+from imaging.table import read_table, tell
 
 Line = dict[str, str]
 CURATED: Final = "manifest.csv"
@@ -137,28 +137,15 @@ def _refuse_resized(where: str, image: Path, line: Line) -> None:
 
 
 def read_lines(path: Path, columns: Sequence[str]) -> list[tuple[int, Line]]:
-    """The lines of a CSV, separated by commas or semicolons, values without blanks around them, by their numbers.
+    """The lines of a CSV (see `read_table`) by their numbers. A value may hold line breaks; its line is the first.
 
-    A value may hold line breaks; its line's number is that of the first. Raises ConfigError when the file cannot be
-    read, lacks one of the `columns`, or has no line.
+    Raises ConfigError when the file cannot be read, lacks one of the `columns`, or has no line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no readable CSV in UTF-8", Reason.CONFIG_INVALID) from error
-    head = text.partition("\n")[0]
-    table = csv.DictReader(text.splitlines(), delimiter=";" if head.count(";") > head.count(",") else ",")
-    names = [(name or "").strip() for name in table.fieldnames or []]
-    table.fieldnames = names
-    lines, number = [], table.line_num + 1
-    for line in table:
-        lines.append((number, {key: (value or "").strip() for key, value in line.items() if key}))
-        number = table.line_num + 1
-    if missing := [name for name in columns if name not in names]:
-        raise ConfigError(f"{path}: found columns {names}; missing {missing}", Reason.CONFIG_INVALID)
-    if not lines:
+    table = read_table(path, str(path), columns)
+    tell(table.remarks)
+    if not table.lines:
         raise ConfigError(f"{path}: found 0 lines; allowed are one or more", Reason.CONFIG_INVALID)
-    return lines
+    return [(line.number, dict(line.cells)) for line in table.lines]
 
 
 def read_number(where: str, column: str, text: str) -> float:

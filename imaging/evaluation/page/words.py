@@ -21,6 +21,10 @@ _NAMES = {
     "nsd": "Surface Dice (NSD)",
     "hd95": "HD95 (mm)",
     "assd": "ASSD (mm)",
+    "hd95_px": "HD95 (pixels)",
+    "assd_px": "ASSD (pixels)",
+    "volume_difference_px": "volume difference (pixels)",
+    "false_positive_volume_on_empty_px": "false positive volume on empty (pixels)",
 }
 COUNTS = {
     "n_failed": ("No prediction", "read or written wrongly, or missing; each one counts against the figures"),
@@ -50,7 +54,7 @@ def headline(result: EvaluationResult) -> list[str]:
     wanted = {
         "detection": r"score|auroc|average_precision|sensitivity_at_(0\.5|1|2)_per_image",
         "classification": r"auroc|sensitivity_at_specificity_.*|brier|calibration_slope",
-        "segmentation": r".* (dice|nsd|hd95|lesion_sensitivity|specificity_on_empty)",
+        "segmentation": r".* (dice|nsd|hd95|hd95_px|lesion_sensitivity|specificity_on_empty)",
     }[result.task]
     return [name for name in there if re.fullmatch(wanted, name, re.DOTALL)]
 
@@ -59,7 +63,7 @@ def bounds(name: str) -> tuple[float, float]:
     """The values that a figure can have: a share 0-1, a distance or volume from 0, a calibration line any."""
     if re.search(r"calibration_(slope|intercept)$", name):
         return -math.inf, math.inf
-    return (0.0, math.inf) if re.search(r"(hd95|assd|volume_difference|volume_on_empty)$", name) else (0.0, 1.0)
+    return (0.0, math.inf) if re.search(r"(hd95|assd|volume_difference|volume_on_empty)(_px)?$", name) else (0.0, 1.0)
 
 
 def reach(name: str, low: float, high: float) -> Markup:
