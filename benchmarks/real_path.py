@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from imaging.commands.evaluation_inputs import findings_on
 from imaging.data.images import read_image
 from imaging.data.manifest import Case, read_manifest
+from imaging.data.predicted import predicted_findings, read_results
 from imaging.data.public import prepare
+from imaging.data.run_results import RunFolder, read_run
 from imaging.data.truth import read_mask
-from imaging.dicom.results.read import ReadReport, read_result
 from imaging.errors import ImagingError
 from imaging.evaluation.result import EvaluationResult
 from imaging.findings import Rating
@@ -53,8 +53,6 @@ class Wrapped:
     case: Case
     vendor: VendorLetter
     encoding: Encoding
-    study_uid: str
-    image_uid: str
     box: tuple[int, int, int, int]
     shape: tuple[int, int]
 
@@ -100,21 +98,16 @@ def write_export(cases: Sequence[Case], args: argparse.Namespace) -> list[Wrappe
         frame = np.zeros(shape, dtype=np.uint8)
         frame[box[0] : box[2], box[1] : box[3]] = read_mask(case.truth, image) * 255
         Picture.fromarray(frame).save(args.out / "truth" / f"{case.case_id}.png")
-        made.append(Wrapped(case, vendor, stored_as, str(ds.StudyInstanceUID), str(ds.SOPInstanceUID), box, shape))
+        made.append(Wrapped(case, vendor, stored_as, box, shape))
     return made
 
 
-def infer(args: argparse.Namespace) -> dict[str, str]:
-    """Runs `infer.py` on the export; the folder of each study's results, by its UID, below OUT/results."""
+def infer(args: argparse.Namespace) -> RunFolder:
+    """Runs `infer.py` on the export, with results below OUT/results."""
     words = [sys.executable, REPOSITORY / "infer.py", args.out / "export", "--out", args.out / "results", "--fresh"]
     words += ["--package", args.package, "--workers", args.workers, "--threads", args.threads, "--log", "json"]
     run("infer.py", words, args.out / "infer.log")
-    summary = json.loads((args.out / "results" / "summary.json").read_text(encoding="utf-8"))
-    paths = {
-        study["study_uid"]: [made["path"] for result in study["results"] for made in result["objects"]]
-        for study in summary["studies"]
-    }
-    return {study: str(Path(found[0]).parent) for study, found in paths.items() if found}
+    return read_run(args.out / "results")
 
 
 def run(name: str, words: Sequence[object], log: Path) -> str:
@@ -126,13 +119,11 @@ def run(name: str, words: Sequence[object], log: Path) -> str:
     return done.stdout.decode()
 
 
-def evaluate(wrapped: Sequence[Wrapped], folders: dict[str, str], label: str, args: argparse.Namespace) -> list[Score]:
-    """Runs `imaging evaluate segmentation` on the results and prints its figures; a score per case."""
-    write_cases(args.out / "cases.csv", wrapped, folders)
-    words = ["--truth", args.out / "truth", "--manifest", args.out / "cases.csv", "--out", args.out / "scores"]
-    figures = evaluate_by("segmentation", [*words, "--label", f"{label}=255"], args.out)
+def evaluate(wrapped: Sequence[Wrapped], label: str, args: argparse.Namespace) -> list[Score]:
+    """Runs `imaging evaluate segmentation` on the run and prints its figures; a score per case."""
+    figures = evaluate_by("segmentation", wrapped, "masks", ["--label", f"{label}=255"], args.out)
     print("\n".join(line for line in figures if line.startswith(f"{label} ")))
-    result = EvaluationResult.from_json((args.out / "scores" / "metrics.json").read_text(encoding="utf-8"))
+    result = EvaluationResult.from_json((args.out / "scores-masks" / "metrics.json").read_text(encoding="utf-8"))
     found = {}
     for case in result.segmentation:
         [overlap] = case.overlaps
@@ -141,44 +132,37 @@ def evaluate(wrapped: Sequence[Wrapped], folders: dict[str, str], label: str, ar
     return [found[one.case.case_id] for one in wrapped]
 
 
-def evaluate_by(task: str, words: Sequence[object], out: Path) -> list[str]:
-    """The lines that `imaging evaluate` prints of the results below OUT."""
-    command = [sys.executable, "-m", "imaging", "evaluate", task, "--predictions", out / "results", *words]
-    return run("imaging evaluate", [*command, "--resamples", "1000"], out / f"evaluate-{task}.log").splitlines()
-
-
-def write_cases(path: Path, wrapped: Sequence[Wrapped], folders: dict[str, str]) -> None:
-    """The table of cases for `imaging evaluate`. The site is the set: vendors are only how its pictures are stored."""
-    columns = ["case_id", "patient_id", "site", "prediction", "truth", "image_uid", "spacing", "encoding", "label"]
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(columns)
+def evaluate_by(task: str, wrapped: Sequence[Wrapped], name: str, words: Sequence[object], out: Path) -> list[str]:
+    """The lines that `imaging evaluate` prints of the run below OUT on these cases."""
+    table = out / f"cases-{name}.csv"
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        lines = csv.writer(stream, lineterminator="\n")
+        lines.writerow(["case_id", "patient_id", "site", "image", "truth", "spacing_mm", "encoding", "label"])
         for one in wrapped:
-            spacing = " ".join(str(step) for step in one.case.spacing_mm or ())
-            places = (folders.get(one.study_uid, ""), f"{one.case.case_id}.png", one.image_uid, spacing)
-            patient = (one.case.case_id, one.case.patient_id, one.case.site)
-            table.writerow([*patient, *places, one.encoding, one.case.label])
+            case, spacing = one.case, "x".join(str(step) for step in one.case.spacing_mm or ())
+            files = (f"export/{case.case_id}.dcm", f"truth/{case.case_id}.png")
+            lines.writerow([case.case_id, case.patient_id, case.site, *files, spacing, one.encoding, case.label])
+    command = [sys.executable, "-m", "imaging", "evaluate", task, "--run", out / "results", "--manifest", table]
+    command += ["--out", out / f"scores-{name}", "--resamples", "1000", *words]
+    return run("imaging evaluate", command, out / f"evaluate-{name}.log").splitlines()
 
 
-def rate(wrapped: Sequence[Wrapped], folders: dict[str, str], rating: Rating, args: argparse.Namespace) -> None:
+def rate(wrapped: Sequence[Wrapped], rating: Rating, args: argparse.Namespace) -> None:
     """Prints how well the stated probability ranks its positive class, against the negative one and against all."""
     for name, members in (("lesions", (rating.positive, rating.negative)), ("all", None)):
         rated = [one for one in wrapped if members is None or one.case.label in members]
-        table = args.out / f"cases-{name}.csv"
-        write_cases(table, rated, folders)
-        words = ["--truth", args.out, "--manifest", table, "--out", args.out / f"scores-{name}"]
-        lines = evaluate_by("classification", [*words, "--positive", f"label={rating.positive}"], args.out)
+        positive = ["--positive", f"label={rating.positive}"]
+        lines = evaluate_by("classification", rated, name, positive, args.out)
         print(f"{rating.name} among {len(rated)} cases ({name}):")
         print("\n".join(f"  {line}" for line in lines if not line.startswith(("metrics", "page"))))
 
 
-def measure(wrapped: Sequence[Wrapped], folders: dict[str, str], args: argparse.Namespace) -> None:
+def measure(wrapped: Sequence[Wrapped], held: RunFolder, args: argparse.Namespace) -> None:
     """Prints how far the reported head circumference is from the published one, a missing one told apart."""
     published = published_circumferences(args.data)
     apart, missing = [], 0
     for one in wrapped:
-        found = [value for path in sorted((args.out / "results" / folders.get(one.study_uid, "-")).glob("*.dcm"))
-                 for value in circumferences(path)]  # fmt: skip
+        found = circumferences(held.answer(args.out / "export" / f"{one.case.case_id}.dcm").files)
         if len(found) == 0:
             missing += 1
             continue
@@ -190,9 +174,8 @@ def measure(wrapped: Sequence[Wrapped], folders: dict[str, str], args: argparse.
           f"({low:.2f}-{high:.2f}), bias {np.mean(apart):+.2f} mm, largest {error.max():.2f} mm")  # fmt: skip
 
 
-def circumferences(path: Path) -> list[float]:
-    result = read_result(path.read_bytes())
-    findings = result.findings if isinstance(result, ReadReport) else ()
+def circumferences(files: Sequence[Path]) -> list[float]:
+    findings = read_results(files).findings if files else []
     return [m.value for f in findings for m in f.measures
             if m.value is not None and m.concept and m.concept.meaning == "Circumference"]  # fmt: skip
 
@@ -206,13 +189,14 @@ def published_circumferences(data: Path) -> dict[str, float]:
         return {Path(row[name]).name: float(row[value]) for row in csv.DictReader(stream)}
 
 
-def masks_through_dicom(wrapped: Sequence[Wrapped], folders: dict[str, str], out: Path) -> list[Bools | None]:
+def masks_through_dicom(wrapped: Sequence[Wrapped], held: RunFolder, out: Path) -> list[Bools | None]:
     """What the results mark on each frame; None where there is no result."""
     found: list[Bools | None] = []
     for one in wrapped:
+        path = out / "export" / f"{one.case.case_id}.dcm"
         try:
-            masks = findings_on(out / "results" / folders[one.study_uid], one.image_uid, one.shape)
-        except (KeyError, ImagingError):
+            masks = predicted_findings(read_results(held.answer(path).files), read_image(path))
+        except ImagingError:
             found.append(None)
             continue
         found.append(np.any([mask for mask, _ in masks], axis=0) if masks else np.zeros(one.shape, dtype=np.bool_))
@@ -328,14 +312,14 @@ def main() -> None:
     if args.cases is not None and args.cases < len(cases):
         cases = [cases[k * len(cases) // args.cases] for k in range(args.cases)]
     wrapped = write_export(cases, args)
-    folders = infer(args)
-    scores = evaluate(wrapped, folders, package.description.card.labels[0].name, args)
+    held = infer(args)
+    scores = evaluate(wrapped, package.description.card.labels[0].name, args)
     card = package.description.card
     if card.rating is not None and card.calibration is not None:
-        rate(wrapped, folders, card.rating, args)
+        rate(wrapped, card.rating, args)
     if "circumference" in card.measures and args.set == "hc18":
-        measure(wrapped, folders, args)
-    by_dicom = list(zip(scores, masks_through_dicom(wrapped, folders, args.out), strict=True))
+        measure(wrapped, held, args)
+    by_dicom = list(zip(scores, masks_through_dicom(wrapped, held, args.out), strict=True))
     direct = predict(cases, package, args.threads)
     print(f"{package.description.card.name} on {args.set}, {args.split}: {len(cases)} cases")
     record = compare(wrapped, by_dicom, direct)

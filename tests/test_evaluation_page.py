@@ -427,7 +427,7 @@ def test_predictions_of_a_second_classifier_come_from_a_table(tmp_path: Path) ->
     record = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert {one["name"] for one in record["comparison"]["differences"]} >= {"auroc", "brier"}
     table.write_text("case_id,prediction\nc1,0.2\nc1,0.3\n")
-    with pytest.raises(ConfigError, match=r"second\.csv: a case stands twice"):
+    with pytest.raises(ConfigError, match=r"second\.csv, line 3: case_id is .c1., which stands twice"):
         run(tmp_path, "classification", lines, "--compare", str(table))
     table.write_text("name,value\n")
     with pytest.raises(ConfigError, match=r"second\.csv: found columns \['name', 'value'\]"):

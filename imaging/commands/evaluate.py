@@ -18,11 +18,13 @@ from imaging.commands.evaluation_inputs import (
     read_prediction,
     read_rating,
     read_truth,
+    rows_of,
     second_sources,
     sources_of,
+    subgroups_of,
 )
 from imaging.commands.evaluation_pictures import worst_pictures
-from imaging.data.manifest import ManifestRow, of_split, read_rows, with_predictions
+from imaging.data.manifest import ManifestRow, with_predictions
 from imaging.data.maps import Map
 from imaging.data.predicted import EXAMINATION, NOTHING
 from imaging.errors import ConfigError, ImagingError, OutputError, Reason
@@ -33,7 +35,6 @@ from imaging.evaluation.evaluate import (
     evaluate_classification,
     evaluate_detection,
     evaluate_segmentation,
-    refuse_repeats,
 )
 from imaging.evaluation.intervals import Bootstrap
 from imaging.evaluation.matching import HitRule, RuleKind, match_masks
@@ -41,7 +42,6 @@ from imaging.evaluation.merge import without_cases
 from imaging.evaluation.page import render
 from imaging.evaluation.page.pictures import Picture
 from imaging.evaluation.result import (
-    SUPPRESSED_BELOW,
     ClassificationCase,
     DetectionCase,
     EvaluationResult,
@@ -127,7 +127,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
-    rows = _rows(args)
+    rows = rows_of(args)
     if args.resamples < 100:
         raise ConfigError(f"--resamples: found {args.resamples}; allowed are 100 or more", Reason.CONFIG_INVALID)
     inputs = Inputs(_sha256(args.manifest), _sha256(args.weights) if args.weights else "")
@@ -144,35 +144,6 @@ def run(args: argparse.Namespace) -> int:
         pictures = worst_pictures(result, rows, sources, _extraction(args))
         write_metrics(args.out, result, pictures)
     return _told(args, rows, result, unfound)
-
-
-def _rows(args: argparse.Namespace) -> list[ManifestRow]:
-    """The rows to score. Raises ConfigError for a wrong table, and for a subgroup that would name single patients."""
-    needed = ("case_id", "patient_id", "site", "truth", "image" if args.results is not None else "prediction")
-    positive, _, name = (args.positive or "truth=1").partition("=")
-    if not (positive and name):
-        raise ConfigError(f"--positive: found '{args.positive}'; allowed is COLUMN=CLASS", Reason.CONFIG_INVALID)
-    every = read_rows(args.manifest, needed, [*args.subgroup, positive])
-    rows = of_split(every, args.split)
-    refuse_repeats(rows)
-    if len(rows) < len(every):
-        print(f"split {args.split}: {len(rows)} of {len(every)} rows", file=sys.stderr)
-    for column in args.subgroup:
-        values = {row.value(column) for row in rows}
-        if len(values) >= max(SUPPRESSED_BELOW, len({row.patient_id for row in rows})):
-            raise ConfigError(
-                f"--subgroup {column}: found {len(values)} values for {len(rows)} rows; allowed is a column whose "
-                "values several patients share",
-                Reason.CONFIG_INVALID,
-            )
-    return rows
-
-
-def _subgroups(args: argparse.Namespace, row: ManifestRow) -> tuple[tuple[str, str], ...]:
-    """The subgroups of a row: only columns that were named, and not the one that is the truth."""
-    positive = (args.positive or "").partition("=")[0]
-    named = sorted({column for column in args.subgroup if column != positive})
-    return tuple((column, row.value(column)) for column in named if row.value(column))
 
 
 def _told(args: argparse.Namespace, rows: Sequence[ManifestRow], result: Scores, unfound: Sequence[str]) -> int:
@@ -253,7 +224,7 @@ def _detection_case(
     positive = bool(truth.array.any()) if row.case_truth is None else row.case_truth
     return DetectionCase(
         row.case_id, row.patient_id, row.site, positive, score, lesions, failed,
-        exam_id=row.exam_id, subgroups=_subgroups(args, row),
+        exam_id=row.exam_id, subgroups=subgroups_of(args, row),
     )  # fmt: skip
 
 
@@ -304,7 +275,7 @@ def _segmentation_case(
         overlaps = score_masks(prediction, truth.array, truth.spacing, protocol)
     except ImagingError as error:
         failed = str(error)
-    return SegmentationCase(row.case_id, row.patient_id, row.site, overlaps, failed, _subgroups(args, row))
+    return SegmentationCase(row.case_id, row.patient_id, row.site, overlaps, failed, subgroups_of(args, row))
 
 
 def _labels(row: ManifestRow, prediction: Map, protocol: SegmentationProtocol) -> np.ndarray:
@@ -343,7 +314,7 @@ def _classification(
 def _classification_case(
     args: argparse.Namespace, row: ManifestRow, sources: Sources, truth: bool
 ) -> ClassificationCase:
-    failed, score, subgroups = "", 0.0, _subgroups(args, row)
+    failed, score, subgroups = "", 0.0, subgroups_of(args, row)
     try:
         score, basis = _score(row, sources)
         # The score of a DICOM result also says what it rests on.

@@ -1,4 +1,4 @@
-"""The files of `imaging evaluate`, by the rows of its table: truth, prediction, rating and source image of a case.
+"""The rows and files of `imaging evaluate`: truth, prediction, rating and source image of a case.
 
 A wrong truth or table stops the evaluation. A wrong or missing prediction raises `UnscorableError`, which the command
 counts as a failed case.
@@ -7,6 +7,7 @@ counts as a failed case.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,12 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from imaging.data.images import read_image
-from imaging.data.manifest import ManifestRow
+from imaging.data.manifest import ManifestRow, of_split, read_rows
 from imaging.data.maps import MAPS, Map, placed, read_colours, read_map
 from imaging.data.predicted import Rated, predicted_findings, predicted_rating, read_results
 from imaging.data.run_results import RunAnswer, is_run, read_run
 from imaging.data.truth import read_mask
 from imaging.errors import ConfigError, ImagingError, InputError, Reason
+from imaging.evaluation.evaluate import refuse_repeats
+from imaging.evaluation.result import SUPPRESSED_BELOW
 from imaging.image import Array, Grid, Image, Origin, SourceRef
 from imaging.table import file_named
 
@@ -38,6 +41,35 @@ class Sources:
     predictions: Path
     truth: Path
     answers: Mapping[str, RunAnswer] = field(default_factory=dict)
+
+
+def rows_of(args: argparse.Namespace) -> list[ManifestRow]:
+    """The rows to score. Raises ConfigError for a wrong table, and for a subgroup that would name single patients."""
+    needed = ("case_id", "patient_id", "site", "truth", "image" if args.results is not None else "prediction")
+    positive, _, name = (args.positive or "truth=1").partition("=")
+    if not (positive and name):
+        raise ConfigError(f"--positive: found '{args.positive}'; allowed is COLUMN=CLASS", Reason.CONFIG_INVALID)
+    every = read_rows(args.manifest, needed, [*args.subgroup, positive])
+    rows = of_split(every, args.split)
+    refuse_repeats(rows)
+    if len(rows) < len(every):
+        print(f"split {args.split}: {len(rows)} of {len(every)} rows", file=sys.stderr)
+    for column in args.subgroup:
+        values = {row.value(column) for row in rows}
+        if len(values) >= max(SUPPRESSED_BELOW, len({row.patient_id for row in rows})):
+            raise ConfigError(
+                f"--subgroup {column}: found {len(values)} values for {len(rows)} rows; allowed is a column whose "
+                "values several patients share",
+                Reason.CONFIG_INVALID,
+            )
+    return rows
+
+
+def subgroups_of(args: argparse.Namespace, row: ManifestRow) -> tuple[tuple[str, str], ...]:
+    """The subgroups of a row: only columns that were named, and not the one that is the truth."""
+    positive = (args.positive or "").partition("=")[0]
+    named = sorted({column for column in args.subgroup if column != positive})
+    return tuple((column, row.value(column)) for column in named if row.value(column))
 
 
 def sources_of(args: argparse.Namespace, rows: Sequence[ManifestRow]) -> Sources:
