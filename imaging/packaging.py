@@ -29,7 +29,7 @@ from imaging.harmonise.recipe import Recipe, identity, settings
 from imaging.image import Array, Image
 from imaging.modalities.prostate.selection import ADC, HIGH_B, T2W
 from imaging.models.build import build
-from imaging.models.networks import Network
+from imaging.models.networks import parse_network
 from imaging.package import (
     DESCRIPTION,
     FORMAT_VERSION,
@@ -121,7 +121,7 @@ def _draft(card: Card, config: dict[str, Any], cases: Sequence[Case]) -> Descrip
         format_version=FORMAT_VERSION,
         least_toolkit=__version__,
         card=card,
-        network=_network(config),
+        network=parse_network(config["model"]["init_args"]["network"]),
         recipe=recipe,
         threshold=0.5,
         support=_support([case for case in cases if case.split == "train"], RULES[recipe.name]),
@@ -139,7 +139,7 @@ def _decided(
 ) -> tuple[Decisions, Description]:
     if draft.card.classes:
         draft = replace(draft, temperature=fitted_temperature(_predictor(out, draft, model), validation))
-    by_lesion = draft.network.gives_boxes or draft.card.parts == "candidates"
+    by_lesion = "boxes" in draft.network.gives or draft.card.parts == "candidates"
     decide = decide_candidates if by_lesion else decide_masks
     decided = decide(_predictor(out, draft, model), validation)
     return decided, replace(draft, threshold=decided.threshold, operating_point=decided.operating_point)
@@ -178,14 +178,6 @@ def _read_config(run: Path) -> dict[str, Any]:
     return config
 
 
-def _network(config: dict[str, Any]) -> Network:
-    told: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in config["model"]["init_args"]["network"].items()
-    }
-    return Network(**told)
-
-
 def _recipe(config: dict[str, Any]) -> RecipeChoice:
     told = config["data"]["recipe"]
     name = next(name for name, kind in RECIPES.items() if told["class_path"].endswith(f".{kind.__name__}"))
@@ -215,7 +207,7 @@ def _support(cases: Sequence[Case], rule: Rule) -> dict[str, list[str]]:
 
 def _drawn(draft: Description) -> Image:
     """A drawn image of the kind that the package reads: no person's picture goes into a package."""
-    if draft.network.spatial_dims == 3:
+    if draft.network.is_volume:
         return _drawn_exam()
     on_black = draft.card.applicability.modality == "MG"
     return plane(_on_black(_drawn_image()) if on_black else _drawn_image(), (1.0, 1.0))

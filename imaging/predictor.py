@@ -28,6 +28,7 @@ from imaging.modalities.prostate.recipe import ProstateRecipe
 from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
 from imaging.models.build import build
 from imaging.models.detection import detect
+from imaging.models.networks import OnnxSettings
 from imaging.models.onnx import OnnxNetwork
 from imaging.models.windows import probabilities
 from imaging.package import Package, RecipeChoice
@@ -63,7 +64,7 @@ class Predictor:
 
     @property
     def _is_of_volumes(self) -> bool:
-        return self.package.description.network.spatial_dims == 3
+        return self.package.description.network.is_volume
 
     def read(self, image: Image) -> Reading:
         """Findings of one image on its source grid, at the package's threshold. Raises ImagingError."""
@@ -137,7 +138,7 @@ class Predictor:
         harmonised = self.recipe.harmonise(self.recipe.tissue(image)).as_tensor()
         if self._is_of_volumes:
             return self._windowed(harmonised)[1:]
-        if not self.package.description.network.gives_boxes:
+        if "boxes" not in self.package.description.network.gives:
             return self._probabilities(harmonised)[0][1:]
         with torch.inference_mode():
             levels = self.model(harmonised.float()[None].to(self.device)).boxes
@@ -150,7 +151,7 @@ class Predictor:
             slices = image.refs or (ref,) * image.grid.shape[0]
             return Prediction(self._windowed(harmonised.as_tensor()), grid, image.source_grid, ref, slices=slices)
         extent = _extent(tissue, image)
-        if self.package.description.network.gives_boxes:
+        if "boxes" in self.package.description.network.gives:
             return self._detections(harmonised.as_tensor(), grid, image.source_grid, ref, extent)
         chances, classes = self._probabilities(harmonised.as_tensor())
         kinds = self.package.description.card.classes
@@ -221,7 +222,7 @@ def load_predictor(package: Package, device: str = "cpu", threads: int | None = 
 def read_model(package: Package) -> nn.Module:
     """The network with its weights. Raises PackageError."""
     told = package.description
-    if told.network.kind == "onnx":
+    if isinstance(told.network, OnnxSettings):
         return OnnxNetwork(told.network, package.weights)
     model = build(told.network)
     try:

@@ -37,7 +37,7 @@ from imaging.modalities.mammography.breast import anterior_point, breast_height,
 from imaging.modalities.mammography.recipe import MammographyRecipe, _ranged
 from imaging.models.build import Outputs
 from imaging.models.detection import detect
-from imaging.models.networks import Network
+from imaging.models.networks import RetinaNetSettings
 from imaging.models.retinanet import anchors, encode
 from tests.mammograms import breast, dataset, lut_item, read, written
 
@@ -351,7 +351,7 @@ def test_what_a_network_sees_in_a_tile_comes_home(
     image, drawn = stored[directions], turned_lesion(directions)
     marked = np.where(drawn[None], np.uint16(12000), image.array)
     harmonised = TURNED.harmonise(TURNED.tissue(replace(image, array=marked)))
-    network = Network("retinanet", features=(8, 12), stem=2, pyramid=2, pyramid_width=8, anchors=(12.0,))
+    network = RetinaNetSettings(features=(8, 12), stem=2, pyramid=2, pyramid_width=8, anchors=(12.0,))
     found = detect(SeesWhite(network), harmonised.as_tensor(), network, (64, 64), 40)
     told = Detections(*(part.numpy() for part in found), grid_of(harmonised), image.source_grid, UNREFERENCED)
     (lesion,) = place(told, ("mass",))
@@ -363,7 +363,7 @@ def test_what_a_network_sees_in_a_tile_comes_home(
 class SeesWhite(nn.Module):
     """A network that gives the box of all pixels brighter than 0.7, as the code of the anchor nearest to it."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: RetinaNetSettings) -> None:
         super().__init__()
         self.network = network
 

@@ -23,7 +23,7 @@ from imaging.errors import ConfigError, GeometryError, ImagingError
 from imaging.harmonise.augmentation import Augmentation
 from imaging.modalities.prostate.recipe import ProstateRecipe
 from imaging.models.build import Outputs, build
-from imaging.models.networks import Network
+from imaging.models.networks import DynUNetSettings, parse_network
 from imaging.models.windows import probabilities
 from imaging.phantoms.prostate.export import write_training_set
 from imaging.tasks.segmentation import SegmentationTask
@@ -36,7 +36,7 @@ pytestmark = [
 ]
 
 LABELS = ["outer zone", "inner zone"]
-FLAT = Network("dyn_unet", 3, 2, 3, (8, 16, 24), flat=1)
+FLAT = DynUNetSettings(3, 2, 3, (8, 16, 24), flat=1)
 
 
 @pytest.fixture(scope="module")
@@ -347,7 +347,7 @@ def test_a_stem_leaves_the_slices_of_a_flat_network() -> None:
 )
 def test_flat_levels_that_there_are_not_are_refused(kind: Any, dims: Any, flat: int, allowed: str) -> None:
     with pytest.raises(ConfigError, match=f"flat: found {flat}; allowed is .*{allowed.removeprefix('allowed is ')}"):
-        Network(kind, dims, features=(4, 6, 8), flat=flat)
+        parse_network({"kind": kind, "spatial_dims": dims, "features": [4, 6, 8], "flat": flat})
 
 
 def test_sides_are_told_per_axis() -> None:
