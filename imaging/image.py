@@ -117,6 +117,11 @@ class Grid:
         return Grid((rows, columns), affine, "image_plane", unit)
 
     @property
+    def is_volume(self) -> bool:
+        """Whether it has slices."""
+        return len(self.shape) == 3
+
+    @property
     def spacing(self) -> tuple[float, ...]:
         """Distance between neighbouring voxels along each array axis, in `unit`."""
         return tuple(float(v) for v in np.linalg.norm(self.affine[:-1, :-1], axis=0))

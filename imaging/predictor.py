@@ -22,6 +22,7 @@ from imaging.findings import Detections, Finding, Prediction, Reading, Thumbnail
 from imaging.golden import UNREFERENCED, read_golden
 from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import Respace, grid_of, luminance_tensor
+from imaging.harmonise.tissue import Tissue
 from imaging.image import Array, Grid, Image, SourceRef
 from imaging.modalities.mammography.recipe import MammographyRecipe
 from imaging.modalities.prostate.recipe import ProstateRecipe
@@ -81,8 +82,8 @@ class Predictor:
         if isinstance(prediction, Prediction):
             classes = dict(zip((one.name for one in told.card.classes), prediction.classes, strict=True))
         looked = perf_counter()
-        if maps := self.recipe.quantities(tissue):
-            found = [measured(finding, maps) for finding in found]
+        if tissue.quantities:
+            found = [measured(finding, tissue.quantities) for finding in found]
         return Reading(
             image.all_refs or (UNREFERENCED,),
             tuple(found),
@@ -94,8 +95,8 @@ class Predictor:
                 "measure": perf_counter() - looked,
             },
             classes,
-            tuple(tissue.meta.get("notes", ())),
-            tissue.meta.get("anterior"),
+            tissue.notes,
+            tissue.anterior_px,
             structures,
         )
 
@@ -145,7 +146,7 @@ class Predictor:
         told: Array = torch.cat([logits[0].sigmoid() for logits, _ in levels]).T.cpu().numpy()
         return told
 
-    def _prediction(self, image: Image, tissue: MetaTensor, harmonised: MetaTensor) -> Prediction | Detections:
+    def _prediction(self, image: Image, tissue: Tissue, harmonised: MetaTensor) -> Prediction | Detections:
         ref, grid = image.refs[0] if image.refs else UNREFERENCED, grid_of(harmonised)
         if self._is_of_volumes:
             slices = image.refs or (ref,) * image.grid.shape[0]
@@ -280,21 +281,21 @@ def build_recipe(choice: RecipeChoice, where: str) -> Recipe:
     return recipe
 
 
-def _extent(tissue: MetaTensor, image: Image) -> Box:
+def _extent(tissue: Tissue, image: Image) -> Box:
     """The part of the source frame that the tissue covers: top, left, bottom, right."""
-    grid = grid_of(tissue)
+    grid = tissue.grid
     top, left, bottom, right = np.rint(grid.carry_boxes(np.array([[0, 0, *grid.shape]]), image.source_grid)[0])
     return int(top), int(left), int(bottom), int(right)
 
 
-def _thumbnails(image: Image, tissue: MetaTensor, found: Sequence[Finding]) -> tuple[Thumbnail, ...]:
+def _thumbnails(image: Image, tissue: Tissue, found: Sequence[Finding]) -> tuple[Thumbnail, ...]:
     """Of an image itself; of a volume the slices on which something is seen best, or the middle one."""
-    if tissue.ndim == 3:
+    if not image.grid.is_volume:
         ref = image.refs[0] if image.refs else UNREFERENCED
-        return (_thumbnail(tissue, image.source_grid, ref),)
+        return (_thumbnail(tissue.pixels, image.source_grid, ref),)
     refs = image.refs or (UNREFERENCED,) * image.grid.shape[0]
     seen = [refs.index(finding.ref) for finding in found] or [image.grid.shape[0] // 2]
-    values = tissue.numpy()[0]
+    values = tissue.pixels.numpy()[0]
     low, high = np.percentile(values, _SHOWN)
     _, rows, columns = image.grid.shape
     plane = Grid.plane(rows, columns, image.grid.spacing[1], image.grid.spacing[2], "mm")
@@ -303,12 +304,12 @@ def _thumbnails(image: Image, tissue: MetaTensor, found: Sequence[Finding]) -> t
     return tuple(_thumbnail(luminance_tensor(one, plane), plane, refs[number]) for number, one in shown.items())
 
 
-def _thumbnail(tissue: MetaTensor, source: Grid, ref: SourceRef) -> Thumbnail:
-    grid = grid_of(tissue)
+def _thumbnail(pixels: MetaTensor, source: Grid, ref: SourceRef) -> Thumbnail:
+    grid = grid_of(pixels)
     step = max(n * s for n, s in zip(grid.shape, grid.spacing, strict=True)) / _THUMBNAIL_SIDE
-    shown = Respace((max(step, min(grid.spacing)),) * 2)(tissue)
+    shown = Respace((max(step, min(grid.spacing)),) * 2)(pixels)
     values: Any = shown.numpy()[0]
     scale = 255 / max(float(values.max()), 1.0) if values.max() > 255 else 1.0
     box = grid_of(shown).carry_boxes(np.array([[0, 0, *values.shape]]), source)[0]
-    pixels = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
-    return Thumbnail(ref, pixels, (float(box[1]), float(box[0]), float(box[3]), float(box[2])))
+    grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+    return Thumbnail(ref, grey, (float(box[1]), float(box[0]), float(box[3]), float(box[2])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, ClassVar, Protocol, Self
 
@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 
 from imaging.dicom.select import Rule
 from imaging.harmonise.augmentation import Augmentation
+from imaging.harmonise.tissue import Tissue
 from imaging.image import Image
 
 # Raised whenever a change of this folder's code changes harmonised pixels; cached and packaged results then differ.
@@ -31,16 +32,12 @@ class Recipe(Protocol):
         """How much its images may be varied in training."""
         ...
 
-    def tissue(self, image: Image) -> MetaTensor:
+    def tissue(self, image: Image) -> Tissue:
         """The part of the image that may be analysed and shown: luminance, nothing beside the tissue, source pixels."""
         ...
 
-    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
+    def harmonise(self, tissue: Tissue) -> MetaTensor:
         """The tissue on the model's grid with the model's intensities, (channel, [slice,] row, column) float32."""
-        ...
-
-    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
-        """Maps with a unit that belong to the tissue, by name, each on its own grid; empty where there are none."""
         ...
 
     def fit(self, images: Iterable[Image]) -> Self:
