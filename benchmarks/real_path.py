@@ -80,8 +80,7 @@ def picture_of(case: Case) -> Image:
     """The case's picture as an image that is tissue all over."""
     image = read_image(case.image, case.site, case.spacing_mm)
     ref = SourceRef(case.patient_id, case.case_id, "", case.case_id)
-    rows, columns = image.source_grid.shape
-    return replace(image, refs=(ref,), region=(0, 0, rows, columns))
+    return replace(image, refs=(ref,), region=image.grid.whole)
 
 
 def write_export(cases: Sequence[Case], args: argparse.Namespace) -> list[Wrapped]:

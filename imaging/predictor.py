@@ -23,7 +23,7 @@ from imaging.golden import UNREFERENCED, read_golden
 from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import Respace, grid_of, luminance_tensor
 from imaging.harmonise.tissue import Tissue
-from imaging.image import Array, Grid, Image, SourceRef
+from imaging.image import Array, Box, Grid, Image, SourceRef
 from imaging.modalities.mammography.recipe import MammographyRecipe
 from imaging.modalities.prostate.recipe import ProstateRecipe
 from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
@@ -42,7 +42,6 @@ RECIPES: dict[str, type[Recipe]] = {
 
 _THUMBNAIL_SIDE = 384
 _SHOWN = (1.0, 99.5)  # percentiles of a volume that pictures of its slices show as black and white
-Box = tuple[int, int, int, int]  # top, left, bottom, right
 
 
 class Predictor:
@@ -132,7 +131,8 @@ class Predictor:
                 f"study {study}: {self.locator.package.name} finds no organ, so nothing was looked for in it",
                 Reason.ORGAN_NOT_FOUND,
             )
-        return replace(image, region=bounds(one.volume_region for one in found if one.volume_region)), tuple(found)
+        organs = [finding.volume_region for finding in found if finding.volume_region is not None]
+        return replace(image, region=bounds(organs)), tuple(found)
 
     def signal(self, image: Image) -> Array:
         """Every probability that the network gives of labels on one image, before any decision: (label, …)."""
@@ -282,10 +282,8 @@ def build_recipe(choice: RecipeChoice, where: str) -> Recipe:
 
 
 def _extent(tissue: Tissue, image: Image) -> Box:
-    """The part of the source frame that the tissue covers: top, left, bottom, right."""
-    grid = tissue.grid
-    top, left, bottom, right = np.rint(grid.carry_boxes(np.array([[0, 0, *grid.shape]]), image.source_grid)[0])
-    return int(top), int(left), int(bottom), int(right)
+    """The part of the source frame that the tissue covers, in whole pixels."""
+    return Box.from_row(np.rint(tissue.grid.carry_box(tissue.grid.whole, image.source_grid).row).astype(int))
 
 
 def _thumbnails(image: Image, tissue: Tissue, found: Sequence[Finding]) -> tuple[Thumbnail, ...]:
@@ -310,6 +308,6 @@ def _thumbnail(pixels: MetaTensor, source: Grid, ref: SourceRef) -> Thumbnail:
     shown = Respace((max(step, min(grid.spacing)),) * 2)(pixels)
     values: Any = shown.numpy()[0]
     scale = 255 / max(float(values.max()), 1.0) if values.max() > 255 else 1.0
-    box = grid_of(shown).carry_boxes(np.array([[0, 0, *values.shape]]), source)[0]
+    shown_grid = grid_of(shown)
     grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
-    return Thumbnail(ref, grey, (float(box[1]), float(box[0]), float(box[3]), float(box[2])))
+    return Thumbnail(ref, grey, shown_grid.carry_box(shown_grid.whole, source))

@@ -21,7 +21,7 @@ from imaging.harmonise.diffusion import AdcFit, fit_adc
 from imaging.harmonise.mri import align, correct_bias
 from imaging.harmonise.spatial import grid_of
 from imaging.harmonise.tissue import Tissue
-from imaging.image import Grid, Image, Origin, SourceRef
+from imaging.image import Box, Grid, Image, Origin, SourceRef
 from imaging.modalities.prostate import recipe as prostate_recipe
 from imaging.modalities.prostate.recipe import ProstateRecipe
 from imaging.models.build import Outputs
@@ -103,7 +103,7 @@ def test_stored_orders_and_flips_make_no_difference(order: tuple[int, int, int],
 
 def test_the_grid_is_cut_around_the_organ_and_grows_with_it() -> None:
     recipe = ProstateRecipe(spacing_mm=(3.0, 1.0, 1.0), shape=(8, 32, 16), margin_mm=6.0)
-    image = replace(exam(), region=(5, 20, 10, 15, 50, 30))
+    image = replace(exam(), region=Box(low=(5, 20, 10), high=(15, 50, 30)))
     grid = grid_of(recipe.harmonise(recipe.tissue(image)))
     # 10 slices of 3 mm, 30 × 0.8 and 20 × 0.8 mm, with 6 mm all round: 42 × 36 × 28 mm; least sides have 8, 32, 16.
     assert grid.shape == (16, 64, 32)
@@ -118,7 +118,7 @@ def test_the_grid_is_cut_around_the_organ_and_grows_with_it() -> None:
 @pytest.mark.parametrize("slices", [6, 7])
 def test_slices_of_the_models_spacing_are_not_interpolated(slices: int) -> None:
     recipe = ProstateRecipe(spacing_mm=(3.0, 0.8, 0.8), shape=(8, 16, 16), margin_mm=0.0, intensity="zscore")
-    image = replace(exam(), region=(5, 20, 20, 5 + slices, 36, 36))
+    image = replace(exam(), region=Box(low=(5, 20, 20), high=(5 + slices, 36, 36)))
     harmonised = recipe.harmonise(recipe.tissue(image))
     low = np.rint(grid_of(harmonised).index_map(image.grid)[:3, 3]).astype(int)
     own = image.array[0][tuple(slice(a, a + n) for a, n in zip(low, harmonised.shape[1:], strict=True))]
@@ -129,7 +129,7 @@ def test_slices_of_the_models_spacing_are_not_interpolated(slices: int) -> None:
 def test_intensities_are_judged_around_the_organ_alone() -> None:
     """A bright coil edge far from the organ changes no value of the organ."""
     recipe = ProstateRecipe(spacing_mm=(3.0, 1.0, 1.0), shape=(8, 32, 32), margin_mm=4.0)
-    image = replace(exam(), region=(5, 20, 20, 15, 44, 40))
+    image = replace(exam(), region=Box(low=(5, 20, 20), high=(15, 44, 40)))
     edge = image.array.copy()
     edge[:, :, :10] = 4000
     one, other = (recipe.harmonise(recipe.tissue(i)).numpy() for i in (image, replace(image, array=edge)))
@@ -367,5 +367,5 @@ def test_quantities_are_taken_from_the_map_inside_the_volume_region() -> None:
 def test_the_box_around_organs() -> None:
     one = VolumeRegion(np.ones((2, 3, 4), np.bool_), (1, 10, 20), SOURCE, refs(20))
     other = VolumeRegion(np.ones((1, 1, 1), np.bool_), (5, 5, 30), SOURCE, refs(20))
-    assert bounds([one, other]) == (1, 5, 20, 6, 13, 31)
+    assert bounds([one, other]) == Box(low=(1, 5, 20), high=(6, 13, 31))
     assert bounds([]) is None

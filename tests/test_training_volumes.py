@@ -21,6 +21,7 @@ from imaging.data.manifest import Case, read_manifest
 from imaging.data.patches import Patches, cut_labels, dice
 from imaging.errors import ConfigError, GeometryError, ImagingError
 from imaging.harmonise.augmentation import Augmentation
+from imaging.image import Box
 from imaging.modalities.prostate.recipe import ProstateRecipe
 from imaging.models.build import Outputs, build
 from imaging.models.networks import DynUNetSettings, parse_network
@@ -163,7 +164,7 @@ def test_the_organ_is_the_region_around_which_the_recipe_crops(case: Case, tmp_p
     mask = np.zeros(SHAPE, dtype=np.uint8)
     mask[2:5, 10:20, 4:9] = 1
     told = replace(case, organ=write(tmp_path / "organ.nii.gz", mask, placed))
-    assert first_image(told, DrawnRecipe()).region == (2, 10, 4, 5, 20, 9)
+    assert first_image(told, DrawnRecipe()).region == Box(low=(2, 10, 4), high=(5, 20, 9))
     assert first_image(case, DrawnRecipe()).region is None
     image, _ = harmonise_case(told, DrawnRecipe(shape=(3, 10, 5)), LABELS)
     whole, _ = harmonise_case(case, DrawnRecipe(), LABELS)

@@ -47,7 +47,7 @@ class DrawnRecipe:
 
     def harmonise(self, tissue: Tissue) -> MetaTensor:
         source = tissue.grid
-        box = np.asarray(tissue.region or (0, 0, 0, *source.shape)).reshape(2, 3)
+        box = (tissue.region or source.whole).row.reshape(2, 3)
         directions = source.affine[:3, :3] / np.asarray(source.spacing) * (3.0, self.step, self.step)
         affine = np.eye(4)
         affine[:3, :3] = directions

@@ -177,7 +177,7 @@ def _plain(image: Image) -> Array:
     array = image.array
     if len(array) == 3 and image.channels == "rgb" and np.all(array[1:] == array[:1]):
         array = array[:1]
-    if image.grid.frame != "patient_ras":
+    if not image.grid.is_volume:
         return array
     linear = image.grid.affine[:-1, :-1]
     order = np.abs(linear / np.linalg.norm(linear, axis=0)).argmax(axis=1)[::-1]

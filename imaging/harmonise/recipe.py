@@ -55,6 +55,11 @@ def roles(recipe: Recipe) -> tuple[str, ...]:
     return tuple(settings(recipe).get("roles", ()))
 
 
+def is_of_volumes(recipe: Recipe) -> bool:
+    """Whether it reads volumes."""
+    return recipe.spatial_dims == 3
+
+
 def identity(recipe: Recipe) -> str:
     """sha256 over name, settings and code version."""
     told = json.dumps([recipe.name, settings(recipe), CODE_VERSION], sort_keys=True)

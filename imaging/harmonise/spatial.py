@@ -16,7 +16,7 @@ from monai.transforms import Transform
 from scipy import ndimage
 
 from imaging.errors import GeometryError, Reason
-from imaging.image import Grid, Image, resample
+from imaging.image import Box, Grid, Image, resample
 
 
 def to_tensor(image: Image) -> MetaTensor:
@@ -151,20 +151,20 @@ class CropToTissue(Transform):
     """The declared 2-D tissue region; without one, the largest echo area, with everything beside it set to 0.
 
     Text, logos and calipers beside the tissue leak labels and can be identity, so nothing outside the area remains.
-    Raises GeometryError when there is no echo at all. `region` is the declared one, low then high corner.
+    Raises GeometryError when there is no echo at all. `region` is the declared one, in whole pixels.
     """
 
-    region: tuple[int, ...] | None
+    region: Box | None
 
     def __call__(self, tensor: MetaTensor) -> MetaTensor:
         if self.region is not None:
-            top, left, bottom, right = self.region
-            return Crop((top, left), (bottom - top, right - left))(tensor)
+            rows, columns = self.region.pixels
+            return Crop((rows.start, columns.start), (rows.stop - rows.start, columns.stop - columns.start))(tensor)
         area = echo_area(tensor.numpy()[0])
-        rows, columns = np.flatnonzero(area.any(1)), np.flatnonzero(area.any(0))
+        down, across = np.flatnonzero(area.any(1)), np.flatnonzero(area.any(0))
         kept = _moved(tensor, tensor.numpy() * area, grid_of(tensor))
-        shape = (int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1))
-        return Crop((int(rows[0]), int(columns[0])), shape)(kept)
+        shape = (int(down[-1] - down[0] + 1), int(across[-1] - across[0] + 1))
+        return Crop((int(down[0]), int(across[0])), shape)(kept)
 
 
 def echo_area(luminance: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from monai.transforms import Transform
 
 from imaging.errors import GeometryError, Reason
 from imaging.harmonise.spatial import grid_of
-from imaging.image import Grid, Image
+from imaging.image import Box, Grid, Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class Tissue:
     """The answer of `Recipe.tissue`. Complete when built: raises GeometryError for pixels of no plane or volume.
 
     `pixels` (channel, [slice,] row, column) are source voxels with their place in the affine. `region` is the organ's
-    box on their grid, low then high corner; None where it is unknown. `notes` are sentences that a reader of the result
+    box on their grid; None where it is unknown. `notes` are sentences that a reader of the result
     must know. `anterior_px` is the organ's most anterior point as x, y in source pixels, None where the recipe knows
     none. `steps` bring the pixels upright and onto the model's spacing, where the image decides them. `volumes` are the
     further channels by role, each on its own grid; `anchor` is the one by which they are laid onto the pixels, None to
@@ -26,7 +26,7 @@ class Tissue:
     """
 
     pixels: MetaTensor
-    region: tuple[int, ...] | None = None
+    region: Box | None = None
     notes: tuple[str, ...] = ()
     anterior_px: tuple[float, float] | None = None
     steps: tuple[Transform, ...] = ()

@@ -227,7 +227,7 @@ class Task(pl.LightningModule, ABC):
         varied = data.augmentation.channels or ()
         if any(not 0 <= channel < len(image) for channel in varied):
             self._refuse("data.augmentation.channels", list(varied), f"0 to {len(image) - 1}")
-        if self.trainer.world_size > 1 and image.ndim == 4 and data.patches is None:
+        if self.trainer.world_size > 1 and self.network.is_volume and data.patches is None:
             self._refuse("data.patches", None, "patches: several processes need volumes of one size")
         if data.patches is not None:
             if self.network.classes:

@@ -26,7 +26,7 @@ from imaging.harmonise.diffusion import AdcFit, computed_signal, fit_adc
 from imaging.harmonise.mri import align, correct_bias
 from imaging.harmonise.spatial import place
 from imaging.harmonise.tissue import Tissue
-from imaging.image import Array, Floats, Grid, Image, resample, within
+from imaging.image import Array, Box, Floats, Grid, Image, resample, within
 from imaging.modalities.prostate.selection import ADC, HIGH_B, T2W
 
 _LARGEST_ADC: Final = 3000.0  # free water at body temperature, 10^-6 mm2/s
@@ -186,9 +186,9 @@ class ProstateRecipe:
         note = f"The image at b = {self.high_b:g} s/mm2 was computed from {said}"
         return replace(acquired, array=signal[None], b_value=self.high_b), note
 
-    def _model_grid(self, own: Grid, region: tuple[int, ...] | None) -> Grid:
+    def _model_grid(self, own: Grid, region: Box | None) -> Grid:
         """At least `shape`, around the region or the field of view, along the patient's axes as the slices lie."""
-        low, high = np.split(np.asarray(region if region is not None else (0, 0, 0, *own.shape), dtype=np.float64), 2)
+        low, high = np.split((region or own.whole).row, 2)
         margin = 0.0 if region is None else self.margin_mm
         order, directions = _ordered(own)
         extent = ((high - low) * np.asarray(own.spacing))[order] + 2 * margin
@@ -207,9 +207,9 @@ class ProstateRecipe:
         affine[:3, 3] += own.affine[:3, :3] @ (np.rint(first) - first)
         return Grid(tuple(int(n) for n in sides), affine, own.frame, own.unit)
 
-    def _judged(self, grid: Grid, own: Grid, region: tuple[int, ...] | None) -> Array:
+    def _judged(self, grid: Grid, own: Grid, region: Box | None) -> Array:
         """Where intensities are judged: bool of the model grid, inside the field of view and the region's margin."""
-        low, high = np.split(np.asarray(region if region is not None else (0, 0, 0, *own.shape), dtype=np.float64), 2)
+        low, high = np.split((region or own.whole).row, 2)
         reach = 0.0 if region is None else self.margin_mm / np.asarray(own.spacing)
         low, high = np.maximum(low - reach, 0), np.minimum(high + reach, own.shape)
         return within(grid, own, low, high - 1e-9)
