@@ -69,7 +69,7 @@ def judge(predictor: Predictor, case: Case) -> Judged:
 def tile(one: Judged, predictor: Predictor) -> NDArray[np.uint8]:
     """The tissue with both outlines, as large as fits into a square."""
     shown = predictor.read(one.image).thumbnails[0]
-    x0, y0, x1, y1 = shown.box_px
+    x0, y0, x1, y1 = shown.box.xy
     rows, columns = shown.pixels.shape
     grey = np.repeat(shown.pixels[..., None], 3, axis=-1)
     at_row = np.clip((y0 + (np.arange(rows) + 0.5) / rows * (y1 - y0)).astype(int), 0, one.truth.shape[0] - 1)

@@ -78,8 +78,7 @@ def picture_of(case: Case) -> Image:
     """The case's picture as an image that is tissue all over."""
     image = read_image(case.image, case.site, case.spacing_mm)
     ref = SourceRef(case.patient_id, case.case_id, "", case.case_id)
-    rows, columns = image.source_grid.shape
-    return replace(image, refs=(ref,), region=(0, 0, rows, columns))
+    return replace(image, refs=(ref,), region=image.grid.whole)
 
 
 def write_export(cases: Sequence[Case], args: argparse.Namespace) -> list[Wrapped]:
@@ -90,7 +89,7 @@ def write_export(cases: Sequence[Case], args: argparse.Namespace) -> list[Wrappe
     for number, case in enumerate(cases):
         vendor = args.vendors[number % len(args.vendors)]
         image = picture_of(case)
-        pixels = np.rint(ToLuminance()(to_tensor(image)).numpy()[0]).astype(np.uint8)
+        pixels = np.rint(ToLuminance(image.channels)(to_tensor(image)).numpy()[0]).astype(np.uint8)
         stored_as = encoding_of(vendor, args.encoding)
         ds = wrap(pixels, case.spacing_mm, vendor, case.case_id, 1, PARTS[args.set], stored_as)
         (args.out / "export" / f"{case.case_id}.dcm").write_bytes(file_bytes(ds))

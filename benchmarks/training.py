@@ -53,11 +53,11 @@ def write_pictures(folder: Path, cases: int) -> Path:
 
 def new_task() -> Any:
     """The network and losses of configs/task/segmentation.yaml."""
-    from imaging.models.networks import Network
+    from imaging.models.networks import DynUNetSettings
     from imaging.tasks.segmentation import SegmentationTask
 
     torch.manual_seed(1)
-    network = Network("dyn_unet", features=(16, 32, 64, 96, 128), stem=2, deep_supervision=2)
+    network = DynUNetSettings(features=(16, 32, 64, 96, 128), stem=2, deep_supervision=2)
     return SegmentationTask(network)
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from imaging.candidates import Candidate, Extraction, Threshold, extract_candidates
 from imaging.findings import Detections, Finding, Mask, Prediction, cross_section, trace_outline
-from imaging.image import Array, Grid, Image, resample
+from imaging.image import Array, Box, Grid, Image, resample
 from imaging.volume_region import Quantity, VolumeRegion
 
 Parts = Literal["every", "largest", "candidates"]
@@ -70,8 +70,7 @@ def place(detections: Detections, labels: tuple[str, ...], least_score: float = 
     A box returns by the corner law alone, so it is as exact as the affine. What reaches beyond the analysed part of
     the frame is cut off there; boxes below `least_score`, the operating point, are dropped.
     """
-    top, left, bottom, right = detections.region or (0, 0, *detections.source_grid.shape)
-    within = np.array([top, left, bottom, right], dtype=np.float64)
+    within = (detections.region or detections.source_grid.whole).row
     found: list[Finding] = []
     carried = detections.grid.carry_boxes(detections.boxes.reshape(-1, 4), detections.source_grid)
     for box, score, label in zip(carried, detections.scores, detections.labels, strict=True):
@@ -90,7 +89,7 @@ def place(detections: Detections, labels: tuple[str, ...], least_score: float = 
                 np.ones(tuple(last - first), dtype=np.bool_),
                 (int(first[0]), int(first[1])),
                 np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),
-                (x0, y0, x1, y1),
+                Box.from_xy(x0, y0, x1, y1),
             )
         )
     return sorted(found, key=lambda f: (-f.score, f.box_px))
@@ -117,7 +116,7 @@ def extract_volumes(prediction: Prediction, labels: tuple[str, ...], cut: Cut) -
                     part.mask, (low[0], low[1], low[2]), prediction.source_grid, prediction.slices
                 )
                 found.append(cross_section(label, part.confidence, volume_region))
-    return sorted(found, key=lambda f: (-f.score, f.volume_region.origin if f.volume_region else ()))
+    return sorted(found, key=lambda f: (-f.score, f.volume_region.origin if f.volume_region is not None else ()))
 
 
 def measured(finding: Finding, maps: Mapping[str, Image]) -> Finding:
@@ -138,16 +137,13 @@ def measured(finding: Finding, maps: Mapping[str, Image]) -> Finding:
     return replace(finding, volume_region=replace(volume_region, quantities=told))
 
 
-def bounds(volume_regions: Iterable[VolumeRegion]) -> tuple[int, ...] | None:
-    """The box around all of them on their grid, low then high corner, half-open; None of none."""
-    boxes = [
-        (*volume_region.origin, *np.add(volume_region.origin, volume_region.mask.shape))
-        for volume_region in volume_regions
-    ]
-    if not boxes:
+def bounds(volume_regions: Iterable[VolumeRegion]) -> Box | None:
+    """The box around all of them on their grid; None of none."""
+    ends = [(region.origin, np.add(region.origin, region.mask.shape)) for region in volume_regions]
+    if not ends:
         return None
-    array = np.array(boxes)
-    return tuple(int(v) for v in (*array[:, :3].min(axis=0), *array[:, 3:].max(axis=0)))
+    low, high = np.min([low for low, _ in ends], axis=0), np.max([high for _, high in ends], axis=0)
+    return Box(low=tuple(low.tolist()), high=tuple(high.tolist()))
 
 
 def _parts(chance: Array, cut: Cut, drop_voxels: int) -> list[Candidate]:
@@ -161,8 +157,8 @@ def _window(prediction: Prediction) -> tuple[tuple[int, ...], Grid] | None:
     """The analysed part of the source that the model grid covers: its first voxel and its grid."""
     grid, source = prediction.grid, prediction.source_grid
     dims = len(source.shape)
-    region = np.asarray(prediction.region or (*[0] * dims, *source.shape))
-    box = grid.carry_boxes(np.array([[*[0] * dims, *grid.shape]]), source)[0]
+    region = (prediction.region or source.whole).row
+    box = grid.carry_box(grid.whole, source).row
     low = np.maximum(np.floor(box[:dims] + 1e-6), region[:dims]).astype(int)
     high = np.minimum(np.ceil(box[dims:] - 1e-6), region[dims:]).astype(int)
     if np.any(high <= low):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from imaging.image import Array, Floats, Grid, SourceRef
+from imaging.image import Array, Box, Floats, Grid, SourceRef
 from imaging.volume_region import VolumeRegion
 
 Mask = NDArray[np.bool_]
@@ -73,8 +73,8 @@ class Prediction:
 
     `source_grid` is the whole source frame or volume; `ref` names it, `slices` each slice of a volume. `classes` holds
     the probability of each class of the whole image, in the network's order and with a sum of 1; empty for a network
-    that has none. `region` (low corner, high corner) is the part of the source frame that was analysed, None for all of
-    it: nothing is found outside it, though the model grid may reach further. `presence` is the probability that the
+    that has none. `region` is the part of the source frame that was analysed, None for all of it:
+    nothing is found outside it, though the model grid may reach further. `presence` is the probability that the
     image holds anything at all.
     """
 
@@ -83,7 +83,7 @@ class Prediction:
     source_grid: Grid
     ref: SourceRef
     classes: tuple[float, ...] = ()
-    region: tuple[int, ...] | None = None
+    region: Box | None = None
     presence: float = 1.0
     slices: tuple[SourceRef, ...] = ()
 
@@ -92,7 +92,7 @@ class Prediction:
 class Detections:
     """What a detector says of one image: boxes on `grid`, the model's.
 
-    `boxes` (n, 4) float64, low then high corner in array axis order, corner convention; `scores` (n,) in 0-1; `labels`
+    `boxes` (n, 4) float64, each a `Box.row`; `scores` (n,) in 0-1; `labels`
     (n,) count from 1, in the package's order. The rest is as of a `Prediction`.
     """
 
@@ -102,7 +102,7 @@ class Detections:
     grid: Grid
     source_grid: Grid
     ref: SourceRef
-    region: tuple[int, int, int, int] | None = None
+    region: Box | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class Finding:
     the mask, whose pixels are 4-connected; its area is exactly their number, holes filled. Sizes in millimetres are
     None where the image is uncalibrated.
 
-    A finding of a detector has a `box` (x0, y0, x1, y1), exact, not on pixel edges: that is all it knows. Its outline
+    A finding of a detector has a `box`, exact, not on pixel edges: that is all it knows. Its outline
     is the box, its mask the pixels whose centres lie inside, and it has no area; its longest diameter is the box's
     longer side.
 
@@ -129,23 +129,27 @@ class Finding:
     mask: Mask
     mask_origin: tuple[int, int]
     outline_px: Floats
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     volume_region: VolumeRegion | None = None
 
     @property
     def box_px(self) -> tuple[float, float, float, float]:
         """x0, y0, x1, y1 in corner convention: a mask of the single pixel (0, 0) has the box 0, 0, 1, 1."""
+        return self.extent.xy
+
+    @property
+    def extent(self) -> Box:
+        """The box, or that around the mask."""
         if self.box is not None:
             return self.box
-        row, column = self.mask_origin
-        rows, columns = self.mask.shape
-        return float(column), float(row), float(column + columns), float(row + rows)
+        return Box(low=self.mask_origin, high=tuple(np.add(self.mask_origin, self.mask.shape).tolist()))
 
     @property
     def center_px(self) -> tuple[float, float]:
         """Centroid x, y of the mask, or the middle of the box."""
         if self.box is not None:
-            return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+            x0, y0, x1, y1 = self.box.xy
+            return (x0 + x1) / 2, (y0 + y1) / 2
         rows, columns = np.nonzero(self.mask)
         return (
             float(columns.mean() + self.mask_origin[1] + 0.5),
@@ -178,7 +182,7 @@ class Finding:
 
     def _longest_axis(self) -> tuple[Floats, Floats]:
         if self.box is not None:
-            return self._longer_side(*self.box)
+            return self._longer_side(*self.box.xy)
         middles = _edge_middles(self.outline_px)
         world = self.source_grid.world(middles[:, ::-1])
         hull = ConvexHull(world).vertices if len(world) > 3 else np.arange(len(world))
@@ -206,12 +210,12 @@ class Finding:
 class Thumbnail:
     """What a result may show of an image: tissue only, uint8 (row, column), pixels square in the world.
 
-    `box_px` is the part of the source frame that it shows, x0, y0, x1, y1 in corner convention.
+    `box` is the part of the source frame that it shows.
     """
 
     ref: SourceRef
     pixels: Array
-    box_px: tuple[float, float, float, float]
+    box: Box
 
 
 @dataclass(frozen=True, eq=False)

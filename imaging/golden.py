@@ -24,7 +24,7 @@ def plane(pixels: Array, spacing_mm: tuple[float, float]) -> Image:
     """A drawn plane whose whole frame is the tissue region."""
     rows, columns = pixels.shape
     grid = Grid.plane(rows, columns, *spacing_mm, "mm")
-    return Image(pixels[None], grid, grid, (UNREFERENCED,), Origin(), region=(0, 0, rows, columns))
+    return Image(pixels[None], grid, grid, (UNREFERENCED,), Origin(), region=grid.whole)
 
 
 def volume(pixels: Array, affine: Floats, b_value: float | None = None) -> Image:
@@ -45,7 +45,7 @@ def drawn_plane(side: int = 256) -> Array:
 def save_golden(path: Path, image: Image, expected: Array) -> None:
     """Write golden.npz. `expected` (label, …) are probabilities."""
     told: dict[str, Array] = {"expected": np.rint(expected * 255).astype(np.uint8)}
-    if len(image.grid.shape) == 2:
+    if not image.grid.is_volume:
         told |= {"pixels": image.array[0], "spacing_mm": np.asarray(image.grid.spacing)}
     else:
         for ending, one in {"": image, **{f":{role}": one for role, one in image.beside.items()}}.items():

@@ -85,6 +85,56 @@ class SourceRef:
     region: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A box along the axes of a grid: `low` and `high` corner in array axis order ([slice,] row, column).
+
+    Corner coordinates: the first pixel spans 0 to 1, so a box of whole pixels is half-open in indices. What people and
+    DICOM read is x0, y0, x1, y1 of a plane: `from_xy` and `xy` are the only ways there and back. Many boxes at once are
+    an array (n, 2 · d), each row as `row`. Raises GeometryError for corners of other than 2 or 3 axes, or a high corner
+    below the low one.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        is_box = len(self.low) == len(self.high) and len(self.low) in (2, 3)
+        if not is_box or any(b < a for a, b in zip(self.low, self.high, strict=True)):
+            raise GeometryError(
+                f"Box: found low {self.low} and high {self.high}; allowed are 2 or 3 axes, and low at most high",
+                Reason.GEOMETRY,
+            )
+
+    @staticmethod
+    def from_row(row: Array) -> Box:
+        """Of a row (2 · d,) of an array of boxes."""
+        values = np.asarray(row).tolist()
+        return Box(low=tuple(values[: len(values) // 2]), high=tuple(values[len(values) // 2 :]))
+
+    @staticmethod
+    def from_xy(x0: float, y0: float, x1: float, y1: float) -> Box:
+        """Of a plane's corners with the column first."""
+        return Box(low=(y0, x0), high=(y1, x1))
+
+    @property
+    def row(self) -> Floats:
+        """(2 · d,) float64: low corner, high corner."""
+        return np.array([*self.low, *self.high], dtype=np.float64)
+
+    @property
+    def xy(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 of a box in a plane."""
+        (y0, x0), (y1, x1) = self.low, self.high
+        return float(x0), float(y0), float(x1), float(y1)
+
+    @property
+    def pixels(self) -> tuple[slice, ...]:
+        """The pixels whose centres lie inside, as an index of the grid's array."""
+        low, high = (np.ceil(np.asarray(corner) - 0.5).astype(int).tolist() for corner in (self.low, self.high))
+        return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """A regular lattice of voxels: `shape` ([slice,] row, column), `affine` (d+1, d+1) float64 in array axis order."""
@@ -117,6 +167,16 @@ class Grid:
         return Grid((rows, columns), affine, "image_plane", unit)
 
     @property
+    def is_volume(self) -> bool:
+        """Whether it has slices."""
+        return len(self.shape) == 3
+
+    @property
+    def whole(self) -> Box:
+        """All of it."""
+        return Box(low=(0,) * len(self.shape), high=self.shape)
+
+    @property
     def spacing(self) -> tuple[float, ...]:
         """Distance between neighbouring voxels along each array axis, in `unit`."""
         return tuple(float(v) for v in np.linalg.norm(self.affine[:-1, :-1], axis=0))
@@ -143,7 +203,7 @@ class Grid:
         return np.asarray(centres @ matrix[:-1, :-1].T + matrix[:-1, -1] + 0.5)
 
     def carry_boxes(self, boxes: Array, target: Grid) -> Floats:
-        """Boxes (n, 2d), low then high corner in array axis order; the enclosing box where axes are not parallel."""
+        """Boxes (n, 2d), each a `Box.row`; the enclosing box where axes are not parallel."""
         boxes = np.asarray(boxes, dtype=np.float64)
         dims = len(self.shape)
         low, high = boxes[:, :dims], boxes[:, dims:]
@@ -151,6 +211,10 @@ class Grid:
         corners = np.where(picks[:, None, :] == 0, low, high)
         carried = self.carry_corners(corners.reshape(-1, dims), target).reshape(len(picks), -1, dims)
         return np.concatenate([carried.min(axis=0), carried.max(axis=0)], axis=1)
+
+    def carry_box(self, box: Box, target: Grid) -> Box:
+        """One box of this grid as that of the target."""
+        return Box.from_row(self.carry_boxes(box.row[None], target)[0])
 
     def world(self, points: Array) -> Floats:
         """World coordinates (n, d) of corner coordinates (n, d) in array axis order."""
@@ -170,8 +234,8 @@ class Image:
 
     `array` is (channel, [slice,] row, column) and `grid` its place; `source_grid` is the grid of the whole source
     frame or volume, to which findings return. `channels` says what the channel axis holds. `region` is the region of
-    interest on `grid`, half-open, low then high corner ([slice,] row, column, [slice,] row, column): the declared one
-    of an ultrasound frame, the organ of a volume; None when there is none. `refs` of a volume has one entry per slice.
+    interest on `grid`, in whole pixels: the declared one of an ultrasound frame, the organ of a volume; None when there
+    is none. `refs` of a volume has one entry per slice.
 
     `beside` holds the other volumes of an exam that are read together with this one, by role, each on its own grid.
     `b_value` of a diffusion-weighted one is in s/mm², None where it is unknown or does not apply.
@@ -187,7 +251,7 @@ class Image:
     refs: tuple[SourceRef, ...]
     origin: Origin
     channels: Channels = "luminance"
-    region: tuple[int, ...] | None = None
+    region: Box | None = None
     notes: tuple[str, ...] = field(default=())
     grayscale: Grayscale | None = None
     view: View | None = None

@@ -20,14 +20,15 @@ from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse.typing import register_type
 
 from imaging import __version__
 from imaging.dicom.select import Anatomy
-from imaging.errors import PackageError, Reason
+from imaging.errors import ConfigError, PackageError, Reason
 from imaging.exam.result import Algorithm, Calibration
 from imaging.findings import Code, Label, Rating
 from imaging.modalities import Modality, find_modality
-from imaging.models.networks import Network
+from imaging.models.networks import Network, parse_network
 
 FORMAT_VERSION = 1
 DESCRIPTION = "package.yaml"
@@ -284,8 +285,8 @@ def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
     yield from _detector_faults(description)
     yield from _tile_faults(description)
     yield from _volume_faults(description)
-    if description.weights.distribution is not None and description.network.kind != "onnx":
-        yield "weights.distribution", description.weights.distribution, "none but of a network of kind onnx"
+    if description.weights.distribution is not None and not description.network.is_file:
+        yield "weights.distribution", description.weights.distribution, "none but of a network that is given as a file"
     if description.operating_point is not None and not 0 <= description.operating_point <= 1:
         yield "operating_point", description.operating_point, "a number from 0 to 1"
     if not 0 < description.temperature < math.inf:
@@ -303,7 +304,7 @@ def _modality_faults(description: Description, modality: Modality) -> Iterator[t
 
 def _detector_faults(description: Description) -> Iterator[tuple[str, object, str]]:
     card, network = description.card, description.network
-    if not network.gives_boxes:
+    if "boxes" not in network.gives:
         return
     if card.mirror:
         yield "card.mirror", card.mirror, "false: boxes of two mirror images have no mean"
@@ -313,7 +314,7 @@ def _detector_faults(description: Description) -> Iterator[tuple[str, object, st
 
 def _tile_faults(description: Description) -> Iterator[tuple[str, object, str]]:
     network, tile = description.network, description.tile
-    if tile and not (network.gives_boxes or (network.spatial_dims == 3 and not network.classes)):
+    if tile and not ("boxes" in network.gives or (network.is_volume and not network.classes)):
         yield "tile", tile, "none but of a detector, or of labels in volumes without image classes"
     elif tile and not network.fits(tile):
         yield "tile", tile, f"{network.spatial_dims} {network.sides}"
@@ -321,14 +322,14 @@ def _tile_faults(description: Description) -> Iterator[tuple[str, object, str]]:
 
 def _volume_faults(description: Description) -> Iterator[tuple[str, object, str]]:
     card, network = description.card, description.network
-    is_volume = network.spatial_dims == 3
+    is_volume = network.is_volume
     if not is_volume and card.parts != "every":
         yield "card.parts", card.parts, "every, but for volumes"
     if not is_volume and description.locator is not None:
         yield "locator", description.locator.name, "none, but for volumes"
     if is_volume and card.mirror:
         yield "card.mirror", card.mirror, "false for volumes"
-    if is_volume and network.gives_boxes:
+    if is_volume and "boxes" in network.gives:
         yield "network.kind", network.kind, "one with labels per voxel, for volumes: of boxes no finding is made there"
 
 
@@ -358,7 +359,7 @@ def _calibration_faults(calibration: Calibration | None) -> Iterator[tuple[str, 
 
 def write_description(folder: Path, description: Description) -> None:
     """package.yaml of a folder that already holds the files it pins."""
-    text = yaml.safe_dump(asdict(description), sort_keys=False, allow_unicode=True, width=110)
+    text = yaml.safe_dump(_stated(description), sort_keys=False, allow_unicode=True, width=110)
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
@@ -431,7 +432,22 @@ def _sha256(path: Path) -> str:
 
 
 def _identity(description: Description) -> str:
-    return hashlib.sha256(json.dumps(asdict(description), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_stated(description), sort_keys=True).encode()).hexdigest()
+
+
+def _stated(description: Description) -> dict[str, Any]:
+    """The description as its file states it."""
+    return asdict(description) | {"network": description.network.stated()}
+
+
+def _network(stated: dict[str, Any]) -> Network:
+    try:
+        return parse_network(stated)
+    except ConfigError as error:  # the parser adds the key to a ValueError
+        raise ValueError(str(error)) from error
+
+
+register_type(Network, Network.stated, _network, type_check=isinstance)
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from imaging.harmonise.recipe import Recipe, identity, settings
 from imaging.image import Image
 from imaging.modalities import Modality, all_modalities, find_modality
 from imaging.models.build import build
-from imaging.models.networks import Network
+from imaging.models.networks import parse_network
 from imaging.package import (
     DESCRIPTION,
     FORMAT_VERSION,
@@ -118,7 +118,7 @@ def _draft(card: Card, config: dict[str, Any], cases: Sequence[Case]) -> Descrip
         format_version=FORMAT_VERSION,
         least_toolkit=__version__,
         card=card,
-        network=_network(config),
+        network=parse_network(config["model"]["init_args"]["network"]),
         recipe=recipe,
         threshold=0.5,
         support=_support([case for case in cases if case.split == "train"], find_modality(recipe.name)),
@@ -136,7 +136,7 @@ def _decided(
 ) -> tuple[Decisions, Description]:
     if draft.card.classes:
         draft = replace(draft, temperature=fitted_temperature(_predictor(out, draft, model), validation))
-    by_lesion = draft.network.gives_boxes or draft.card.parts == "candidates"
+    by_lesion = "boxes" in draft.network.gives or draft.card.parts == "candidates"
     decide = decide_candidates if by_lesion else decide_masks
     decided = decide(_predictor(out, draft, model), validation)
     return decided, replace(draft, threshold=decided.threshold, operating_point=decided.operating_point)
@@ -173,14 +173,6 @@ def _read_config(run: Path) -> dict[str, Any]:
         )
     config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return config
-
-
-def _network(config: dict[str, Any]) -> Network:
-    told: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in config["model"]["init_args"]["network"].items()
-    }
-    return Network(**told)
 
 
 def _recipe(config: dict[str, Any]) -> RecipeChoice:

@@ -22,17 +22,18 @@ from imaging.findings import Detections, Finding, Prediction, Reading, Thumbnail
 from imaging.golden import UNREFERENCED, read_golden
 from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import Respace, grid_of, luminance_tensor
-from imaging.image import Array, Grid, Image, SourceRef
+from imaging.harmonise.tissue import Tissue
+from imaging.image import Array, Box, Grid, Image, SourceRef
 from imaging.modalities import find_modality
 from imaging.models.build import build
 from imaging.models.detection import detect
+from imaging.models.networks import OnnxSettings
 from imaging.models.onnx import OnnxNetwork
 from imaging.models.windows import probabilities
 from imaging.package import Package, RecipeChoice
 
 _THUMBNAIL_SIDE = 384
 _SHOWN = (1.0, 99.5)  # percentiles of a volume that pictures of its slices show as black and white
-Box = tuple[int, int, int, int]  # top, left, bottom, right
 
 
 class Predictor:
@@ -55,7 +56,7 @@ class Predictor:
 
     @property
     def _is_of_volumes(self) -> bool:
-        return self.package.description.network.spatial_dims == 3
+        return self.package.description.network.is_volume
 
     def read(self, image: Image) -> Reading:
         """Findings of one image on its source grid, at the package's threshold. Raises ImagingError."""
@@ -72,8 +73,8 @@ class Predictor:
         if isinstance(prediction, Prediction):
             classes = dict(zip((one.name for one in told.card.classes), prediction.classes, strict=True))
         looked = perf_counter()
-        if maps := self.recipe.quantities(tissue):
-            found = [measured(finding, maps) for finding in found]
+        if tissue.quantities:
+            found = [measured(finding, tissue.quantities) for finding in found]
         return Reading(
             image.all_refs or (UNREFERENCED,),
             tuple(found),
@@ -85,8 +86,8 @@ class Predictor:
                 "measure": perf_counter() - looked,
             },
             classes,
-            tuple(tissue.meta.get("notes", ())),
-            tissue.meta.get("anterior"),
+            tissue.notes,
+            tissue.anterior_px,
             structures,
         )
 
@@ -122,27 +123,28 @@ class Predictor:
                 f"study {study}: {self.locator.package.name} finds no organ, so nothing was looked for in it",
                 Reason.ORGAN_NOT_FOUND,
             )
-        return replace(image, region=bounds(one.volume_region for one in found if one.volume_region)), tuple(found)
+        organs = [finding.volume_region for finding in found if finding.volume_region is not None]
+        return replace(image, region=bounds(organs)), tuple(found)
 
     def signal(self, image: Image) -> Array:
         """Every probability that the network gives of labels on one image, before any decision: (label, …)."""
         harmonised = self.recipe.harmonise(self.recipe.tissue(image)).as_tensor()
         if self._is_of_volumes:
             return self._windowed(harmonised)[1:]
-        if not self.package.description.network.gives_boxes:
+        if "boxes" not in self.package.description.network.gives:
             return self._probabilities(harmonised)[0][1:]
         with torch.inference_mode():
             levels = self.model(harmonised.float()[None].to(self.device)).boxes
         told: Array = torch.cat([logits[0].sigmoid() for logits, _ in levels]).T.cpu().numpy()
         return told
 
-    def _prediction(self, image: Image, tissue: MetaTensor, harmonised: MetaTensor) -> Prediction | Detections:
+    def _prediction(self, image: Image, tissue: Tissue, harmonised: MetaTensor) -> Prediction | Detections:
         ref, grid = image.refs[0] if image.refs else UNREFERENCED, grid_of(harmonised)
         if self._is_of_volumes:
             slices = image.refs or (ref,) * image.grid.shape[0]
             return Prediction(self._windowed(harmonised.as_tensor()), grid, image.source_grid, ref, slices=slices)
         extent = _extent(tissue, image)
-        if self.package.description.network.gives_boxes:
+        if "boxes" in self.package.description.network.gives:
             return self._detections(harmonised.as_tensor(), grid, image.source_grid, ref, extent)
         chances, classes = self._probabilities(harmonised.as_tensor())
         kinds = self.package.description.card.classes
@@ -213,7 +215,7 @@ def load_predictor(package: Package, device: str = "cpu", threads: int | None = 
 def read_model(package: Package) -> nn.Module:
     """The network with its weights. Raises PackageError."""
     told = package.description
-    if told.network.kind == "onnx":
+    if isinstance(told.network, OnnxSettings):
         return OnnxNetwork(told.network, package.weights)
     model = build(told.network)
     try:
@@ -271,21 +273,19 @@ def build_recipe(choice: RecipeChoice, where: str) -> Recipe:
     return recipe
 
 
-def _extent(tissue: MetaTensor, image: Image) -> Box:
-    """The part of the source frame that the tissue covers: top, left, bottom, right."""
-    grid = grid_of(tissue)
-    top, left, bottom, right = np.rint(grid.carry_boxes(np.array([[0, 0, *grid.shape]]), image.source_grid)[0])
-    return int(top), int(left), int(bottom), int(right)
+def _extent(tissue: Tissue, image: Image) -> Box:
+    """The part of the source frame that the tissue covers, in whole pixels."""
+    return Box.from_row(np.rint(tissue.grid.carry_box(tissue.grid.whole, image.source_grid).row).astype(int))
 
 
-def _thumbnails(image: Image, tissue: MetaTensor, found: Sequence[Finding]) -> tuple[Thumbnail, ...]:
+def _thumbnails(image: Image, tissue: Tissue, found: Sequence[Finding]) -> tuple[Thumbnail, ...]:
     """Of an image itself; of a volume the slices on which something is seen best, or the middle one."""
-    if tissue.ndim == 3:
+    if not image.grid.is_volume:
         ref = image.refs[0] if image.refs else UNREFERENCED
-        return (_thumbnail(tissue, image.source_grid, ref),)
+        return (_thumbnail(tissue.pixels, image.source_grid, ref),)
     refs = image.refs or (UNREFERENCED,) * image.grid.shape[0]
     seen = [refs.index(finding.ref) for finding in found] or [image.grid.shape[0] // 2]
-    values = tissue.numpy()[0]
+    values = tissue.pixels.numpy()[0]
     low, high = np.percentile(values, _SHOWN)
     _, rows, columns = image.grid.shape
     plane = Grid.plane(rows, columns, image.grid.spacing[1], image.grid.spacing[2], "mm")
@@ -294,12 +294,12 @@ def _thumbnails(image: Image, tissue: MetaTensor, found: Sequence[Finding]) -> t
     return tuple(_thumbnail(luminance_tensor(one, plane), plane, refs[number]) for number, one in shown.items())
 
 
-def _thumbnail(tissue: MetaTensor, source: Grid, ref: SourceRef) -> Thumbnail:
-    grid = grid_of(tissue)
+def _thumbnail(pixels: MetaTensor, source: Grid, ref: SourceRef) -> Thumbnail:
+    grid = grid_of(pixels)
     step = max(n * s for n, s in zip(grid.shape, grid.spacing, strict=True)) / _THUMBNAIL_SIDE
-    shown = Respace((max(step, min(grid.spacing)),) * 2)(tissue)
+    shown = Respace((max(step, min(grid.spacing)),) * 2)(pixels)
     values: Any = shown.numpy()[0]
     scale = 255 / max(float(values.max()), 1.0) if values.max() > 255 else 1.0
-    box = grid_of(shown).carry_boxes(np.array([[0, 0, *values.shape]]), source)[0]
-    pixels = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
-    return Thumbnail(ref, pixels, (float(box[1]), float(box[0]), float(box[3]), float(box[2])))
+    shown_grid = grid_of(shown)
+    grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+    return Thumbnail(ref, grey, shown_grid.carry_box(shown_grid.whole, source))

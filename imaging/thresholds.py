@@ -114,10 +114,10 @@ def watch(predictor: Predictor, case: Case, rule: HitRule = PICAI) -> Watched:
     image = first_image(case, predictor.recipe)
     found = predictor.findings(predictor.predict(image), 0.0)
     highest = max((one.score for one in found), default=0.0)
-    if len(image.source_grid.shape) == 3:
-        volume_regions = [(one.volume_region.full_mask(), one.score) for one in found if one.volume_region]
+    if image.source_grid.is_volume:
+        volume_regions = [(one.volume_region.full_mask(), one.score) for one in found if one.volume_region is not None]
         return Watched(case, match_masks(volume_regions, read_mask(case.known_truth, image), rule), highest)
-    boxes = np.array([one.box_px for one in found]).reshape(-1, 4)[:, [1, 0, 3, 2]]
+    boxes = np.array([one.extent.row for one in found]).reshape(-1, 4)
     scores = np.array([one.score for one in found])
     instances = number_instances(read_values(case.known_truth, image))
     truth = enclosing_boxes(torch.from_numpy(instances.astype(np.int64)))[1].double().numpy()
@@ -199,5 +199,6 @@ def _dice(found: Sequence[Finding], label: str, truth: Array) -> float:
     own = np.zeros(truth.shape, dtype=bool)
     for finding in found:
         if finding.label == label:
-            own |= finding.volume_region.full_mask() if finding.volume_region else finding.full_mask()
+            region = finding.volume_region
+            own |= finding.full_mask() if region is None else region.full_mask()
     return float(2 * (own & truth).sum() / (own.sum() + truth.sum()))

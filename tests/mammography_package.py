@@ -11,13 +11,13 @@ from imaging import __version__
 from imaging.harmonise.recipe import identity, settings
 from imaging.modalities.mammography.recipe import MammographyRecipe
 from imaging.models.build import build
-from imaging.models.networks import Network
+from imaging.models.networks import RetinaNetSettings
 from imaging.package import FORMAT_VERSION, Card, Description, File, Package, RecipeChoice, read_typed
 from imaging.packaging import write_package
 from tests.conftest import REPOSITORY
 
 CARD = REPOSITORY / "configs" / "package" / "mammography_mass.yaml"
-NETWORK = Network("retinanet", features=(8, 12, 16), stem=2, pyramid=2, pyramid_width=8, anchors=(16.0,))
+NETWORK = RetinaNetSettings(features=(8, 12, 16), stem=2, pyramid=2, pyramid_width=8, anchors=(16.0,))
 RECIPE = MammographyRecipe(spacing_mm=0.8, rows=320, columns=224)
 # Of random scores: above the first lie one or a few boxes of each view, above the second none.
 SOME, NOTHING = 0.3, 0.999

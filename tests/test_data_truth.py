@@ -19,11 +19,11 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRLittleEndian
 
 from imaging.data.images import read_image
-from imaging.data.marks import Box, Mask, Point, Region, fill_ellipse, fill_polygon
+from imaging.data.marks import BoxMark, Mask, Point, Region, fill_ellipse, fill_polygon
 from imaging.data.truth import Rules, Truth, read_mask, read_truth
 from imaging.data.truth_table import Table
 from imaging.errors import GeometryError, ImagingError, InputError
-from imaging.image import Floats, Grid, Image
+from imaging.image import Box, Floats, Grid, Image
 from tests.test_data_images import (
     COLUMNS,
     POSES,
@@ -181,10 +181,10 @@ def table(path: Path, *lines: str) -> Path:
 def test_boxes_by_corner_and_by_index(picture: Image, tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", "image,label,x0,y0,x1,y1", "a,mass,1,2,4,5", "b,mass,0,0,1,1", "a,?,5,0,7,1")
     truth = read_truth(path, picture, row="a")
-    assert truth.boxes == (Box("mass", (2.0, 1.0), (5.0, 4.0)), Box("?", (0.0, 5.0), (1.0, 7.0)))
+    assert truth.boxes == (BoxMark("mass", Box.from_xy(1, 2, 4, 5)), BoxMark("?", Box.from_xy(5, 0, 7, 1)))
     rules = Rules(ignore=frozenset({"?"}), table=Table(convention="index"))
     truth = read_truth(path, picture, rules, row="a")
-    assert truth.boxes == (Box("mass", (2.0, 1.0), (6.0, 5.0)),)
+    assert truth.boxes == (BoxMark("mass", Box.from_xy(1, 2, 5, 6)),)
     assert show(truth.ignore)[:3] == [".....###", ".....###", "........"]
     assert not truth.is_empty
 
@@ -563,7 +563,7 @@ def test_real_circles_and_boxes(shared_data: Path) -> None:
     image = read_image(study / "right_cc.dcm")
     by_index = Rules(table=Table(key="file", label="pathology", convention="index"))
     boxes = read_truth(study / "boxes.csv", image, by_index, row="right_cc.dcm").boxes
-    assert Box("BENIGN", (2443.0, 2445.0), (2915.0, 2864.0)) in boxes
+    assert BoxMark("BENIGN", Box.from_xy(2445, 2443, 2864, 2915)) in boxes
     assert image.source_grid.shape == (4560, 2864)
 
 

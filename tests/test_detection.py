@@ -34,7 +34,7 @@ from imaging.image import Grid
 from imaging.modalities.mammography.recipe import MammographyRecipe
 from imaging.models.build import Outputs, build
 from imaging.models.detection import Boxes, detect
-from imaging.models.networks import Network
+from imaging.models.networks import DynUNetSettings, RetinaNetSettings
 from imaging.models.retinanet import anchors, decode, encode, places
 from imaging.phantoms.mammography.dicom import mammogram
 from imaging.phantoms.mammography.export import training_exams
@@ -52,7 +52,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated"),
 ]
 
-PLANE = Network("retinanet", features=(8, 12, 16), stem=2, pyramid=2, pyramid_width=8, anchors=(8.0, 11.0))
+PLANE = RetinaNetSettings(features=(8, 12, 16), stem=2, pyramid=2, pyramid_width=8, anchors=(8.0, 11.0))
 VOLUME = replace(PLANE, spatial_dims=3)
 SHAPES = {2: (64, 48), 3: (16, 24, 32)}
 NETWORKS = {2: PLANE, 3: VOLUME}
@@ -116,7 +116,7 @@ class Numbered(nn.Module):
 
 
 def test_a_network_as_the_configuration_has_it_is_small_and_starts_without_findings() -> None:
-    model = build(Network("retinanet", features=(16, 32, 64, 96, 128), stem=2)).eval()
+    model = build(RetinaNetSettings(features=(16, 32, 64, 96, 128), stem=2)).eval()
     assert sum(weight.numel() for weight in model.parameters()) < 1_900_000
     with torch.no_grad():
         for logits, _ in model(torch.rand(1, 1, 128, 96)).boxes:
@@ -131,7 +131,7 @@ Find = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 class Answering(nn.Module):
     """A network that answers with the boxes, scores and labels that `find` sees in an image (*spatial)."""
 
-    def __init__(self, network: Network, find: Find) -> None:
+    def __init__(self, network: RetinaNetSettings, find: Find) -> None:
         super().__init__()
         self.network = network
         self.find = find
@@ -498,7 +498,7 @@ def batch_of(instances: Tensor, image: Tensor | None = None) -> Batch:
     )
 
 
-def task_of(network: Network, **settings: Any) -> DetectionTask:
+def task_of(network: RetinaNetSettings | DynUNetSettings, **settings: Any) -> DetectionTask:
     task = DetectionTask(network, **settings)
     task.everyone = lambda tensor: tensor  # one process, without a trainer
     return task
@@ -725,7 +725,7 @@ def test_labels_of_pixels_are_not_learned_from_instances(
 
 def test_a_network_without_boxes_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"network.kind: found dyn_unet; allowed is retinanet"):
-        DetectionTask(Network("dyn_unet", features=(4, 8, 12)))
+        DetectionTask(DynUNetSettings(features=(4, 8, 12)))
 
 
 # ---------------------------------------------------------------------------------------------------------- it learns
@@ -777,8 +777,8 @@ def films(folder: Path) -> Path:
 def test_eight_mammograms_can_be_learned_by_heart(tmp_path: Path) -> None:
     """At one threshold every lesion is hit (intersection over union of 0.3 or more) and nothing else is marked."""
     pl.seed_everything(1)
-    network = Network(
-        "retinanet", features=(16, 32, 48, 64), stem=2, pyramid=2, pyramid_width=32, anchors=(12.0, 16.0, 20.0)
+    network = RetinaNetSettings(
+        features=(16, 32, 48, 64), stem=2, pyramid=2, pyramid_width=32, anchors=(12.0, 16.0, 20.0)
     )
     task = DetectionTask(network, learning_rate=2e-3, hit_rule=HitRule("overlap", 0.3))
     recipe = MammographyRecipe(spacing_mm=0.8, rows=256, columns=160)
@@ -808,9 +808,7 @@ def spheres(number: int) -> tuple[np.ndarray, np.ndarray]:
 def test_eight_volumes_can_be_learned_by_heart() -> None:
     """Drawn spheres; the same rule as of the mammograms, whole and in tiles."""
     pl.seed_everything(1)
-    network = Network(
-        "retinanet", 3, features=(8, 16, 32), stem=2, pyramid=2, pyramid_width=16, anchors=(7.0, 9.0, 12.0)
-    )
+    network = RetinaNetSettings(3, features=(8, 16, 32), stem=2, pyramid=2, pyramid_width=16, anchors=(7.0, 9.0, 12.0))
     task = DetectionTask(network, learning_rate=5e-3, hit_rule=HitRule("overlap", 0.3))
     images, instances = (torch.from_numpy(np.stack(part)) for part in zip(*map(spheres, range(8)), strict=True))
     batches = [batch_of(instances[k::2], images[k::2]) for k in range(2)]

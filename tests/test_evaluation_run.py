@@ -18,6 +18,7 @@ from imaging.errors import ConfigError
 from imaging.evaluation.result import EvaluationResult
 from imaging.phantoms.ultrasound.dicom import file_bytes
 from imaging.phantoms.ultrasound.wrapping import wrap
+from imaging.report.kind import Subject
 from imaging.report.write import write_documents
 from tests.report_cases import CONTENT_TIME, case
 
@@ -30,7 +31,7 @@ def run_folder(out: Path, packages: tuple[str, ...] = ("breast",)) -> Path:
     folder = out / "studies" / "0a1b" / packages[0]
     folder.mkdir(parents=True)
     objects = []
-    for number, document in enumerate(write_documents(subject.result, subject.sources, CONTENT_TIME)):
+    for number, document in enumerate(write_documents(Subject(subject.result, subject.sources, CONTENT_TIME))):
         (folder / f"{number}.dcm").write_bytes(document.data)
         path = (folder / f"{number}.dcm").relative_to(out).as_posix()
         objects.append({"path": path, "sop_class_uid": document.sop_class_uid, "sop_instance_uid": "1"})

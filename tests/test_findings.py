@@ -12,7 +12,7 @@ from imaging.exam.conclusion import Readings, Terms
 from imaging.exam.result import ExamRating
 from imaging.extraction import extract, place
 from imaging.findings import Code, Detections, Finding, Prediction, Rating, Reading, trace_outline
-from imaging.image import Grid, SourceRef
+from imaging.image import Box, Grid, SourceRef
 from imaging.modalities.ultrasound.conclusions import circumference_mm, conclude, exam_measures, summarise
 
 REF = SourceRef("1.2", "1.2.3", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.3.4")
@@ -109,9 +109,10 @@ def test_nothing_is_found_outside_the_analysed_region() -> None:
     source, model = Grid.plane(100, 200), Grid.plane(160, 160)
     chance = np.zeros((2, 160, 160), dtype=np.float32)
     chance[1, 30:90, 40:80] = 1
-    (found,) = extract(Prediction(chance, model, source, REF, region=(20, 10, 60, 150)), ("lesion",), 0.5, 4)
+    inside, beside = Box(low=(20, 10), high=(60, 150)), Box(low=(90, 0), high=(100, 200))
+    (found,) = extract(Prediction(chance, model, source, REF, region=inside), ("lesion",), 0.5, 4)
     assert found.box_px == (40, 30, 80, 60)
-    assert extract(Prediction(chance, model, source, REF, region=(90, 0, 100, 200)), ("lesion",), 0.5, 4) == []
+    assert extract(Prediction(chance, model, source, REF, region=beside), ("lesion",), 0.5, 4) == []
 
 
 def test_a_score_is_only_as_high_as_it_is_likely_that_the_image_holds_anything() -> None:
@@ -125,9 +126,7 @@ def test_a_score_is_only_as_high_as_it_is_likely_that_the_image_holds_anything()
     assert len(extract(doubtful, ("lesion",), 0.5, 4, least_score=0.4)) == 1
 
 
-def detections(
-    grid: Grid, source: Grid, *boxes: tuple[float, ...], region: tuple[int, int, int, int] | None = None
-) -> Detections:
+def detections(grid: Grid, source: Grid, *boxes: tuple[float, ...], region: Box | None = None) -> Detections:
     """Boxes as row, column, row, column, each a tenth less sure than the one before; the first has 0.9."""
     scores = 0.9 - 0.1 * np.arange(len(boxes))
     drawn = np.array(boxes, dtype=np.float64).reshape(-1, 4)
@@ -161,7 +160,7 @@ def test_the_diameter_of_a_box_is_its_longer_side_in_millimetres() -> None:
 def test_a_box_ends_with_the_analysed_part_of_the_frame() -> None:
     source, model = Grid.plane(100, 200), Grid.plane(160, 200)
     boxes = ((5, 40, 30, 80), (90, 0, 120, 20), (60, 150, 70, 160), (30, 130, 50, 170.5))
-    found = place(detections(model, source, *boxes, region=(20, 10, 60, 150)), ("mass",))
+    found = place(detections(model, source, *boxes, region=Box(low=(20, 10), high=(60, 150))), ("mass",))
     assert [f.box_px for f in found] == [(40, 20, 80, 30), (130, 30, 150, 50)]
     assert [f.box_px for f in place(detections(model, source, boxes[1]), ("mass",))] == [(0, 90, 20, 100)]
 

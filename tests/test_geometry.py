@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from imaging.errors import GeometryError
 from imaging.harmonise import spatial
 from imaging.harmonise.spatial import Crop, FitSquare, Flip, Respace, grid_of, to_tensor
-from imaging.image import Grid, Image, Origin, SourceRef, resample
+from imaging.image import Box, Grid, Image, Origin, SourceRef, resample
 
 CHAINS = 200
 BLOB_LIMIT_PX = 0.05
@@ -144,3 +144,31 @@ def test_a_singular_affine_is_refused() -> None:
 def test_image_and_grid_must_agree() -> None:
     with pytest.raises(GeometryError, match=r"array shape \(1, 3, 4\) on a grid of \(4, 3\)"):
         image_on(Grid.plane(4, 3), np.zeros((3, 4)))
+
+
+def test_a_box_says_its_order() -> None:
+    """Rows 2 to 5 and columns 1 to 4: high corners are not inside, and people read columns first."""
+    box = Box(low=(2, 1), high=(5, 4))
+    assert (box.xy, box.row.tolist()) == ((1.0, 2.0, 4.0, 5.0), [2.0, 1.0, 5.0, 4.0])
+    assert Box.from_xy(1, 2, 4, 5) == Box.from_row(box.row) == box
+    assert box.pixels == (slice(2, 5), slice(1, 4))
+    # Centres at 0.5, 1.5 and 2.5: of 0.6 to 2.5 only the second lies inside, the half-open third does not.
+    assert Box(low=(0.6, 0.0), high=(2.5, 1.0)).pixels == (slice(1, 2), slice(0, 1))
+    with pytest.raises(TypeError):
+        Box((2, 1), (5, 4))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("low", "high"), [((2, 1), (1, 4)), ((2,), (3,)), ((0, 0), (1, 1, 1))])
+def test_what_is_no_box_is_refused(low: tuple[int, ...], high: tuple[int, ...]) -> None:
+    with pytest.raises(GeometryError, match="Box: found low"):
+        Box(low=low, high=high)
+
+
+def test_one_box_goes_where_many_go() -> None:
+    """Two columns of 2 mm are four of 1 mm; the turned axis exchanges low and high."""
+    wide, fine = Grid.plane(4, 4, 1.0, 2.0, "mm"), Grid.plane(4, 8, 1.0, 1.0, "mm")
+    carried = wide.carry_box(Box(low=(1, 1), high=(2, 3)), fine)
+    assert carried.row.tolist() == wide.carry_boxes(np.array([[1, 1, 2, 3]]), fine)[0].tolist()
+    assert carried.high[1] - carried.low[1] == 4
+    assert (wide.whole, wide.is_volume) == (Box(low=(0, 0), high=(4, 4)), False)
+    assert Grid((3, 4, 4), np.eye(4), "patient_ras").is_volume

@@ -472,8 +472,8 @@ def test_lesions_of_films_lie_in_the_breast_and_come_home(films: Ran, shared_dat
         for found, box in zip(told, boxes, strict=True):
             x0, y0, x1, y1 = found.box_px
             assert np.abs(np.subtract((y0, x0, y1, x1), box)).max() < 0.01
-        for low_row, low_column, high_row, high_column in image.source_grid.carry_boxes(boxes, grid_of(tissue)):
-            inside = tissue.numpy()[0, int(low_row) : int(high_row), int(low_column) : int(high_column)]
+        for low_row, low_column, high_row, high_column in image.source_grid.carry_boxes(boxes, tissue.grid):
+            inside = tissue.pixels.numpy()[0, int(low_row) : int(high_row), int(low_column) : int(high_column)]
             assert (inside > 0).mean() > 0.95
 
 

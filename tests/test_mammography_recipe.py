@@ -37,7 +37,7 @@ from imaging.modalities.mammography.breast import anterior_point, breast_height,
 from imaging.modalities.mammography.recipe import MammographyRecipe, _ranged
 from imaging.models.build import Outputs
 from imaging.models.detection import detect
-from imaging.models.networks import Network
+from imaging.models.networks import RetinaNetSettings
 from imaging.models.retinanet import anchors, encode
 from tests.mammograms import breast, dataset, lut_item, read, written
 
@@ -180,8 +180,8 @@ def test_padding_is_no_breast_and_no_percentile(tmp_path: Path) -> None:
     recipe = MammographyRecipe(rows=256, columns=192, spacing_mm=0.5)
     bare = recipe.tissue(written(tmp_path / "a.dcm", dataset(pixels, **tags)))
     padded = recipe.tissue(written(tmp_path / "b.dcm", dataset(framed, **tags, PixelPaddingValue=0)))
-    assert padded.shape == bare.shape
-    np.testing.assert_allclose(padded.numpy(), bare.numpy(), atol=1e-4)
+    assert padded.pixels.shape == bare.pixels.shape
+    np.testing.assert_allclose(padded.pixels.numpy(), bare.pixels.numpy(), atol=1e-4)
 
 
 def by_gdcm(path: Path, syntax: str) -> None:
@@ -260,7 +260,7 @@ def test_all_eight_orientations_come_upright_and_home(tmp_path: Path, directions
     tissue = recipe.tissue(image)
     harmonised = recipe.harmonise(tissue)
     np.testing.assert_allclose(harmonised.numpy(), upright.numpy(), atol=1e-4)
-    assert not any("chest wall" in note for note in tissue.meta["notes"])
+    assert not any("chest wall" in note for note in tissue.notes)
     rng = np.random.default_rng(5)
     low = rng.uniform(10, 90, (50, 2))
     boxes = np.concatenate([low, low + rng.uniform(1, 50, (50, 2))], axis=1)
@@ -275,7 +275,7 @@ def test_all_eight_orientations_come_upright_and_home(tmp_path: Path, directions
     blob = Crop((10, 5), (grid.shape[0] - 20, grid.shape[1] - 10))(
         to_tensor(Image(turned[None], grid, grid, (), Origin()))
     )
-    steps = [Transpose()] if tissue.meta["chest"] in ("top", "bottom") else []
+    steps = [step for step in tissue.steps if step == Transpose()]
     for step in [*steps, Flip(1), Respace((0.7, 0.7))]:
         blob = step(blob)
     values = blob.numpy()[0].astype(np.float64)
@@ -351,7 +351,7 @@ def test_what_a_network_sees_in_a_tile_comes_home(
     image, drawn = stored[directions], turned_lesion(directions)
     marked = np.where(drawn[None], np.uint16(12000), image.array)
     harmonised = TURNED.harmonise(TURNED.tissue(replace(image, array=marked)))
-    network = Network("retinanet", features=(8, 12), stem=2, pyramid=2, pyramid_width=8, anchors=(12.0,))
+    network = RetinaNetSettings(features=(8, 12), stem=2, pyramid=2, pyramid_width=8, anchors=(12.0,))
     found = detect(SeesWhite(network), harmonised.as_tensor(), network, (64, 64), 40)
     told = Detections(*(part.numpy() for part in found), grid_of(harmonised), image.source_grid, UNREFERENCED)
     (lesion,) = place(told, ("mass",))
@@ -363,7 +363,7 @@ def test_what_a_network_sees_in_a_tile_comes_home(
 class SeesWhite(nn.Module):
     """A network that gives the box of all pixels brighter than 0.7, as the code of the anchor nearest to it."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: RetinaNetSettings) -> None:
         super().__init__()
         self.network = network
 
@@ -394,10 +394,8 @@ def test_decided_pixels_place_the_chest_wall_and_the_header_names_the_breast(tmp
     recipe = MammographyRecipe(rows=128, columns=96, spacing_mm=1.0)
     tissue = recipe.tissue(mirrored)
     assert mirrored.view == View("L", "MLO")
-    assert tissue.meta["chest"] == "right"
-    assert tissue.meta["notes"] == (
-        "By laterality L the chest wall should lie at the left; the pixels show it at the right",
-    )
+    assert tissue.steps == (Flip(1), Respace((1.0, 1.0)))
+    assert tissue.notes == ("By laterality L the chest wall should lie at the left; the pixels show it at the right",)
     assert float(recipe.harmonise(tissue)[0, :, 0].max()) > 0.2
     # A breast that overfills the film is cut off at both sides: the header decides.
     full = np.ones((50, 40), np.bool_)
@@ -411,9 +409,9 @@ def test_the_model_grid_is_in_millimetres_and_a_large_breast_fits_it(tmp_path: P
     assert grid.spacing == pytest.approx((0.4, 0.4))
     small = MammographyRecipe(rows=64, columns=64, spacing_mm=0.4)
     tissue = small.tissue(image)
-    height = tissue.shape[1] * 0.5
+    height = tissue.pixels.shape[1] * 0.5
     assert grid_of(small.harmonise(tissue)).spacing == pytest.approx((height / 64, height / 64))
-    assert "larger than the model grid" in tissue.meta["notes"][0]
+    assert "larger than the model grid" in tissue.notes[0]
 
 
 def test_an_uncalibrated_breast_is_given_a_height(tmp_path: Path) -> None:
@@ -423,7 +421,7 @@ def test_an_uncalibrated_breast_is_given_a_height(tmp_path: Path) -> None:
     tissue = recipe.tissue(image)
     height = breast_height(breast() > 100, "left")
     assert grid_of(recipe.harmonise(tissue)).spacing[0] == pytest.approx(height / 150, rel=0.02)
-    assert tissue.meta["notes"] == ("Uncalibrated: read as if the breast were 150 mm high",)
+    assert tissue.notes == ("Uncalibrated: read as if the breast were 150 mm high",)
 
 
 def test_the_foremost_point_by_hand() -> None:
@@ -459,7 +457,7 @@ def test_real_views_and_their_published_boxes(shared_data: Path, file: str) -> N
     recipe = MammographyRecipe()
     tissue = recipe.tissue(image)
     harmonised = recipe.harmonise(tissue)
-    assert tissue.meta["chest"] == side
+    assert tissue.steps[:-1] == ((Flip(1),) if side == "right" else ())
     assert tuple(harmonised.shape) == (1, 1280, 896)
     with (folder / "boxes.csv").open() as table:
         rows = [row for row in csv.DictReader(table) if row["file"] == f"{file}.dcm"]

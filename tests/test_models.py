@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,26 @@ import pytest
 import torch
 
 from imaging.errors import ConfigError
-from imaging.models.build import build
-from imaging.models.networks import Network
+from imaging.models.build import BUILDERS, Outputs, build
+from imaging.models.networks import (
+    KINDS,
+    BasicUNetSettings,
+    DynUNetSettings,
+    Network,
+    ResNetSettings,
+    RetinaNetSettings,
+    kinds_giving,
+    parse_network,
+)
+from imaging.package import load_package, write_description
+from imaging.tasks.segmentation import SegmentationTask
+from tests.conftest import REPOSITORY
 
-BASIC = Network("basic_unet", features=(4, 4, 8, 8, 8, 4))
-DYN = Network("dyn_unet", features=(4, 8, 12), stem=2, deep_supervision=1, classes=3)
-RESNET = Network("resnet", features=(4, 8, 8, 8), classes=3)
+BASIC = BasicUNetSettings(features=(4, 4, 8, 8, 8, 4))
+DYN = DynUNetSettings(features=(4, 8, 12), stem=2, deep_supervision=1, classes=3)
+RESNET = ResNetSettings(features=(4, 8, 8, 8), classes=3)
 RETINANET: dict[str, Any] = {"kind": "retinanet", "features": (4, 8, 8)}
-KINDS = {"basic_unet": BASIC, "dyn_unet": DYN, "resnet": RESNET}
+OF_PIXELS_OR_IMAGES: dict[str, Any] = {"basic_unet": BASIC, "dyn_unet": DYN, "resnet": RESNET}
 
 
 def image(network: Network, batch: int = 2) -> torch.Tensor:
@@ -27,9 +41,10 @@ def image(network: Network, batch: int = 2) -> torch.Tensor:
 
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OF_PIXELS_OR_IMAGES)
 def test_every_kind_gives_what_it_says(kind: str, channels: int, dims: Any) -> None:
-    network = replace(KINDS[kind], spatial_dims=dims, in_channels=channels, out_channels=4)
+    labels = {} if kind == "resnet" else {"out_channels": 4}
+    network = replace(OF_PIXELS_OR_IMAGES[kind], spatial_dims=dims, in_channels=channels, **labels)
     x = image(network)
     outputs = build(network).eval()(x)
     if kind == "resnet":
@@ -47,7 +62,7 @@ def test_every_kind_gives_what_it_says(kind: str, channels: int, dims: Any) -> N
 @pytest.mark.parametrize("stem", [1, 2])
 def test_boxes_come_from_every_level_of_the_pyramid(stem: Any, dims: Any) -> None:
     """Two anchors at each place; images of 32 × 48 have 16 × 24 and 8 × 12 places, a stem of 2 halves their sides."""
-    network = Network(**RETINANET, spatial_dims=dims, out_channels=4, stem=stem, pyramid=2, anchors=(4.0, 6.0))
+    network = RetinaNetSettings(dims, 1, 4, (4, 8, 8), stem=stem, pyramid=2, anchors=(4.0, 6.0))
     assert (network.multiples, network.strides) == ((4 * stem,) * dims, (2 * stem, 4 * stem))
     x = image(network)
     outputs = build(network).eval()(x)
@@ -97,9 +112,9 @@ def test_classes_look_where_the_labels_are() -> None:
     assert not torch.allclose(before.classes, after.classes, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OF_PIXELS_OR_IMAGES)
 def test_weights_go_round(kind: str) -> None:
-    network = KINDS[kind]
+    network = OF_PIXELS_OR_IMAGES[kind]
     one, other, x = build(network).eval(), build(network).eval(), image(network)
     other.load_state_dict({name: value.clone() for name, value in one.state_dict().items()})
     for a, b in zip(one(x)[:2], other(x)[:2], strict=True):
@@ -121,19 +136,19 @@ def test_a_sample_does_not_see_its_batch(network: Network) -> None:
         ({"kind": "dyn_unet", "features": (4, 8)}, "dyn_unet, features: found 2 widths; allowed is 3 or more"),
         ({"kind": "resnet", "features": (4,) * 5, "classes": 2}, "resnet, features: found 5 widths; allowed is 4"),
         ({"kind": "basic_unet", "stem": 2}, "stem: found 2; allowed is 1"),
-        ({"kind": "basic_unet", "deep_supervision": 1}, "deep_supervision: found 1; allowed is 0 to 0"),
+        ({"kind": "basic_unet", "deep_supervision": 1}, "deep_supervision: found 1; allowed is 0$"),
         ({"kind": "resnet", "features": (4,) * 4, "classes": 2, "stem": 2}, "stem: found 2; allowed is 1"),
         ({"kind": "dyn_unet", "features": (4, 8, 8), "deep_supervision": 2}, "found 2; allowed is 0 to 1"),
         ({"kind": "dyn_unet", "features": (4, 8, 8), "deep_supervision": -1}, "found -1; allowed is 0 to 1"),
-        ({"kind": "dyn_unet", "features": (4, 8, 8), "stem": 4}, "stem: found 4; allowed is 1 or 2"),
+        ({"kind": "dyn_unet", "features": (4, 8, 8), "stem": 4}, r"network.stem.*\[1, 2\].*value: 4"),
         ({"kind": "dyn_unet", "features": (4, 8, 8), "classes": 1}, "classes: found 1; allowed is 0, or 2 or more"),
         ({"kind": "basic_unet", "classes": 2}, "classes: found 2; allowed is 0"),
         ({"kind": "resnet", "features": (4,) * 4, "classes": 1}, "classes: found 1; allowed is 2 or more"),
         ({"kind": "basic_unet", "out_channels": 1}, "out_channels: found 1; allowed is 2 or more"),
         ({"kind": "dyn_unet", "features": (4, 0, 8)}, r"features: found \[4, 0, 8\]; allowed is widths of 1 or more"),
         ({"kind": "retinanet", "features": (4,)}, "retinanet, features: found 1 widths; allowed is 2 or more"),
-        ({**RETINANET, "stem": 4}, "retinanet, stem: found 4; allowed is 1 or 2"),
-        ({**RETINANET, "deep_supervision": 1}, "deep_supervision: found 1; allowed is 0 to 0"),
+        ({**RETINANET, "stem": 4}, r"network.stem.*\[1, 2\].*value: 4"),
+        ({**RETINANET, "deep_supervision": 1}, "deep_supervision: found 1; allowed is 0$"),
         ({**RETINANET, "classes": 3}, "classes: found 3; allowed is 0"),
         ({**RETINANET, "out_channels": 1}, "out_channels: found 1; allowed is 2 or more"),
         ({**RETINANET, "pyramid": 4}, "pyramid: found 4; allowed is 1 to 3"),
@@ -141,11 +156,98 @@ def test_a_sample_does_not_see_its_batch(network: Network) -> None:
         ({**RETINANET, "pyramid_width": 12}, "pyramid_width: found 12; allowed is multiples of 8"),
         ({**RETINANET, "anchors": ()}, r"anchors: found \[\]; allowed is sides of 1 pixel or more"),
         ({**RETINANET, "anchors": (8.0, 0.5)}, r"anchors: found \[8.0, 0.5\]; allowed is sides of 1 pixel"),
-        ({"spatial_dims": 4}, "spatial_dims: found 4; allowed is 2 or 3"),
+        ({"kind": "basic_unet", "spatial_dims": 4}, "basic_unet: .*spatial_dims.*4"),
         ({"kind": "vgg"}, "kind: found vgg; allowed is basic_unet, dyn_unet, resnet, retinanet"),
+        ({"features": (4, 8, 8)}, "kind: found None; allowed is basic_unet, dyn_unet"),
+        ({"kind": ["dyn_unet"]}, r"kind: found \['dyn_unet'\]; allowed is basic_unet"),
+        ({"kind": "dyn_unet", "width": 4}, "dyn_unet, 'width': found 4; allowed is the settings spatial_dims"),
+        ({"kind": "dyn_unet", "features": ["wide"]}, "dyn_unet: .*features.*wide"),
+        ({"kind": "dyn_unet", "pyramid": 2}, "dyn_unet, pyramid: found 2; allowed is 3"),
+        ({**RETINANET, "axes": (1, 2)}, r"retinanet, axes: found \(1, 2\); allowed is \(\)"),
     ],
     ids=str,
 )
 def test_what_no_network_is_like_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Network(**change)
+        parse_network(change)
+
+
+def test_settings_of_no_kind_are_refused_when_built() -> None:
+    with pytest.raises(ConfigError, match="basic_unet, spatial_dims: found 4; allowed is 2 or 3"):
+        BasicUNetSettings(4)  # type: ignore[arg-type]
+
+
+def test_what_a_network_gives_depends_on_its_settings() -> None:
+    assert (DYN.gives, replace(DYN, classes=0).gives) == ({"labels", "classes"}, {"labels"})
+    assert (BASIC.gives, RESNET.gives, parse_network(RETINANET).gives) == ({"labels"}, {"classes"}, {"boxes"})
+    assert (kinds_giving("labels"), kinds_giving("boxes")) == ("basic_unet, dyn_unet", "retinanet")
+
+
+@pytest.mark.parametrize("network", [*OF_PIXELS_OR_IMAGES.values(), parse_network(RETINANET)], ids=lambda n: n.kind)
+def test_what_is_stated_is_read_again(network: Network) -> None:
+    """With the settings of other kinds, which format 1 of packages states of every network."""
+    stated = network.stated()
+    assert list(stated)[:4] == ["kind", "spatial_dims", "in_channels", "out_channels"]
+    assert len(stated) == 15
+    assert parse_network(stated) == network
+
+
+IDENTITIES = {
+    "breast_us": "7486f0992bcd2689f91859858b6eb941794be4ebe4d9c544c267420b157e87be",
+    "fetal_head_us": "c1831ec91a6f98fbf438ce92f219595120acbbabcc26f201e5c264b99b6fce04",
+    "mammography_mass": "b15d8c7ca36f9f356220c2a93966805124583172532c72c7c6b2ebc69b28ba9f",
+    "prostate_gland": "e89b4e8b085fb8b6adec413cd293c32621a98ebab667d9c25ecdbba3fa2672d5",
+    "prostate_lesion": "cf849c1a366f4624bf6db0a2b89e9f109b9369741f53b43cfbe4484cfe780eb1",
+}
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_packages_keep_their_identity(name: str, tmp_path: Path) -> None:
+    """Results name it; those that were written before a kind had its own record must be found under the same one."""
+    shipped = REPOSITORY / "data_samples" / "packages" / name
+    package = load_package(shipped)
+    assert package.identity == IDENTITIES[name]
+    shutil.copytree(shipped, tmp_path / name)
+    write_description(tmp_path / name, package.description)
+    assert load_package(tmp_path / name).identity == IDENTITIES[name]
+
+
+@dataclass(frozen=True)
+class ThresholdSettings(Network):
+    """A toy: what is brighter than a level that is learned."""
+
+    kind = "threshold"
+    can_give = frozenset({"labels"})
+
+    out_channels: int = 2
+    level: float = 0.5
+
+
+class Threshold(torch.nn.Module):
+    def __init__(self, network: ThresholdSettings) -> None:
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(network.level))
+
+    def forward(self, x: torch.Tensor) -> Outputs:
+        above = 20 * (x[:, :1] - self.level)
+        return Outputs(torch.cat([-above, above], dim=1), None)
+
+
+def test_a_new_network_is_its_dataclass_and_its_builder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A row in each of both tables; then files state it, a task trains it and a package carries it."""
+    stated = {"kind": "threshold", "level": 0.25}
+    with pytest.raises(ConfigError, match="kind: found threshold"):
+        parse_network(stated)
+    monkeypatch.setitem(KINDS, "threshold", ThresholdSettings)
+    monkeypatch.setitem(BUILDERS, ThresholdSettings, Threshold)
+    task = SegmentationTask(stated)
+    assert (task.network, kinds_giving("labels")) == (ThresholdSettings(level=0.25), "basic_unet, dyn_unet, threshold")
+    marked = task.marks({"image": torch.tensor([[[[0.1, 0.3], [0.2, 0.4]]]])})  # type: ignore[typeddict-item]
+    assert marked is not None
+    assert marked.tolist() == [[[False, True], [False, True]]]
+    shutil.copytree(REPOSITORY / "data_samples" / "packages" / "fetal_head_us", tmp_path / "toy")
+    description = load_package(tmp_path / "toy").description
+    write_description(tmp_path / "toy", replace(description, network=task.network))
+    package = load_package(tmp_path / "toy")
+    assert package.description.network == task.network
+    assert package.identity != IDENTITIES["fetal_head_us"]

@@ -23,7 +23,7 @@ from imaging.commands import infer as infer_command
 from imaging.commands import main
 from imaging.errors import ConfigError, PackageError, Reason
 from imaging.models.build import build
-from imaging.models.networks import Network
+from imaging.models.networks import OnnxSettings, parse_network
 from imaging.models.onnx import OnnxNetwork
 from imaging.package import load_package
 from imaging.packaging import seal_package
@@ -39,7 +39,7 @@ SIGMOID: dict[str, Any] = {"kind": "onnx", "features": (), "activation": "sigmoi
 
 def opened(folder: Path, content: bytes, **changed: Any) -> OnnxNetwork:
     (folder / "model.onnx").write_bytes(content)
-    return OnnxNetwork(Network(**{**SIGMOID, **changed}), folder / "model.onnx")
+    return OnnxNetwork(OnnxSettings(**{"activation": "sigmoid", **changed}), folder / "model.onnx")
 
 
 # -- The network -------------------------------------------------------------------------------------------------------
@@ -97,14 +97,14 @@ def test_as_many_threads_as_torch_has(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_descriptions_are_named(changed: dict[str, Any], message: str) -> None:
-    Network(**SIGMOID, axes=(-2, 1), mirrored=(1,))
+    parse_network({**SIGMOID, "axes": [-2, 1], "mirrored": [1]})
     with pytest.raises(ConfigError, match=message):
-        Network(**{**SIGMOID, **changed})
+        parse_network({**SIGMOID, **changed})
 
 
 def test_a_file_is_not_trained() -> None:
     with pytest.raises(ConfigError, match="given as a file and cannot be trained"):
-        build(Network(**SIGMOID))
+        build(parse_network(SIGMOID))
 
 
 # -- What is refused ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from imaging.dicom.index import build_index
 from imaging.dicom.pixels.read import read_frames
 from imaging.errors import ImagingError, InputError
-from imaging.image import Array, Image
+from imaging.image import Array, Box, Image
 from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
 from imaging.modalities.ultrasound.selection import select
 from imaging.phantoms.ultrasound.dicom import file_bytes
@@ -48,8 +48,7 @@ def read(path: Path) -> Image:
 def cropped(image: Image) -> Array:
     """(channel, row, column) of the region that the header tells."""
     assert image.region is not None
-    top, left, bottom, right = image.region
-    return image.array[:, top:bottom, left:right]
+    return image.array[:, *image.region.pixels]
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
@@ -59,7 +58,7 @@ def test_lossless_encodings_give_back_every_pixel(encoding: Encoding, vendor: Ve
     found = cropped(image)
     assert all(np.array_equal(channel, picture()) for channel in found)
     assert len(found) == (1 if encoding == "MONOCHROME2" else 3)
-    tissue = UltrasoundRecipe().tissue(image).numpy()[0]
+    tissue = UltrasoundRecipe().tissue(image).pixels.numpy()[0]
     # Luma of equal channels: 0.299 + 0.587 + 0.114 is 1 but for the last bit of a float32.
     assert np.abs(tissue - picture()).max() < 1e-4
     assert np.array_equal(np.rint(tissue), picture())
@@ -80,12 +79,12 @@ def test_jpeg_stays_near(tmp_path: Path) -> None:
 def test_the_region_is_the_picture_and_carries_its_spacing(vendor: VendorLetter, tmp_path: Path) -> None:
     image = read(write(tmp_path, "a", vendor=vendor))
     (rows, columns), box = place((121, 143), vendor)
-    assert (image.source_grid.shape, image.region) == ((rows, columns), box)
+    assert (image.source_grid.shape, image.region) == ((rows, columns), Box.from_row(np.array(box)))
     assert (rows, columns) == VENDORS[vendor].screen
     assert image.source_grid.unit == "mm"
     assert image.source_grid.spacing == pytest.approx(SPACING)
     bare = read(write(tmp_path, "b", vendor=vendor, spacing_mm=None))
-    assert (bare.source_grid.unit, bare.region) == ("pixel", box)
+    assert (bare.source_grid.unit, bare.region) == ("pixel", Box.from_row(np.array(box)))
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
@@ -97,12 +96,8 @@ def test_marks_stand_around_the_picture_and_none_on_it(vendor: VendorLetter, tmp
     assert np.count_nonzero(image.array) > 300
     free = MARGINS[vendor]
     rows, columns = image.source_grid.shape
-    assert image.region == (
-        free.top,
-        free.left,
-        rows - free.bottom,
-        free.left + 900,
-    )  # a large picture fills its screen
+    # A large picture fills its screen.
+    assert image.region == Box(low=(free.top, free.left), high=(rows - free.bottom, free.left + 900))
     assert columns % 2 == 0
 
 

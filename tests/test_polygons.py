@@ -15,6 +15,7 @@ from imaging.data.marks import Mask, Region, fill_polygon
 from imaging.data.predicted import predicted_findings, read_results
 from imaging.data.truth_dicom import dicom_marks
 from imaging.image import Floats, Grid, Image, Origin, SourceRef
+from imaging.report.kind import Subject
 from imaging.report.write import write_documents
 from tests.report_cases import CONTENT_TIME, case
 
@@ -104,7 +105,7 @@ def _is_convex(points: Floats) -> bool:
 def test_a_report_as_truth_is_the_report_as_prediction(tmp_path: Path) -> None:
     """1 000 outlines in a file, in turn anywhere, on pixel centres and on corners: Dice 1, and never an empty mask."""
     subject = case("yes-all")
-    documents = write_documents(subject.result, subject.sources, CONTENT_TIME)
+    documents = write_documents(Subject(subject.result, subject.sources, CONTENT_TIME))
     dataset = next(one for d in documents if (one := dcmread(io.BytesIO(d.data))).Modality == "SR")
     outlines = [item for item in walk(dataset) if item.get("ValueType") == "SCOORD"]
     sources = [item for one in outlines for item in walk(one) if item.get("ValueType") == "IMAGE"]

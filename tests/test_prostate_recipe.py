@@ -9,17 +9,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from imaging.errors import ConfigError, InputError, Reason
+from imaging.errors import ConfigError, GeometryError, InputError, Reason
 from imaging.extraction import Cut, bounds, extract_volumes, measured
 from imaging.findings import Prediction
+from imaging.harmonise.diffusion import AdcFit, fit_adc
 from imaging.harmonise.mri import align, correct_bias
 from imaging.harmonise.spatial import grid_of
-from imaging.image import Grid, Image, Origin, SourceRef
+from imaging.harmonise.tissue import Tissue
+from imaging.image import Box, Grid, Image, Origin, SourceRef
+from imaging.modalities.prostate import recipe as prostate_recipe
 from imaging.modalities.prostate.recipe import ProstateRecipe
+from imaging.models.build import Outputs
+from imaging.package import load_package
+from imaging.predictor import Predictor
 from imaging.volume_region import VolumeRegion
+from tests.conftest import REPOSITORY
 
 Array = NDArray[Any]
 ALL = ("T2W", "ADC", "high b")
@@ -94,7 +103,7 @@ def test_stored_orders_and_flips_make_no_difference(order: tuple[int, int, int],
 
 def test_the_grid_is_cut_around_the_organ_and_grows_with_it() -> None:
     recipe = ProstateRecipe(spacing_mm=(3.0, 1.0, 1.0), shape=(8, 32, 16), margin_mm=6.0)
-    image = replace(exam(), region=(5, 20, 10, 15, 50, 30))
+    image = replace(exam(), region=Box(low=(5, 20, 10), high=(15, 50, 30)))
     grid = grid_of(recipe.harmonise(recipe.tissue(image)))
     # 10 slices of 3 mm, 30 × 0.8 and 20 × 0.8 mm, with 6 mm all round: 42 × 36 × 28 mm; least sides have 8, 32, 16.
     assert grid.shape == (16, 64, 32)
@@ -109,7 +118,7 @@ def test_the_grid_is_cut_around_the_organ_and_grows_with_it() -> None:
 @pytest.mark.parametrize("slices", [6, 7])
 def test_slices_of_the_models_spacing_are_not_interpolated(slices: int) -> None:
     recipe = ProstateRecipe(spacing_mm=(3.0, 0.8, 0.8), shape=(8, 16, 16), margin_mm=0.0, intensity="zscore")
-    image = replace(exam(), region=(5, 20, 20, 5 + slices, 36, 36))
+    image = replace(exam(), region=Box(low=(5, 20, 20), high=(5 + slices, 36, 36)))
     harmonised = recipe.harmonise(recipe.tissue(image))
     low = np.rint(grid_of(harmonised).index_map(image.grid)[:3, 3]).astype(int)
     own = image.array[0][tuple(slice(a, a + n) for a, n in zip(low, harmonised.shape[1:], strict=True))]
@@ -120,7 +129,7 @@ def test_slices_of_the_models_spacing_are_not_interpolated(slices: int) -> None:
 def test_intensities_are_judged_around_the_organ_alone() -> None:
     """A bright coil edge far from the organ changes no value of the organ."""
     recipe = ProstateRecipe(spacing_mm=(3.0, 1.0, 1.0), shape=(8, 32, 32), margin_mm=4.0)
-    image = replace(exam(), region=(5, 20, 20, 15, 44, 40))
+    image = replace(exam(), region=Box(low=(5, 20, 20), high=(15, 44, 40)))
     edge = image.array.copy()
     edge[:, :, :10] = 4000
     one, other = (recipe.harmonise(recipe.tissue(i)).numpy() for i in (image, replace(image, array=edge)))
@@ -164,7 +173,7 @@ def test_a_scanners_adc_comes_first_unless_told() -> None:
     for choice, expected in (("scanner", 1500.0), ("fitted", 1200.0)):
         recipe = ProstateRecipe(roles=("T2W", "ADC"), adc=choice)  # type: ignore[arg-type]
         assert np.allclose(recipe.volumes(image)[0]["ADC"].array, expected, rtol=1e-4)
-        assert np.allclose(recipe.quantities(recipe.tissue(image))["ADC"].array, expected, rtol=1e-4)
+        assert np.allclose(recipe.tissue(image).quantities["ADC"].array, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("beside", "role"), [({}, "ADC"), ({"high_b": weighted(800)}, "ADC")])
@@ -173,7 +182,7 @@ def test_a_missing_role_is_named(beside: dict[str, Image], role: str) -> None:
     with pytest.raises(InputError, match=f"and {role} can not be computed") as caught:
         ProstateRecipe(roles=ALL).tissue(exam(**beside))
     assert caught.value.reason is Reason.MISSING_ROLE
-    assert ProstateRecipe().tissue(exam(**beside)).shape == (1, 20, 64, 60)
+    assert ProstateRecipe().tissue(exam(**beside)).pixels.shape == (1, 20, 64, 60)
 
 
 def test_a_z_score_of_the_volume_counts_what_was_stored_and_ends_with_it() -> None:
@@ -308,6 +317,39 @@ def test_parts_are_what_the_package_says() -> None:
     assert extract_volumes(nothing, ("lesion",), Cut(parts="candidates")) == []
 
 
+class BrightInT2(torch.nn.Module):
+    """Finds what is bright in the first channel."""
+
+    def forward(self, x: torch.Tensor) -> Outputs:
+        logits = 20 * (x[:, :1] - 4.0)
+        return Outputs(torch.cat([-logits, logits], dim=1), None)
+
+
+def test_one_reading_fits_the_adc_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network's channels, the computed high b, the registration and the quantity of a finding: all from one fit."""
+    fits: list[int] = []
+
+    def counted(signals: Sequence[Array], b_values: Sequence[float]) -> AdcFit:
+        fits.append(len(signals))
+        return fit_adc(signals, b_values)
+
+    monkeypatch.setattr(prostate_recipe, "fit_adc", counted)
+    package = load_package(REPOSITORY / "data_samples" / "packages" / "prostate_lesion")
+    recipe = ProstateRecipe(roles=ALL, adc="fitted", align=True)
+    predictor = Predictor(package, BrightInT2(), recipe)
+    reading = predictor.read(exam(high_b=weighted(800), b_400=weighted(400), b_50=weighted(50)))
+    (found,) = reading.findings
+    assert found.volume_region is not None
+    assert found.volume_region.quantities["ADC"].mean == pytest.approx(1200, rel=1e-3)
+    assert reading.notes[0] == "The ADC was fitted from the b-values 50, 400, 800 s/mm2"
+    assert fits == [3]
+
+
+def test_pixels_of_no_plane_or_volume_are_no_tissue() -> None:
+    with pytest.raises(GeometryError, match=r"Tissue.pixels: found shape \(3, 4\); allowed is \(channel"):
+        Tissue(MetaTensor(torch.zeros(3, 4)))
+
+
 def test_quantities_are_taken_from_the_map_inside_the_volume_region() -> None:
     """A map on its own coarser grid: 800 inside, 1600 around, 0 where there was no signal."""
     [finding] = extract_volumes(told(SOURCE, MODEL, A), ("lesion",), Cut(0.5))
@@ -325,5 +367,5 @@ def test_quantities_are_taken_from_the_map_inside_the_volume_region() -> None:
 def test_the_box_around_organs() -> None:
     one = VolumeRegion(np.ones((2, 3, 4), np.bool_), (1, 10, 20), SOURCE, refs(20))
     other = VolumeRegion(np.ones((1, 1, 1), np.bool_), (5, 5, 30), SOURCE, refs(20))
-    assert bounds([one, other]) == (1, 5, 20, 6, 13, 31)
+    assert bounds([one, other]) == Box(low=(1, 5, 20), high=(6, 13, 31))
     assert bounds([]) is None

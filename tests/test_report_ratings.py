@@ -20,7 +20,7 @@ from imaging.dicom.index import build_index, read_header
 from imaging.dicom.results.read import ReadReport, read_result
 from imaging.errors import PackageError, Reason
 from imaging.findings import Reading, Thumbnail
-from imaging.image import Grid
+from imaging.image import Box, Grid
 from imaging.inference.answer import Answer, answer
 from imaging.inference.processes import Frame, Processes, RunLimits
 from imaging.inference.router import plan
@@ -128,7 +128,7 @@ def answered(package: Package, says: Callable[[int], dict[str, float]], finds: b
             if finds and image.number == 0
             else ()
         )
-        shown = Thumbnail(ref, np.zeros((4, 4), np.uint8), (0.0, 0.0, 4.0, 4.0))
+        shown = Thumbnail(ref, np.zeros((4, 4), np.uint8), Box.from_xy(0.0, 0.0, 4.0, 4.0))
         return Reading((ref,), found, (shown,), {}, says(image.number))
 
     return answer(task, frames(), cast(Processes, SimpleNamespace(limits=RunLimits(), read=read)))

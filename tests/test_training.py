@@ -25,7 +25,7 @@ from imaging.commands.train import main
 from imaging.data.dataset import Sample, SampleDataset, harmonise_case
 from imaging.data.manifest import read_manifest, write_manifest
 from imaging.models.build import build
-from imaging.models.networks import Network
+from imaging.models.networks import parse_network
 from imaging.tasks.checkpoints import is_whole, load_checkpoint, newest_whole
 from tests.conftest import REPOSITORY
 from tests.test_training_data import LABELS, RECIPE, SIDE, write_cases
@@ -149,7 +149,7 @@ def test_figures_are_logged_by_site_and_step(finished: Finished) -> None:
 
 def by_hand(finished: Finished, checkpoint: Path, split: str, sites: tuple[str, ...]) -> dict[str, float]:
     """Dice and log loss by site and macro of the checkpoint's averaged weights, one case after the other."""
-    model = build(Network(**{**NETWORK, "features": tuple(NETWORK["features"])})).eval()
+    model = build(parse_network(NETWORK)).eval()
     weights = load_checkpoint(checkpoint)["state_dict"]
     model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
     dices, losses = defaultdict(list), defaultdict(list)

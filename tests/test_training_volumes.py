@@ -21,9 +21,10 @@ from imaging.data.manifest import Case, read_manifest
 from imaging.data.patches import Patches, cut_labels, dice
 from imaging.errors import ConfigError, GeometryError, ImagingError
 from imaging.harmonise.augmentation import Augmentation
+from imaging.image import Box
 from imaging.modalities.prostate.recipe import ProstateRecipe
 from imaging.models.build import Outputs, build
-from imaging.models.networks import Network
+from imaging.models.networks import DynUNetSettings, parse_network
 from imaging.models.windows import probabilities
 from imaging.phantoms.prostate.export import write_training_set
 from imaging.tasks.segmentation import SegmentationTask
@@ -36,7 +37,7 @@ pytestmark = [
 ]
 
 LABELS = ["outer zone", "inner zone"]
-FLAT = Network("dyn_unet", 3, 2, 3, (8, 16, 24), flat=1)
+FLAT = DynUNetSettings(3, 2, 3, (8, 16, 24), flat=1)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_the_organ_is_the_region_around_which_the_recipe_crops(case: Case, tmp_p
     mask = np.zeros(SHAPE, dtype=np.uint8)
     mask[2:5, 10:20, 4:9] = 1
     told = replace(case, organ=write(tmp_path / "organ.nii.gz", mask, placed))
-    assert first_image(told, DrawnRecipe()).region == (2, 10, 4, 5, 20, 9)
+    assert first_image(told, DrawnRecipe()).region == Box(low=(2, 10, 4), high=(5, 20, 9))
     assert first_image(case, DrawnRecipe()).region is None
     image, _ = harmonise_case(told, DrawnRecipe(shape=(3, 10, 5)), LABELS)
     whole, _ = harmonise_case(case, DrawnRecipe(), LABELS)
@@ -347,7 +348,7 @@ def test_a_stem_leaves_the_slices_of_a_flat_network() -> None:
 )
 def test_flat_levels_that_there_are_not_are_refused(kind: Any, dims: Any, flat: int, allowed: str) -> None:
     with pytest.raises(ConfigError, match=f"flat: found {flat}; allowed is .*{allowed.removeprefix('allowed is ')}"):
-        Network(kind, dims, features=(4, 6, 8), flat=flat)
+        parse_network({"kind": kind, "spatial_dims": dims, "features": [4, 6, 8], "flat": flat})
 
 
 def test_sides_are_told_per_axis() -> None:

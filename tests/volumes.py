@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -14,7 +14,8 @@ from monai.data import MetaTensor
 from imaging.data.manifest import Case, Split, write_manifest
 from imaging.errors import InputError, Reason
 from imaging.harmonise.augmentation import Augmentation
-from imaging.harmonise.spatial import _moved, grid_of, to_tensor
+from imaging.harmonise.spatial import _moved, to_tensor
+from imaging.harmonise.tissue import Tissue
 from imaging.image import Array, Floats, Grid, Image, resample
 from imaging.modalities.prostate.selection import select
 
@@ -35,7 +36,7 @@ class DrawnRecipe:
     shape: tuple[int, ...] = SHAPE
     step: float = 1.0
 
-    def tissue(self, image: Image) -> MetaTensor:
+    def tissue(self, image: Image) -> Tissue:
         """Key and companion (2, slice, row, column) on the key's grid."""
         if "ADC" not in image.beside:
             raise InputError("DrawnRecipe: no ADC", Reason.MISSING_ROLE)
@@ -43,21 +44,18 @@ class DrawnRecipe:
         told = to_tensor(image)
         planes = [told.numpy()[0] / 200, resample(adc.array[0], adc.grid, image.grid) / 3000]
         both = _moved(told, np.stack(planes).astype(np.float32), image.grid)
-        both.meta.update(region=image.region, adc=adc)
-        return both
+        return Tissue(both, image.region, quantities={"ADC": adc})
 
-    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
-        source = grid_of(tissue)
-        box = np.asarray(tissue.meta["region"] or (0, 0, 0, *source.shape)).reshape(2, 3)
+    def harmonise(self, tissue: Tissue) -> MetaTensor:
+        source = tissue.grid
+        box = (tissue.region or source.whole).row.reshape(2, 3)
         directions = source.affine[:3, :3] / np.asarray(source.spacing) * (3.0, self.step, self.step)
         affine = np.eye(4)
         affine[:3, :3] = directions
         affine[:3, 3] = source.world(box.mean(axis=0)[None])[0] - directions @ (np.asarray(self.shape) - 1) / 2
         target = Grid(self.shape, affine, "patient_ras")
-        return _moved(tissue, np.stack([resample(plane, source, target) for plane in tissue.numpy()]), target)
-
-    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
-        return {"ADC": tissue.meta["adc"]}
+        planes = [resample(plane, source, target) for plane in tissue.pixels.numpy()]
+        return _moved(tissue.pixels, np.stack(planes), target)
 
     def fit(self, images: Iterable[Image]) -> Self:
         del images

@@ -28,7 +28,7 @@ from imaging.harmonise.recipe import Recipe
 from imaging.harmonise.recipe import identity as recipe_identity
 from imaging.harmonise.recipe import roles as roles_of
 from imaging.harmonise.spatial import grid_of
-from imaging.image import Array, Image, resample
+from imaging.image import Array, Box, Image, resample
 
 _PICTURES = (".png", ".pgm", ".mha", ".mhd", ".nii", ".nii.gz")
 UNKNOWN_CLASS = -1
@@ -211,8 +211,8 @@ def first_image(case: Case, recipe: Recipe) -> Image:
     volume the box around the case's organ. Raises InputError where nothing fits, or where a volume cannot be read.
     """
     image = _from_files(case) if is_picture(case) else _from_dicom(case, recipe)
-    if len(image.source_grid.shape) == 2:
-        return replace(image, region=(0, 0, *image.source_grid.shape)) if is_picture(case) else image
+    if not image.source_grid.is_volume:
+        return replace(image, region=image.grid.whole) if is_picture(case) else image
     return image if case.organ is None else replace(image, region=_box(case.organ, image))
 
 
@@ -257,9 +257,9 @@ def _selected(case: Case, index: Index, recipe: Recipe) -> Group:
     raise InputError(f"{case.image.name} cannot be used: {reason.meaning}", reason)
 
 
-def _box(organ: Path, image: Image) -> tuple[int, ...]:
-    """The half-open box around an organ's mask, low then high corner. Raises InputError for an empty mask."""
+def _box(organ: Path, image: Image) -> Box:
+    """The box around an organ's mask. Raises InputError for an empty mask."""
     inside = read_mask(organ, image).nonzero()
     if not len(inside[0]):
         raise InputError(f"organ {organ.name}: its mask is empty; allowed is one with the organ", Reason.CONFIG_INVALID)
-    return (*(int(axis.min()) for axis in inside), *(int(axis.max()) + 1 for axis in inside))
+    return Box(low=tuple(int(axis.min()) for axis in inside), high=tuple(int(axis.max()) + 1 for axis in inside))

@@ -20,7 +20,6 @@ from imaging.data.images import read_image
 from imaging.data.manifest import Case
 from imaging.errors import ConfigError, ImagingError, Reason
 from imaging.harmonise.recipe import Recipe
-from imaging.harmonise.spatial import grid_of
 from imaging.image import Array, Floats, Image
 
 # A pair is compared closely when at most so many of the 64 bits of its hashes differ: a crop of 5 % moves up to 18.
@@ -170,7 +169,7 @@ def _picture_of(case: Case, recipe: Recipe | None) -> Image:
     if recipe is None:
         return image
     tissue = recipe.tissue(image)
-    return replace(image, array=tissue.numpy(), grid=grid_of(tissue), channels="luminance", region=None)
+    return replace(image, array=tissue.pixels.numpy(), grid=tissue.grid, channels="luminance", region=None)
 
 
 def _plain(image: Image) -> Array:
@@ -178,7 +177,7 @@ def _plain(image: Image) -> Array:
     array = image.array
     if len(array) == 3 and image.channels == "rgb" and np.all(array[1:] == array[:1]):
         array = array[:1]
-    if image.grid.frame != "patient_ras":
+    if not image.grid.is_volume:
         return array
     linear = image.grid.affine[:-1, :-1]
     order = np.abs(linear / np.linalg.norm(linear, axis=0)).argmax(axis=1)[::-1]

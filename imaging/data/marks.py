@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imaging.data.images import describe
 from imaging.errors import GeometryError, Reason
-from imaging.image import LPS_TO_RAS, Floats, Grid
+from imaging.image import LPS_TO_RAS, Box, Floats, Grid
 
 Mask = NDArray[np.bool_]
 
@@ -26,12 +26,11 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """A labelled box: `low` and `high` corner in array axis order, corner convention (the first pixel spans 0 to 1)."""
+class BoxMark:
+    """A labelled box on the truth's grid."""
 
     label: str
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    box: Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Point:
     at: tuple[float, ...]
 
 
-Mark = Region | Box | Point
+Mark = Region | BoxMark | Point
 
 
 def patient_corners(lps_mm: Floats, grid: Grid) -> Floats:

@@ -15,7 +15,7 @@ from imaging.data.manifest import Case, Split, read_manifest
 from imaging.data.patches import Patches, cut, cut_labels, dice
 from imaging.errors import ConfigError, Reason
 from imaging.harmonise.augmentation import Augmentation
-from imaging.harmonise.recipe import Recipe
+from imaging.harmonise.recipe import Recipe, is_of_volumes
 
 
 class ImagingDataModule(pl.LightningDataModule):
@@ -164,7 +164,7 @@ class ImagingDataModule(pl.LightningDataModule):
         if seed is not None:
             return BatchLoader(self.dataset(cases, name), self.batch_size, share, seed, self._place)
         # Volumes may differ in size, and what is found in one must not depend on those beside it.
-        size = 1 if self.recipe.spatial_dims == 3 else self.batch_size
+        size = 1 if is_of_volumes(self.recipe) else self.batch_size
         return BatchLoader(self.dataset(cases, name), size, share)
 
     def _place(self) -> Place:

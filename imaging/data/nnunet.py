@@ -162,7 +162,7 @@ def _check(folder: Path, cases: Sequence[Case], labels: Mapping[str, int]) -> li
 def _write_case(folder: Path, case: Case, roles: Sequence[str], labels: Mapping[str, int]) -> None:
     part = "Ts" if case.split == "test" else "Tr"
     image = read_image(case.image, case.site)
-    if image.grid.frame != "patient_ras" or len(image.array) != 1:
+    if not image.grid.is_volume or len(image.array) != 1:
         raise GeometryError(
             f"image {case.image.name}: found {image.array.shape} in {image.grid.frame}; allowed is one volume",
             Reason.GEOMETRY,

@@ -157,7 +157,7 @@ def _thick(shape: tuple[int, ...], affine: Floats, grid: Grid) -> Grid:
 
 def _window(own: Grid, grid: Grid) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """First voxel and shape of the part of `grid` that `own` spans; None when it is not whole voxels inside it."""
-    box = own.carry_boxes(np.array([[0, 0, 0, *own.shape]]), grid)[0]
+    box = own.carry_box(own.whole, grid).row
     low, high = np.rint(box[:3]).astype(int), np.rint(box[3:]).astype(int)
     if np.abs(box - np.rint(box)).max() > SAME_PLACE or np.any(low < 0) or np.any(high > grid.shape):
         return None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from imaging.data.images import read_image, reorient
-from imaging.data.marks import Box, Mark, Mask, Point, Region, other_grid
+from imaging.data.marks import BoxMark, Mark, Mask, Point, Region, other_grid
 from imaging.data.truth_dicom import dicom_marks
 from imaging.data.truth_table import Table, table_marks
 from imaging.errors import GeometryError, InputError, Reason
@@ -38,7 +38,7 @@ class Truth:
 
     grid: Grid
     regions: tuple[Region, ...]
-    boxes: tuple[Box, ...]
+    boxes: tuple[BoxMark, ...]
     points: tuple[Point, ...]
     ignore: Mask
 
@@ -189,16 +189,14 @@ def _assembled(path: Path, grid: Grid, marks: Sequence[Mark], rules: Rules) -> T
             kept.append(mark)
         elif isinstance(mark, Region):
             ignore |= mark.mask
-        elif isinstance(mark, Box):
-            # The pixels whose centres lie inside the box.
-            low, high = (np.ceil(np.asarray(corner) - 0.5).astype(int) for corner in (mark.low, mark.high))
-            ignore[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
+        elif isinstance(mark, BoxMark):
+            ignore[mark.box.pixels] = True
         else:
             raise InputError(
                 f"truth {path.name}: the point '{mark.label}' is to be ignored; allowed are areas", Reason.GEOMETRY
             )
     regions = tuple(mark for mark in kept if isinstance(mark, Region))
-    boxes = tuple(mark for mark in kept if isinstance(mark, Box))
+    boxes = tuple(mark for mark in kept if isinstance(mark, BoxMark))
     return Truth(grid, regions, boxes, tuple(mark for mark in kept if isinstance(mark, Point)), ignore)
 
 

@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from imaging.data.images import describe
-from imaging.data.marks import Box, Mark, Point, Region, fill_ellipse, patient_corners
+from imaging.data.marks import BoxMark, Mark, Point, Region, fill_ellipse, patient_corners
 from imaging.errors import GeometryError, InputError, Reason
-from imaging.image import Floats, Grid
+from imaging.image import Box, Floats, Grid
 from imaging.table import Line, clean, read_table
 
 Convention = Literal["corner", "index"]
@@ -66,7 +66,7 @@ def _box(where: str, label: str, values: Floats, grid: Grid, convention: Convent
     if not (x0 < x1 and y0 < y1):
         raise InputError(f"{where}: box {values.tolist()}; allowed are x0 < x1 and y0 < y1", Reason.GEOMETRY)
     _check_inside(where, [(y0, x0), (y1, x1)], grid)
-    return Box(label, (float(y0), float(x0)), (float(y1), float(x1)))
+    return BoxMark(label, Box.from_xy(float(x0), float(y0), float(x1), float(y1)))
 
 
 def _disc(where: str, label: str, values: Floats, grid: Grid, convention: Convention) -> Mark:

@@ -9,23 +9,26 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
+from imaging.image import Channels
+
 # ITU-R BT.601, the luma that YBR_FULL is defined by (PS3.3 C.7.6.3.1.2).
 _LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
 class ToLuminance(Transform):
-    """One luminance channel (1, row, column): the stored Y of YBR, the luma of RGB, grey as it is."""
+    """One luminance channel (1, row, column): the stored Y of YBR, the luma of RGB, grey as it is.
+
+    `channels` says what the channel axis holds.
+    """
+
+    channels: Channels
 
     def __call__(self, tensor: MetaTensor) -> MetaTensor:
-        channels = tensor.meta["channels"]
-        if channels == "rgb":
-            weights = torch.tensor(_LUMA, dtype=tensor.dtype).reshape(3, 1, 1)
-            tensor = (tensor * weights).sum(dim=0, keepdim=True)
-        else:
-            tensor = tensor[:1]
-        tensor.meta["channels"] = "luminance"
-        return tensor
+        if self.channels != "rgb":
+            return tensor[:1]
+        weights = torch.tensor(_LUMA, dtype=tensor.dtype).reshape(3, 1, 1)
+        return (tensor * weights).sum(dim=0, keepdim=True)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, ClassVar, Protocol, Self
 
@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 
 from imaging.dicom.select import Select
 from imaging.harmonise.augmentation import Augmentation
+from imaging.harmonise.tissue import Tissue
 from imaging.image import Image
 
 
@@ -37,16 +38,12 @@ class Recipe(Protocol):
         """How much its images may be varied in training."""
         ...
 
-    def tissue(self, image: Image) -> MetaTensor:
+    def tissue(self, image: Image) -> Tissue:
         """The part of the image that may be analysed and shown: luminance, nothing beside the tissue, source pixels."""
         ...
 
-    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
+    def harmonise(self, tissue: Tissue) -> MetaTensor:
         """The tissue on the model's grid with the model's intensities, (channel, [slice,] row, column) float32."""
-        ...
-
-    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
-        """Maps with a unit that belong to the tissue, by name, each on its own grid; empty where there are none."""
         ...
 
     def fit(self, images: Iterable[Image]) -> Self:
@@ -62,6 +59,11 @@ def settings(recipe: Recipe) -> dict[str, Any]:
 def roles(recipe: Recipe) -> tuple[str, ...]:
     """The volumes of an exam that the recipe reads; none where it reads each image by itself, or whatever is there."""
     return tuple(settings(recipe).get("roles", ()))
+
+
+def is_of_volumes(recipe: Recipe) -> bool:
+    """Whether it reads volumes."""
+    return recipe.spatial_dims == 3
 
 
 def identity(recipe: Recipe) -> str:

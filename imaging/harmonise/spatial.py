@@ -1,7 +1,7 @@
 """Spatial building blocks as MONAI transforms. Every step edits the affine, and the affine is the only way home.
 
 A tensor here is a MONAI MetaTensor (channel, row, column) whose `affine` is 4 × 4 with the plane in its first two
-axes; `meta` keeps `frame`, `unit` and `channels` of the Image it came from. MONAI's own readers and `Resize` are not
+axes; `meta` keeps `frame` and `unit` of its grid and nothing else. MONAI's own readers and `Resize` are not
 used: readers transpose images silently, and resizing by corner ratios misses voxel centres.
 """
 
@@ -16,20 +16,18 @@ from monai.transforms import Transform
 from scipy import ndimage
 
 from imaging.errors import GeometryError, Reason
-from imaging.image import Grid, Image, resample
+from imaging.image import Box, Grid, Image, resample
 
 
 def to_tensor(image: Image) -> MetaTensor:
     """The image as a float32 MetaTensor (channel, row, column), with its grid in the affine."""
     tensor = MetaTensor(torch.from_numpy(np.array(image.array, dtype=np.float32)))
-    tensor.meta.update(channels=image.channels, region=image.region)
     return place(tensor, image.grid)
 
 
 def luminance_tensor(pixels: np.ndarray, grid: Grid) -> MetaTensor:
     """Float32 luminance (row, column) as a MetaTensor (1, row, column) on its grid, without a copy."""
     tensor = MetaTensor(torch.from_numpy(np.ascontiguousarray(pixels[None], dtype=np.float32)))
-    tensor.meta.update(channels="luminance", region=None)
     return place(tensor, grid)
 
 
@@ -53,10 +51,8 @@ def place(tensor: MetaTensor, grid: Grid) -> MetaTensor:
 
 
 def _moved(tensor: MetaTensor, array: np.ndarray, grid: Grid) -> MetaTensor:
-    """New pixels on a new grid with the tensor's other facts; a declared region no longer applies."""
-    moved = MetaTensor(torch.as_tensor(np.ascontiguousarray(array)), meta=dict(tensor.meta))
-    moved.meta["region"] = None
-    return place(moved, grid)
+    """New pixels on a new grid with what else MONAI knows of the tensor."""
+    return place(MetaTensor(torch.as_tensor(np.ascontiguousarray(array)), meta=dict(tensor.meta)), grid)
 
 
 @dataclass(frozen=True)
@@ -155,19 +151,20 @@ class CropToTissue(Transform):
     """The declared 2-D tissue region; without one, the largest echo area, with everything beside it set to 0.
 
     Text, logos and calipers beside the tissue leak labels and can be identity, so nothing outside the area remains.
-    Raises GeometryError when there is no echo at all.
+    Raises GeometryError when there is no echo at all. `region` is the declared one, in whole pixels.
     """
 
+    region: Box | None
+
     def __call__(self, tensor: MetaTensor) -> MetaTensor:
-        region = tensor.meta.get("region")
-        if region is not None:
-            top, left, bottom, right = region
-            return Crop((top, left), (bottom - top, right - left))(tensor)
+        if self.region is not None:
+            rows, columns = self.region.pixels
+            return Crop((rows.start, columns.start), (rows.stop - rows.start, columns.stop - columns.start))(tensor)
         area = echo_area(tensor.numpy()[0])
-        rows, columns = np.flatnonzero(area.any(1)), np.flatnonzero(area.any(0))
+        down, across = np.flatnonzero(area.any(1)), np.flatnonzero(area.any(0))
         kept = _moved(tensor, tensor.numpy() * area, grid_of(tensor))
-        shape = (int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1))
-        return Crop((int(rows[0]), int(columns[0])), shape)(kept)
+        shape = (int(down[-1] - down[0] + 1), int(across[-1] - across[0] + 1))
+        return Crop((int(down[0]), int(across[0])), shape)(kept)
 
 
 def echo_area(luminance: np.ndarray) -> np.ndarray:

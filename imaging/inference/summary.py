@@ -102,7 +102,7 @@ def released(
                 "source_sop_uid": shown.ref.sop_uid,
                 "frame": shown.ref.frame_number,
                 "region": shown.ref.region,
-                "box_px": [_rounded(v) for v in shown.box_px],
+                "box_px": [_rounded(v) for v in shown.box.xy],
             }
             for path, shown in previews
         ],
@@ -223,9 +223,9 @@ def _finding(finding: ExamFinding, rating: Rating | None) -> Json:
         "center_lps_mm": center and [_rounded(value) for value in center],
         "site": _code(finding.site),
         "area_mm2": _rounded(key.area_mm2),
-        "volume_ml": _rounded(volume_region.volume_ml if volume_region else None),
+        "volume_ml": _rounded(None if volume_region is None else volume_region.volume_ml),
         "longest_diameter_mm": _rounded(
-            volume_region.longest_diameter_mm if volume_region else key.longest_diameter_mm
+            key.longest_diameter_mm if volume_region is None else volume_region.longest_diameter_mm
         ),
         "measures": {name: _rounded(value) for name, value in own if name not in _FIELDS},
         "outline_px": [[_rounded(x), _rounded(y)] for x, y in key.outline_px],

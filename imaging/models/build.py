@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import torch
 from monai.networks.nets import BasicUNet, DynUNet, ResNet
@@ -10,7 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imaging.errors import ConfigError, Reason
-from imaging.models.networks import Network
+from imaging.models.networks import (
+    BasicUNetSettings,
+    DynUNetSettings,
+    Network,
+    ResNetSettings,
+    RetinaNetSettings,
+)
 from imaging.models.retinanet import RetinaNet
 
 # Softens the mean over a nearly empty lesion, so that it tends to 0 and not to noise.
@@ -35,28 +42,22 @@ class Outputs(NamedTuple):
 def build(network: Network) -> nn.Module:
     """The network as described, with fresh weights; its forward gives `Outputs`.
 
-    Spatial sizes must be multiples of `network.multiples`. Raises ConfigError for `onnx`, which has no weights to begin
-    with (`imaging.models.onnx` reads its file).
+    Spatial sizes must be multiples of `network.multiples`. Raises ConfigError for a network that is given as a file,
+    which has no weights to begin with (`imaging.models.onnx` reads it).
     """
-    kinds: dict[str, type[nn.Module]] = {
-        "basic_unet": _BasicUNet,
-        "dyn_unet": _DynUNet,
-        "resnet": _ResNet,
-        "retinanet": _RetinaNet,
-    }
-    if network.kind not in kinds:
+    if network.is_file:
+        trained = ", ".join(settings.kind for settings in BUILDERS)
         raise ConfigError(
-            f"network of kind {network.kind}: it is given as a file and cannot be trained; allowed is "
-            f"{', '.join(kinds)}",
+            f"network of kind {network.kind}: it is given as a file and cannot be trained; allowed is {trained}",
             Reason.CONFIG_INVALID,
         )
-    return kinds[network.kind](network)
+    return BUILDERS[type(network)](network)
 
 
 class _BasicUNet(BasicUNet):
     """MONAI's BasicUNet."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: BasicUNetSettings) -> None:
         super().__init__(
             spatial_dims=network.spatial_dims,
             in_channels=network.in_channels,
@@ -77,7 +78,7 @@ class _DynUNet(DynUNet):
     predicted labels: what a lesion is, is told by its own texture and border. Labels get no gradient from classes.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: DynUNetSettings) -> None:
         kernels, strides = _plan(network)
         super().__init__(
             spatial_dims=network.spatial_dims,
@@ -132,7 +133,7 @@ class _DynUNet(DynUNet):
         return classes
 
 
-def _plan(network: Network) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+def _plan(network: DynUNetSettings) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """Of every level the kernel, and the stride by which it is reached."""
     dims, levels = network.spatial_dims, range(len(network.features))
     steps = [2 if level else network.stem for level in levels]
@@ -145,7 +146,7 @@ def _plan(network: Network) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]
 class _ResNet(ResNet):
     """MONAI's ResNet with one basic block a stage."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: ResNetSettings) -> None:
         super().__init__(
             "basic",
             layers=[1, 1, 1, 1],
@@ -172,3 +173,12 @@ def _as_fine(logits: Tensor, size: list[int]) -> Tensor:
     if list(logits.shape[2:]) == size:
         return logits
     return functional.interpolate(logits, size, mode="bilinear" if len(size) == 2 else "trilinear")
+
+
+# Of each kind that is trained here, what makes the module of its settings.
+BUILDERS: Final[dict[type[Network], Callable[[Any], nn.Module]]] = {
+    BasicUNetSettings: _BasicUNet,
+    DynUNetSettings: _DynUNet,
+    ResNetSettings: _ResNet,
+    RetinaNetSettings: _RetinaNet,
+}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from imaging.errors import PackageError, Reason
 from imaging.models.build import Outputs
-from imaging.models.networks import Network
+from imaging.models.networks import OnnxSettings
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -30,7 +30,7 @@ _NOWHERE: Final = "/dev/null/no-external-data"
 class OnnxNetwork(nn.Module):
     """The network of one file. Its forward gives `Outputs` with logits (batch, out_channels, *spatial), float32."""
 
-    def __init__(self, network: Network, path: Path) -> None:
+    def __init__(self, network: OnnxSettings, path: Path) -> None:
         """Reads the file; as many threads are used as torch has in this process.
 
         Raises PackageError where onnxruntime is missing, and for a file that is not the network described.

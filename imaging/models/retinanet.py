@@ -16,13 +16,13 @@ from monai.networks.blocks.dynunet_block import UnetResBlock
 from monai.networks.blocks.feature_pyramid_network import FeaturePyramidNetwork
 from torch import Tensor, nn
 
-from imaging.models.networks import Network
+from imaging.models.networks import Network, RetinaNetSettings
 
 
 class RetinaNet(nn.Module):
     """Logits and codes of the anchors of each level that gives boxes; a subclass's forward says how they are given."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: RetinaNetSettings) -> None:
         super().__init__()
         dims, widths, first = network.spatial_dims, network.features, len(network.features) - network.pyramid
         self.labels = network.out_channels - 1

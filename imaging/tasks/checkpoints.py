@@ -67,6 +67,7 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """The content of a checkpoint. Raises ConfigError when the file is missing or not whole."""
     if not is_whole(path):
         raise ConfigError(f"checkpoint {path}: is missing, cut short or changed", Reason.CONFIG_INVALID)
+    # Older checkpoints hold their network as a record of this class; now they hold plain values.
     with torch.serialization.safe_globals([Network, Augmentation, Patches, HitRule, Path, PosixPath]):
         content: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     return content

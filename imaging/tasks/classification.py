@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,7 +20,7 @@ class ClassificationTask(Task):
     """Classes by softmax under cross-entropy with label smoothing. Cases without a known class count nothing.
 
     Args:
-        network: A network with two or more image classes.
+        network: A network with image classes, or its `kind` and settings by name.
         learning_rate: Peak of the schedule.
         weight_decay: Of AdamW.
         warmup: Part of all steps until the peak.
@@ -28,11 +30,15 @@ class ClassificationTask(Task):
     needs_truth = False
 
     def __init__(
-        self, network: Network, learning_rate: float = 1e-3, weight_decay: float = 1e-2, warmup: float = 0.1
+        self,
+        network: dict[str, Any] | Network,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-2,
+        warmup: float = 0.1,
     ) -> None:
         super().__init__(network, learning_rate, weight_decay, warmup)
-        if network.classes < 2:
-            self._refuse("network.classes", network.classes, "2 or more")
+        if "classes" not in self.network.gives:
+            self._refuse("network.classes", self.network.classes, "2 or more")
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         assert outputs.classes is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from imaging.evaluation.matching import PICAI, HitRule, match_boxes
 from imaging.evaluation.result import DetectionCase
 from imaging.models.build import Outputs
 from imaging.models.detection import Boxes, check_tiles, detect
-from imaging.models.networks import Network
+from imaging.models.networks import Network, kinds_giving
 from imaging.models.retinanet import anchors, decode, places
 from imaging.tasks.task import Figures, Task
 
@@ -37,7 +38,7 @@ class DetectionTask(Task):
     over these rates and then over sites. A site without a lesion has none.
 
     Args:
-        network: A `retinanet` with one label.
+        network: A network with boxes of one label, or its `kind` and settings by name.
         learning_rate: Peak of the schedule.
         weight_decay: Of AdamW.
         warmup: Part of all steps until the peak.
@@ -54,7 +55,7 @@ class DetectionTask(Task):
 
     def __init__(
         self,
-        network: Network,
+        network: dict[str, Any] | Network,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
         warmup: float = 0.1,
@@ -64,12 +65,12 @@ class DetectionTask(Task):
         overlap: int | None = None,
     ) -> None:
         super().__init__(network, learning_rate, weight_decay, warmup)
-        if network.kind != "retinanet":
-            self._refuse("network.kind", network.kind, "retinanet, which gives boxes")
-        if network.out_channels != 2:
+        if "boxes" not in self.network.gives:
+            self._refuse("network.kind", self.network.kind, f"{kinds_giving('boxes')}, which give boxes")
+        if self.network.out_channels != 2:
             # Instances have no kind: a mask says which lesion a pixel belongs to, and not what it is.
-            self._refuse("network.out_channels", network.out_channels, "2: background and one label")
-        check_tiles(network, tile, overlap)
+            self._refuse("network.out_channels", self.network.out_channels, "2: background and one label")
+        check_tiles(self.network, tile, overlap)
         self.box_weight = box_weight
         self.hit_rule = hit_rule
         self.tile = tile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from monai.losses import DiceCELoss
@@ -11,7 +12,7 @@ from torch import Tensor
 from imaging.data.dataset import Batch
 from imaging.models.build import Outputs
 from imaging.models.detection import check_tiles
-from imaging.models.networks import Network
+from imaging.models.networks import Network, kinds_giving
 from imaging.models.windows import probabilities
 from imaging.tasks.classification import class_figures, class_loss
 from imaging.tasks.task import Figures, Task
@@ -24,7 +25,7 @@ class SegmentationTask(Task):
     over cases and then over sites. Of several labels each has its own figure too, `dice_1` and so on.
 
     Args:
-        network: A network with labels per pixel.
+        network: A network with labels per pixel, or its `kind` and settings by name.
         learning_rate: Peak of the schedule.
         weight_decay: Of AdamW.
         warmup: Part of all steps until the peak.
@@ -38,7 +39,7 @@ class SegmentationTask(Task):
 
     def __init__(
         self,
-        network: Network,
+        network: dict[str, Any] | Network,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         warmup: float = 0.1,
@@ -47,10 +48,10 @@ class SegmentationTask(Task):
         tile: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(network, learning_rate, weight_decay, warmup)
-        if network.kind not in ("basic_unet", "dyn_unet"):
-            self._refuse("network.kind", network.kind, "basic_unet or dyn_unet, which give labels per pixel")
-        check_tiles(network, tile, None)
-        if tile and network.classes:
+        if "labels" not in self.network.gives:
+            self._refuse("network.kind", self.network.kind, f"{kinds_giving('labels')}, which give labels per pixel")
+        check_tiles(self.network, tile, None)
+        if tile and self.network.classes:
             self._refuse("tile", tile, "none of a network with image classes, which need the whole image")
         self.class_weight = class_weight
         self.deep_weight = deep_weight

@@ -20,7 +20,7 @@ from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, Reason
 from imaging.models.build import Outputs, build
 from imaging.models.detection import Boxes
-from imaging.models.networks import Network
+from imaging.models.networks import Network, parse_network
 from imaging.tasks.memory import keep_freed_memory
 
 # One case's figures by name; a figure that does not apply to it is left out.
@@ -34,7 +34,7 @@ class Task(pl.LightningModule, ABC):
     figures sum up the cases of a site, and `macro` means over sites; all processes see the same ones.
 
     Args:
-        network: The network, by description.
+        network: The network, or its `kind` and settings by name as files state them.
         learning_rate: Peak of the schedule.
         weight_decay: Of AdamW.
         warmup: Part of all steps until the peak.
@@ -50,15 +50,21 @@ class Task(pl.LightningModule, ABC):
     wants_instances: ClassVar[bool] = False
 
     def __init__(
-        self, network: Network, learning_rate: float = 3e-3, weight_decay: float = 1e-2, warmup: float = 0.1
+        self,
+        network: dict[str, Any] | Network,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+        warmup: float = 0.1,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.network = network
+        self.network = network if isinstance(network, Network) else parse_network(network)
+        # Checkpoints hold plain values: that no class of a network has to be unpickled.
+        self.save_hyperparameters(ignore=["network"])
+        self.hparams["network"] = self.network.stated()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup = warmup
-        self.model = build(network)
+        self.model = build(self.network)
         self._kept: dict[str, tuple[str, Any]] = {}
 
     @abstractmethod
@@ -104,7 +110,7 @@ class Task(pl.LightningModule, ABC):
         if self.network.classes != len(data.classes):
             self._refuse("network.classes", self.network.classes, f"{len(data.classes)}, as data.classes names")
         labels = max(1, len(data.labels))
-        if self.network.kind != "resnet" and self.network.out_channels != labels + 1:
+        if self.network.gives & {"labels", "boxes"} and self.network.out_channels != labels + 1:
             self._refuse("network.out_channels", self.network.out_channels, f"{labels + 1}: background and data.labels")
         if data.recipe.spatial_dims != self.network.spatial_dims:
             self._refuse(
@@ -221,7 +227,7 @@ class Task(pl.LightningModule, ABC):
         varied = data.augmentation.channels or ()
         if any(not 0 <= channel < len(image) for channel in varied):
             self._refuse("data.augmentation.channels", list(varied), f"0 to {len(image) - 1}")
-        if self.trainer.world_size > 1 and image.ndim == 4 and data.patches is None:
+        if self.trainer.world_size > 1 and self.network.is_volume and data.patches is None:
             self._refuse("data.patches", None, "patches: several processes need volumes of one size")
         if data.patches is not None:
             if self.network.classes:

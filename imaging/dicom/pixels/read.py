@@ -19,7 +19,7 @@ from imaging.dicom.pixels.codecs import DecodedFrame
 from imaging.dicom.pixels.frames import Frames
 from imaging.dicom.select import ImageRef
 from imaging.errors import ImagingError, InputError, Reason
-from imaging.image import Array, Channels, Grid, Image, SourceRef
+from imaging.image import Array, Box, Channels, Grid, Image, SourceRef
 
 # Millimetres per pixel outside these bounds are a mistake of the header.
 _PLAUSIBLE_MM = (0.005, 5.0)
@@ -126,16 +126,17 @@ def _frame_grid(instance: Instance, region: Region | None) -> tuple[Grid, tuple[
     return Grid.plane(instance.rows, instance.columns, spacing[0], spacing[1], "mm"), ()
 
 
-def _region_box(instance: Instance, region: Region | None) -> tuple[tuple[int, int, int, int] | None, tuple[str, ...]]:
-    """The region inside the frame, half-open (row, column, row, column); a note where the header reached outside."""
+def _region_box(instance: Instance, region: Region | None) -> tuple[Box | None, tuple[str, ...]]:
+    """The region inside the frame; a note where the header reached outside."""
     if region is None:
         return None, ()
     top, left, bottom, right = region.box
-    box = (max(top, 0), max(left, 0), min(bottom, instance.rows), min(right, instance.columns))
-    if box[2] - box[0] < 1 or box[3] - box[1] < 1:
+    top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, instance.rows), min(right, instance.columns)
+    if bottom - top < 1 or right - left < 1:
         raise InputError(
             f"{instance.name}: tissue region {region.number} spans {region.box} and misses the image of "
             f"{instance.rows} × {instance.columns}",
             Reason.NO_TISSUE_REGION,
         )
-    return box, () if box == region.box else ("A region reaches outside its image and was cut at the edge",)
+    box, is_inside = Box(low=(top, left), high=(bottom, right)), (top, left, bottom, right) == region.box
+    return box, () if is_inside else ("A region reaches outside its image and was cut at the edge",)

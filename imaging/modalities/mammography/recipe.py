@@ -8,7 +8,7 @@ the stored image was turned from the detector; nothing here refers to the detect
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, Self
 
@@ -21,6 +21,7 @@ from imaging.grayscale import Grayscale
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.intensity import ToLuminance
 from imaging.harmonise.spatial import Crop, Flip, Respace, Transpose, grid_of, luminance_tensor, to_tensor
+from imaging.harmonise.tissue import Tissue
 from imaging.image import Array, Image
 from imaging.modalities.mammography.breast import Mask, Side, breast_height, breast_mask, chest_side, foremost
 from imaging.modalities.mammography.selection import select
@@ -72,12 +73,10 @@ class MammographyRecipe:
     cc_height_mm: float = 150.0
     oblique_height_mm: float = 195.0
 
-    def tissue(self, image: Image) -> MetaTensor:
+    def tissue(self, image: Image) -> Tissue:
         """Brightness (1, row, column), 0-255 in float, of the breast in source pixels; everything beside it is 0.
 
-        `meta` has what `harmonise` needs and what the exam may: `chest` (side of the chest wall in source pixels),
-        `anterior` (x, y of the foremost point on the source grid), `step` (of the model grid, in the grid's unit) and
-        `notes`.
+        Its steps bring the chest wall to the left, and head or lateral up where the header knows, on the model's step.
         """
         light, mask = self._shown(image)
         chest, notes = _chest(image, mask)
@@ -87,27 +86,15 @@ class MammographyRecipe:
         cut = light[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] * inside
         tensor = luminance_tensor(np.multiply(cut, np.float32(_WHITE), out=cut), image.grid.crop(low, inside.shape))
         step, said = self._step(tensor, breast_height(inside, chest), chest, image)
-        tensor.meta.update(
-            chest=chest,
-            turned=_turned(image, chest),
-            step=step,
-            anterior=foremost(mask, chest),
-            notes=(*notes, *said),
-        )
-        return tensor
+        steps = (*_upright(chest, _turned(image, chest)), Respace((step, step)))
+        return Tissue(tensor, notes=(*notes, *said), anterior_px=foremost(mask, chest), steps=steps)
 
-    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
+    def harmonise(self, tissue: Tissue) -> MetaTensor:
         """(1, rows, columns) float32 in 0-1: chest wall at the left edge, head or lateral up where the header knows."""
-        step = tissue.meta["step"]
-        fine = Compose([*_upright(tissue), Respace((step, step))])(tissue)
+        fine = Compose(tissue.steps)(tissue.pixels)
         lines = fine.shape[1]
         placed = Crop(((lines - self.rows) // 2, 0), (self.rows, self.columns))(fine)
         return (placed / _WHITE).clamp(0.0, 1.0)
-
-    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
-        """None: no value of such an image has a unit."""
-        del tissue
-        return {}
 
     def fit(self, images: Iterable[Image]) -> Self:
         """Nothing is learned: the recipe itself."""
@@ -117,7 +104,7 @@ class MammographyRecipe:
     def _shown(self, image: Image) -> tuple[Array, Mask]:
         """Brightness (row, column) in 0-1 as float32, and where the breast is, padding left out."""
         grey = image.channels == "luminance"
-        stored = image.array[0] if grey else ToLuminance()(to_tensor(image)).numpy()[0]
+        stored = image.array[0] if grey else ToLuminance(image.channels)(to_tensor(image)).numpy()[0]
         grayscale = image.grayscale or Grayscale()
         item = grayscale.item(self.voi_item) if self.voi == "header" else None
         light = grayscale.display(stored, item)
@@ -135,9 +122,9 @@ class MammographyRecipe:
             light = _ranged(light, mask, self.low, self.high)
         return light, mask
 
-    def _step(self, tissue: MetaTensor, height: int, chest: Side, image: Image) -> tuple[float, list[str]]:
-        """Step of the model grid in the unit of the tissue's grid, and what must be said about it."""
-        grid, notes = grid_of(tissue), []
+    def _step(self, pixels: MetaTensor, height: int, chest: Side, image: Image) -> tuple[float, list[str]]:
+        """Step of the model grid in the unit of the pixels' grid, and what must be said about it."""
+        grid, notes = grid_of(pixels), []
         upright = chest in ("left", "right")
         extent = np.asarray(grid.shape) * np.asarray(grid.spacing)
         along, deep = extent if upright else extent[::-1]
@@ -197,13 +184,13 @@ def _turned(image: Image, chest: Side) -> bool:
     return along.startswith("H") or (bool(lateral) and along.startswith(lateral))
 
 
-def _upright(tissue: MetaTensor) -> list[Transform]:
+def _upright(chest: Side, is_turned: bool) -> list[Transform]:
     """The steps that bring the chest wall to the left and head or lateral up."""
-    chest, steps = tissue.meta["chest"], []
+    steps: list[Transform] = []
     if chest in ("top", "bottom"):
         steps.append(Transpose())
     if chest in ("right", "bottom"):
         steps.append(Flip(1))
-    if tissue.meta["turned"]:
+    if is_turned:
         steps.append(Flip(0))
     return steps

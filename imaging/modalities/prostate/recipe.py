@@ -23,8 +23,9 @@ from imaging.errors import ConfigError, InputError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.diffusion import AdcFit, computed_signal, fit_adc
 from imaging.harmonise.mri import align, correct_bias
-from imaging.harmonise.spatial import grid_of, place
-from imaging.image import Array, Floats, Grid, Image, resample, within
+from imaging.harmonise.spatial import place
+from imaging.harmonise.tissue import Tissue
+from imaging.image import Array, Box, Floats, Grid, Image, resample, within
 from imaging.modalities.prostate.selection import ADC, HIGH_B, ROLES, T2W, select
 
 _LARGEST_ADC: Final = 3000.0  # free water at body temperature, 10^-6 mm2/s
@@ -102,32 +103,32 @@ class ProstateRecipe:
             bounded=False,
         )
 
-    def tissue(self, image: Image) -> MetaTensor:
-        """T2W (1, slice, row, column) float32 as it was stored, the further channels' volumes in `meta["volumes"]`.
+    def tissue(self, image: Image) -> Tissue:
+        """T2W (1, slice, row, column) float32 as it was stored, with the further channels' volumes.
 
-        `meta["notes"]` says how the ADC and the high-b image came about. Raises InputError (MISSING_ROLE) naming the
-        role that is neither there nor can be computed.
+        The notes say how the ADC and the high-b image came about; the ADC in 10⁻⁶ mm²/s is a quantity where it is read.
+        Raises InputError (MISSING_ROLE) naming the role that is neither there nor can be computed.
         """
         volumes, notes = self.volumes(image)
-        tissue = place(MetaTensor(torch.from_numpy(image.array.astype(np.float32))), image.grid)
+        pixels = place(MetaTensor(torch.from_numpy(image.array.astype(np.float32))), image.grid)
         # What has the lowest b-value shows most anatomy, so it is what is laid onto T2W.
         anchor = next(iter(_weighted(image)), None) if self.align else None
-        tissue.meta.update(channels="luminance", region=image.region, volumes=volumes, notes=notes, anchor=anchor)
-        return tissue
+        quantities = {role: volume for role, volume in volumes.items() if role == ADC}
+        return Tissue(pixels, image.region, notes, volumes=volumes, anchor=anchor, quantities=quantities)
 
-    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
+    def harmonise(self, tissue: Tissue) -> MetaTensor:
         """(role, slice, row, column) float32 on the model grid, in the order of `roles`."""
-        own, region = grid_of(tissue), tissue.meta["region"]
+        own, region, stored = tissue.grid, tissue.region, tissue.pixels.numpy()[0]
         grid = self._model_grid(own, region)
         judged = self._judged(grid, own, region)
-        t2 = correct_bias(tissue.numpy()[0], own) if self.bias else tissue.numpy()[0]
-        anchor = tissue.meta["anchor"]
+        t2 = correct_bias(stored, own) if self.bias else stored
+        anchor = tissue.anchor
         moves = np.eye(4) if anchor is None else align(anchor.array[0], anchor.grid, t2, own).matrix
         channels = []
         for role in self.roles:
             values, place_of = t2, own
             if role != T2W:
-                volume = tissue.meta["volumes"][role]
+                volume = tissue.volumes[role]
                 values, place_of = volume.array[0], replace(volume.grid, affine=moves @ volume.grid.affine)
             if self.intensity == "zscore":
                 channels.append(resample(_zscore(values), place_of, grid))
@@ -173,10 +174,6 @@ class ProstateRecipe:
             found[role] = volume
         return found, tuple(notes)
 
-    def quantities(self, tissue: MetaTensor) -> Volumes:
-        """The ADC in 10⁻⁶ mm²/s, where it is read."""
-        return {role: volume for role, volume in tissue.meta["volumes"].items() if role == ADC}
-
     def _moved(self, acquired: Image, adc: Image | None) -> tuple[Image, str]:
         """The one diffusion image that there is, at `high_b` by the ADC; as it is where that cannot be known."""
         if acquired.b_value is None or adc is None:
@@ -189,9 +186,9 @@ class ProstateRecipe:
         note = f"The image at b = {self.high_b:g} s/mm2 was computed from {said}"
         return replace(acquired, array=signal[None], b_value=self.high_b), note
 
-    def _model_grid(self, own: Grid, region: tuple[int, ...] | None) -> Grid:
+    def _model_grid(self, own: Grid, region: Box | None) -> Grid:
         """At least `shape`, around the region or the field of view, along the patient's axes as the slices lie."""
-        low, high = np.split(np.asarray(region if region is not None else (0, 0, 0, *own.shape), dtype=np.float64), 2)
+        low, high = np.split((region or own.whole).row, 2)
         margin = 0.0 if region is None else self.margin_mm
         order, directions = _ordered(own)
         extent = ((high - low) * np.asarray(own.spacing))[order] + 2 * margin
@@ -210,9 +207,9 @@ class ProstateRecipe:
         affine[:3, 3] += own.affine[:3, :3] @ (np.rint(first) - first)
         return Grid(tuple(int(n) for n in sides), affine, own.frame, own.unit)
 
-    def _judged(self, grid: Grid, own: Grid, region: tuple[int, ...] | None) -> Array:
+    def _judged(self, grid: Grid, own: Grid, region: Box | None) -> Array:
         """Where intensities are judged: bool of the model grid, inside the field of view and the region's margin."""
-        low, high = np.split(np.asarray(region if region is not None else (0, 0, 0, *own.shape), dtype=np.float64), 2)
+        low, high = np.split((region or own.whole).row, 2)
         reach = 0.0 if region is None else self.margin_mm / np.asarray(own.spacing)
         low, high = np.maximum(low - reach, 0), np.minimum(high + reach, own.shape)
         return within(grid, own, low, high - 1e-9)

@@ -6,7 +6,7 @@ ultrasound is uncalibrated; calibration still makes anisotropic pixels square (d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -16,6 +16,7 @@ from monai.transforms import Compose
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.intensity import ScalePercentiles, ToLuminance
 from imaging.harmonise.spatial import CropToTissue, FitSquare, to_tensor
+from imaging.harmonise.tissue import Tissue
 from imaging.image import Image
 from imaging.modalities.ultrasound.selection import select
 
@@ -55,18 +56,13 @@ class UltrasoundRecipe:
     low: float = 1.0
     high: float = 99.5
 
-    def tissue(self, image: Image) -> MetaTensor:
+    def tissue(self, image: Image) -> Tissue:
         """Luminance (1, row, column) of the tissue region in source pixels."""
-        return Compose([ToLuminance(), CropToTissue()])(to_tensor(image))
+        return Tissue(Compose([ToLuminance(image.channels), CropToTissue(image.region)])(to_tensor(image)))
 
-    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
+    def harmonise(self, tissue: Tissue) -> MetaTensor:
         """(1, side, side) float32 in 0-1."""
-        return Compose([FitSquare(self.side), ScalePercentiles(self.low, self.high)])(tissue)
-
-    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
-        """None: no value of such an image has a unit."""
-        del tissue
-        return {}
+        return Compose([FitSquare(self.side), ScalePercentiles(self.low, self.high)])(tissue.pixels)
 
     def fit(self, images: Iterable[Image]) -> Self:
         """Nothing is learned: the recipe itself."""

@@ -65,7 +65,7 @@ class OutlinedPicture(Flowable):
 
     def _place(self, x: float, y: float) -> tuple[float, float]:
         """A place on the source frame, in points from the lower left corner of the picture."""
-        x0, y0, x1, y1 = self._thumbnail.box_px
+        x0, y0, x1, y1 = self._thumbnail.box.xy
         return (x - x0) / (x1 - x0) * self.width, (y1 - y) / (y1 - y0) * self.height
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.spatial import to_tensor
+from imaging.harmonise.tissue import Tissue
 from imaging.image import Image
 from toy_breast_mri import DCE, select
 
@@ -26,15 +27,11 @@ class BreastMriRecipe:
 
     roles: tuple[str, ...] = (DCE,)
 
-    def tissue(self, image: Image) -> MetaTensor:
-        return to_tensor(image)
+    def tissue(self, image: Image) -> Tissue:
+        return Tissue(to_tensor(image))
 
-    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
-        return tissue / 1000.0
-
-    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
-        del tissue
-        return {}
+    def harmonise(self, tissue: Tissue) -> MetaTensor:
+        return tissue.pixels / 1000.0
 
     def fit(self, images: Iterable[Image]) -> Self:
         del images

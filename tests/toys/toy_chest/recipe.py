@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.intensity import ToLuminance
 from imaging.harmonise.spatial import FitSquare, to_tensor
+from imaging.harmonise.tissue import Tissue
 from imaging.image import Image
 from toy_chest import select
 
@@ -27,16 +28,12 @@ class ChestRecipe:
 
     side: int = 128
 
-    def tissue(self, image: Image) -> MetaTensor:
-        return ToLuminance()(to_tensor(image))
+    def tissue(self, image: Image) -> Tissue:
+        return Tissue(ToLuminance()(to_tensor(image)))
 
-    def harmonise(self, tissue: MetaTensor) -> MetaTensor:
-        fitted = FitSquare(self.side)(tissue)
+    def harmonise(self, tissue: Tissue) -> MetaTensor:
+        fitted = FitSquare(self.side)(tissue.pixels)
         return fitted / max(float(fitted.max()), 1.0)
-
-    def quantities(self, tissue: MetaTensor) -> Mapping[str, Image]:
-        del tissue
-        return {}
 
     def fit(self, images: Iterable[Image]) -> Self:
         del images
