@@ -21,11 +21,14 @@ from imaging.dicom.instance import (
     REGIONS,
     WANTED,
     Facts,
+    File,
     Instance,
     NotPlain,
     Region,
     describe,
     describe_refused,
+    is_image,
+    is_one_patient,
     refused,
 )
 from imaging.dicom.parsing.firewall import Header, admit, inspect
@@ -139,13 +142,14 @@ def _parsed(path: Path, header: Header) -> Dataset:
 
     pydicom is imported here: most headers never need it, and workers start twice as fast without.
     """
-    from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
+
+    from imaging.dicom.parsing.odd_values import read_dataset
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom quotes what it finds odd, and that can be identity
-            dataset = dcmread(path, stop_before_pixels=True, force=not header.has_meta)
+            dataset = read_dataset(path, has_meta=header.has_meta)
             if not header.is_syntax_stated:
                 dataset.file_meta.TransferSyntaxUID = header.transfer_syntax_uid
     except InvalidDicomError as error:
@@ -211,34 +215,41 @@ def _scan(root: Path, name: str, site: str | None) -> tuple[Found, tuple[str, ..
         header = inspect(path, wanted=WANTED, opened=frozenset((REGIONS,)))
     except InputError as error:
         return FileState(name, "skipped" if error.reason in _SKIPPED else "refused", error.reason), ()
-    return _judged(path, name, header, site), header.remarks
+    odd: list[str] = []
+    found = _judged(File(path, name, header.transfer_syntax_uid, site), header, odd)
+    passed = f"values that cannot be read are passed over: {', '.join(dict.fromkeys(odd))}"
+    return found, (*header.remarks, *([passed] if odd else []))
 
 
-def _judged(path: Path, name: str, header: Header, site: str | None) -> Found:
+def _judged(file: File, header: Header, odd: list[str]) -> Found:
+    """An image that may be read, one of its study that may not, or the state of a file that belongs to none."""
     if header.media_class_uid == _DICOMDIR:
-        return FileState(name, "skipped", Reason.DICOMDIR)
+        return FileState(file.name, "skipped", Reason.DICOMDIR)
+    if not header.refusal and not is_image(header):
+        return FileState(file.name, "skipped", Reason.NOT_AN_IMAGE)
     try:
-        if header.refusal:
-            return describe_refused(path, name, header, site)
-        facts = Facts.of(header)
-        if "Rows" not in facts or "Columns" not in facts:
-            return FileState(name, "skipped", Reason.NOT_AN_IMAGE)
-        instance = _described(path, name, header, facts, site)
-        return refused(instance, header.pixel_refusal.reason) if header.pixel_refusal else instance
+        reason = header.refusal.reason if header.refusal else None
+        if reason is None:
+            instance = _described(file, header, odd)
+            return refused(instance, header.pixel_refusal.reason) if header.pixel_refusal else instance
     except InputError as error:
-        reason = header.refusal.reason if header.refusal else error.reason
+        reason = error.reason
     except Exception:  # noqa: BLE001 - element access on a mutated header raises nearly anything; the code says so
-        reason = header.refusal.reason if header.refusal else Reason.UNREADABLE_HEADER
-    return FileState(name, "refused", reason)
-
-
-def _described(path: Path, name: str, header: Header, facts: Facts, site: str | None) -> Instance:
+        reason = Reason.UNREADABLE_HEADER
     try:
-        return describe(path, name, header.transfer_syntax_uid, facts, site)
+        return describe_refused(file, header, reason)
+    except Exception:  # noqa: BLE001 - as above: nothing says to which study it belongs
+        return FileState(file.name, "refused", reason if header.refusal else Reason.MISSING_UID)
+
+
+def _described(file: File, header: Header, odd: list[str]) -> Instance:
+    try:
+        return describe(file, Facts.of(header), odd)
     except NotPlain:
+        odd.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in _parsed: values convert when they are asked for
-            return describe(path, name, header.transfer_syntax_uid, _parsed(path, header), site)
+            return describe(file, _parsed(file.path, header), odd)
 
 
 def _shared_ids(instances: Iterable[Instance]) -> tuple[str, ...]:
@@ -247,7 +258,7 @@ def _shared_ids(instances: Iterable[Instance]) -> tuple[str, ...]:
     for instance in instances:
         if instance.patient_id_key:
             by_id[instance.patient_id_key].add(instance.patient_key)
-    shared = sum(len(patients) > 1 for patients in by_id.values())
+    shared = sum(not is_one_patient(patients) for patients in by_id.values())
     if not shared:
         return ()
     return (
@@ -268,14 +279,15 @@ def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[
     for instance in instances:
         by_uid[instance.sop_uid].append(instance)
         patients[instance.study_uid].add(instance.patient_key)
+    mixed = {study for study, keys in patients.items() if len(keys) > 1 and not is_one_patient(keys)}
     for same in by_uid.values():
-        if len(same) == 1 and not same[0].refusal and len(patients[same[0].study_uid]) == 1:
+        if len(same) == 1 and not same[0].refusal and same[0].study_uid not in mixed:
             files[same[0].name] = FileState(same[0].name, "used")
             yield same[0]
             continue
         sound = [i for i in same if not i.refusal]
         refusal = Reason.DUPLICATE_UID if len(sound) > 1 and _differ(sound) else None
-        if any(len(patients[i.study_uid]) > 1 for i in same):
+        if any(i.study_uid in mixed for i in same):
             refusal = Reason.MIXED_PATIENTS
         for instance in same:
             if reason := refusal or instance.refusal:

@@ -19,6 +19,7 @@ from pydicom.uid import UID
 
 from imaging.dicom.headers.elements import integer
 from imaging.dicom.parsing.firewall import admit
+from imaging.dicom.parsing.odd_values import read_dataset
 from imaging.dicom.pixels.codecs import DECODERS, LARGEST_FRAME_BYTES, DecodedFrame, FrameFormat, decode, stored_values
 from imaging.dicom.pixels.fragments import Fragments
 from imaging.errors import InputError, Reason
@@ -70,7 +71,7 @@ class Frames:
         try:
             with path.open("rb") as stream, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pydicom describes each oddity of a file; the reason code is ours
-                self.header: Dataset = dcmread(stream, stop_before_pixels=True, force=not admitted.has_meta)
+                self.header: Dataset = read_dataset(stream, has_meta=admitted.has_meta)
                 self.syntax = admitted.transfer_syntax_uid
                 _check_syntax(self.syntax, name)
                 self.count = integer(name, self.header, "NumberOfFrames", (1, 1 << 31), default=1)

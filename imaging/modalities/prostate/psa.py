@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
 from imaging.dicom.index import Index
-from imaging.dicom.instance import patient_id_key
+from imaging.dicom.instance import is_one_patient, patient_id_key
 from imaging.errors import ConfigError, Reason
 from imaging.inference.router import Plan, Task
 from imaging.modalities.prostate.conclusions import Psa
@@ -120,7 +120,7 @@ def _shared_patient_ids(index: Index) -> frozenset[str]:
     for series in index.series:
         for instance in series.instances:
             patients[instance.patient_id_key].add(instance.patient_key)
-    return frozenset(name for name, keys in patients.items() if len(keys) > 1)
+    return frozenset(name for name, keys in patients.items() if not is_one_patient(keys))
 
 
 def _key(path: Path, columns: list[str]) -> Key:
