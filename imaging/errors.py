@@ -16,6 +16,9 @@ class Reason(StrEnum):
     DICOMDIR = "dicomdir"
     SYMLINK = "symlink"
     NOT_A_FILE = "not_a_regular_file"
+    NOT_PERMITTED = "not_permitted"
+    PATH_TOO_LONG = "path_too_long"
+    ARCHIVE = "archive"
     FILE_TOO_LARGE = "file_too_large"
     EXECUTABLE = "executable_preamble"
     UNREADABLE_HEADER = "unreadable_header"
@@ -39,6 +42,8 @@ class Reason(StrEnum):
     UNSUPPORTED_TRANSFER_SYNTAX = "unsupported_transfer_syntax"
     UNSUPPORTED_PIXELS = "unsupported_pixels"
     PIXEL_DATA_TOO_SHORT = "pixel_data_too_short"
+    PIXEL_DATA_TOO_LONG = "pixel_data_too_long"
+    NO_SIGNAL = "no_signal"
     DECODE_FAILED = "decode_failed"
     WORKER_DIED = "worker_died"
     WORKER_TIMED_OUT = "worker_timed_out"
@@ -104,6 +109,9 @@ _MEANING: dict[Reason, str] = {
     Reason.DICOMDIR: "a DICOMDIR is never followed; the files it lists are found by themselves",
     Reason.SYMLINK: "symbolic links are never followed",
     Reason.NOT_A_FILE: "not a regular file (a pipe, a socket or a device), so it was never opened",
+    Reason.NOT_PERMITTED: "the account that reads may not open this file or folder, so nobody knows what is in it",
+    Reason.PATH_TOO_LONG: "the path is longer than the system can reach",
+    Reason.ARCHIVE: "an archive or compressed file, in which images may be",
     Reason.FILE_TOO_LARGE: "the file is larger than the limit for one file",
     Reason.EXECUTABLE: "the preamble holds the beginning of a program; no scanner writes that",
     Reason.UNREADABLE_HEADER: "the DICOM header cannot be read",
@@ -127,6 +135,8 @@ _MEANING: dict[Reason, str] = {
     Reason.UNSUPPORTED_TRANSFER_SYNTAX: "the transfer syntax has no decoder here",
     Reason.UNSUPPORTED_PIXELS: "this kind of pixel data is not supported",
     Reason.PIXEL_DATA_TOO_SHORT: "the pixel data is shorter than rows, columns, frames and bits require",
+    Reason.PIXEL_DATA_TOO_LONG: "the pixel data is longer than rows, columns, frames and bits require",
+    Reason.NO_SIGNAL: "one grey value throughout: there is no picture in which to look",
     Reason.DECODE_FAILED: "the pixel data cannot be decoded",
     Reason.WORKER_DIED: "the helper process that worked on this item died of it (the decoder or parser crashed)",
     Reason.WORKER_TIMED_OUT: "the helper process gave no answer within its time limit and was ended",
@@ -185,6 +195,9 @@ _REMEDY: dict[Reason, str] = {
     Reason.DICOMDIR: "Nothing.",
     Reason.SYMLINK: "Copy the file itself into the export if it is meant.",
     Reason.NOT_A_FILE: "Find out who put it into an export.",
+    Reason.NOT_PERMITTED: "Give the account the right to read it, then run the same command again.",
+    Reason.PATH_TOO_LONG: "Move the folder up, or export with shorter names.",
+    Reason.ARCHIVE: "Run with --unpack for ZIP and TAR, or unpack it, or take it out of the export.",
     Reason.FILE_TOO_LARGE: _IF_REAL,
     Reason.EXECUTABLE: "Have the security officer look at the file and at where it came from.",
     Reason.UNREADABLE_HEADER: _SEND_AGAIN,
@@ -208,6 +221,8 @@ _REMEDY: dict[Reason, str] = {
     Reason.UNSUPPORTED_TRANSFER_SYNTAX: "Export again with a transfer syntax that docs/codecs.md lists.",
     Reason.UNSUPPORTED_PIXELS: "Export the original image rather than a derived one.",
     Reason.PIXEL_DATA_TOO_SHORT: _SEND_AGAIN,
+    Reason.PIXEL_DATA_TOO_LONG: "Export again: the header is not that of these pixels, or frames are not counted.",
+    Reason.NO_SIGNAL: "Look at the image. If it has a picture in another viewer, export it again.",
     Reason.DECODE_FAILED: _SEND_AGAIN,
     Reason.WORKER_DIED: "Keep the file away from other readers, and report it: a decoder crashed on it.",
     Reason.WORKER_TIMED_OUT: "Run again on an idle machine or with a longer limit; if it stays, report the file.",
@@ -243,7 +258,7 @@ _REMEDY: dict[Reason, str] = {
     Reason.DIFFUSION_TENSOR: "Nothing.",
     Reason.DIFFUSION_DIRECTION: "Export the trace images of the series as well.",
     Reason.CALCULATED_B: "Nothing: it is calculated again from the acquired ones where it is needed.",
-    Reason.NO_B_VALUE: "Export it without removing the maker's private elements.",
+    Reason.NO_B_VALUE: "Export it with the maker's private elements. If they are there, report maker and model.",
     Reason.BAD_B_VALUE: "Correct it at the source, or export the original images.",
     Reason.NO_HIGH_B: "Export all b-values of the scan.",
     Reason.TOO_COARSE: "Export the original series rather than a reduced one.",

@@ -7,7 +7,6 @@ that are not plain. With workers this happens in disposable processes, and the p
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
@@ -32,6 +31,7 @@ from imaging.dicom.instance import (
     refused,
 )
 from imaging.dicom.parsing.firewall import Header, admit, inspect
+from imaging.dicom.places import leads_outside, may_hold, walk
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.workers import WorkerLimits, Workers
 
@@ -74,11 +74,13 @@ class Index:
     """What an export holds. `files` has exactly one state per file found, so nothing is silently dropped.
 
     `remarks` are sentences about oddities that cost nothing: file → what is odd; "" for the whole export.
+    `unseen` has the studies of which images may be where nobody could look, with these places; "" has all places.
     """
 
     series: list[Series] = field(default_factory=list)
     files: dict[str, FileState] = field(default_factory=dict)
     remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unseen: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def studies(self) -> dict[str, list[Series]]:
         """Series by Study Instance UID, in order of UID."""
@@ -86,19 +88,6 @@ class Index:
         for series in self.series:
             by_study[series.study_uid].append(series)
         return {uid: by_study[uid] for uid in sorted(by_study)}
-
-
-def walk(export: Path) -> Iterator[str]:
-    """Every file below a folder, by its path in it, in a stable order; symbolic links are named, never entered."""
-    top = os.fspath(export)
-    for folder, folders, names in os.walk(top, followlinks=False):
-        links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        folders[:] = sorted(set(folders) - set(links))
-        # Strings: a Path for every one of 100 000 files costs as much as a fifth of reading their headers.
-        inside = os.path.relpath(folder, top).replace(os.sep, "/") + "/"
-        prefix = "" if inside == "./" else inside
-        for name in sorted(names + links):
-            yield prefix + name
 
 
 def build_index(export: Path, site: str | None = None, workers: int = 0) -> Index:
@@ -110,7 +99,8 @@ def build_index(export: Path, site: str | None = None, workers: int = 0) -> Inde
     if not export.exists():
         raise InputError(f"{export}: there is no such file or folder; name a folder of DICOM files", Reason.NOT_DICOM)
     root = export if export.is_dir() else export.parent
-    names = walk(export) if export.is_dir() else iter([export.name])
+    closed: dict[str, Reason] = {}
+    names = walk(export, closed) if export.is_dir() else iter([export.name])
     index = Index()
     instances: list[Instance] = []
     for name, found, remarks in _scans(root, names, site, workers):
@@ -120,8 +110,10 @@ def build_index(export: Path, site: str | None = None, workers: int = 0) -> Inde
             index.files[name] = found
         if remarks:
             index.remarks[name] = remarks
+    index.files |= {name: FileState(name, "refused", reason) for name, reason in closed.items()}
+    index.unseen = _unseen(root, index.files, instances)
     kept = list(_single(instances, index.files))
-    if said := _shared_ids(instances):
+    if said := (*_shared_ids(instances), *_unseen_remark(index.unseen)):
         index.remarks[""] = said
     by_series: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     for instance in kept:
@@ -250,6 +242,30 @@ def _described(file: File, header: Header, odd: list[str]) -> Instance:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in _parsed: values convert when they are asked for
             return describe(file, _parsed(file.path, header), odd)
+
+
+def _unseen(root: Path, files: dict[str, FileState], instances: list[Instance]) -> dict[str, tuple[str, ...]]:
+    """As `Index.unseen`, from the states of what is no instance."""
+    places = [
+        name
+        for name, state in files.items()
+        if state.state == "refused" or (state.reason is Reason.SYMLINK and leads_outside(root, name))
+    ]
+    if not places:
+        return {}
+    studies: dict[str, list[str]] = defaultdict(list)
+    for instance in instances:
+        studies[instance.study_uid].append(instance.name)
+    return {"": tuple(sorted(places)), **may_hold(places, studies)}
+
+
+def _unseen_remark(unseen: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if not unseen:
+        return ()
+    return (
+        f"{len(unseen[''])} place(s) of the export could not be looked into, and may hold images of "
+        f"{len(unseen) - 1} study or studies: these are not answered with 'no'",
+    )
 
 
 def _shared_ids(instances: Iterable[Instance]) -> tuple[str, ...]:

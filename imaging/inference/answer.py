@@ -106,15 +106,22 @@ def _sum_up(task: Task, gathered: _Readings, psa: Psa | None) -> Answer:
         analysed=tuple(gathered.analysed),
         unread=tuple(_whole_images(gathered.unread)),
         measures=dict(concluded.measures),
-        notes=(*gathered.notes, *concluded.notes),
+        notes=(*gathered.notes, *concluded.notes, *_unseen_note(task)),
         rating=concluded.rating,
         views=views,
         composites=concluded.composites,
         scores=concluded.scores,
         structures=concluded.structures,
+        unseen=task.unseen,
     )
     keys = [f.key.ref for f in concluded.findings] or list(gathered.thumbnails)[:_SHOWN_WITHOUT_FINDING]
     return Answer(result, tuple(gathered.thumbnails[ref] for ref in dict.fromkeys(keys)), dict(gathered.seconds))
+
+
+def _unseen_note(task: Task) -> tuple[str, ...]:
+    places = "A place" if task.unseen == 1 else f"{task.unseen} places"
+    note = f"{places} of the export could not be looked into and may hold more images of this study"
+    return (note,) if task.unseen else ()
 
 
 def _whole_images(unread: list[Unread]) -> list[Unread]:
