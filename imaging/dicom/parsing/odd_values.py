@@ -45,16 +45,11 @@ def _vr(raw: RawDataElement, data: dict[str, Any], **context: Any) -> None:
 
 
 def _value(raw: RawDataElement, data: dict[str, Any], **context: Any) -> None:
+    if data["VR"] in ("DS", "IS") and isinstance(raw.value, bytes) and b"," in raw.value:
+        raw = raw._replace(value=raw.value.replace(b",", b"."))
     try:
         raw_element_value(raw, data, **context)
-        return
     except Exception:  # noqa: BLE001 - pydicom raises nearly anything on broken values; what stands there is kept
         stored = raw.value if isinstance(raw.value, bytes) else b""
-    if data["VR"] in ("DS", "IS"):
-        try:
-            raw_element_value(raw._replace(value=stored.replace(b",", b".")), data, **context)
-            return
-        except Exception:  # noqa: BLE001 - as above
-            data.update(VR="LT", value=stored.decode("latin-1").strip("\0 "))
-    else:
-        data.update(VR="UN", value=stored)
+        text = data["VR"] in ("DS", "IS")
+        data.update(VR="LT" if text else "UN", value=stored.decode("latin-1").strip("\0 ") if text else stored)
