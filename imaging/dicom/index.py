@@ -6,16 +6,16 @@ that are not plain. With workers this happens in disposable processes, and the p
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from imaging.dicom.copies import are_copies
 from imaging.dicom.instance import (
     REGIONS,
     WANTED,
@@ -45,6 +45,7 @@ State = Literal["used", "skipped", "refused"]
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _SKIPPED = frozenset((Reason.NOT_DICOM, Reason.SYMLINK, Reason.NOT_A_FILE))
 _SCAN_LIMITS = WorkerLimits(memory_bytes=2 << 30, seconds=15.0)
+_COMPARE_LIMITS = WorkerLimits(memory_bytes=2 << 30, seconds=120.0)
 # Files scanned in one call of a worker; its time limit is that of the call.
 _CHUNK = 32
 _fields = attrgetter(*(f.name for f in fields(Instance) if f.name != "path"))
@@ -112,7 +113,8 @@ def build_index(export: Path, site: str | None = None, workers: int = 0) -> Inde
             index.remarks[name] = remarks
     index.files |= {name: FileState(name, "refused", reason) for name, reason in closed.items()}
     index.unseen = _unseen(root, index.files, instances)
-    kept = list(_single(instances, index.files))
+    with Workers(1, _COMPARE_LIMITS, [__name__]) as careful:
+        kept = list(_single(instances, index.files, lambda same: _are_equal(same, careful if workers else None)))
     if said := (*_shared_ids(instances), *_unseen_remark(index.unseen)):
         index.remarks[""] = said
     by_series: dict[tuple[str, str], list[Instance]] = defaultdict(list)
@@ -244,6 +246,15 @@ def _described(file: File, header: Header, odd: list[str]) -> Instance:
             return describe(file, _parsed(file.path, header), odd)
 
 
+def _are_equal(same: list[Instance], careful: Workers | None) -> bool:
+    """Whether copies of one object are equal, told by a disposable process where there is one."""
+    told = {(i.study_uid, i.series_uid, i.rows, i.columns, i.frames or 1) for i in same}
+    paths = [str(instance.path) for instance in same]
+    if len(told) > 1:
+        return False
+    return are_copies(paths) if careful is None else next(careful.map(are_copies, [(paths,)])) is True
+
+
 def _unseen(root: Path, files: dict[str, FileState], instances: list[Instance]) -> dict[str, tuple[str, ...]]:
     """As `Index.unseen`, from the states of what is no instance."""
     places = [
@@ -283,10 +294,12 @@ def _shared_ids(instances: Iterable[Instance]) -> tuple[str, ...]:
     )
 
 
-def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[Instance]:
+def _single(
+    instances: list[Instance], files: dict[str, FileState], equal: Callable[[list[Instance]], bool]
+) -> Iterator[Instance]:
     """One instance per SOP Instance UID and series, with its refusal, and the state of every file.
 
-    Of byte-equal copies the first is used. Where bytes differ, or where two patients stand under one study, none may
+    Of equal copies the first is used. Where objects differ, or where two patients stand under one study, none may
     be read, because nothing says which is true: then every series that claims the object keeps it, refused. A copy
     that is refused for itself costs no sound one, and is kept only where its series has no sound one.
     """
@@ -302,7 +315,7 @@ def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[
             yield same[0]
             continue
         sound = [i for i in same if not i.refusal]
-        refusal = Reason.DUPLICATE_UID if len(sound) > 1 and _differ(sound) else None
+        refusal = Reason.DUPLICATE_UID if len(sound) > 1 and not equal(sound) else None
         if any(i.study_uid in mixed for i in same):
             refusal = Reason.MIXED_PATIENTS
         for instance in same:
@@ -316,16 +329,3 @@ def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[
         claims = {(i.study_uid, i.series_uid): i for i in reversed(kept)}
         for instance in reversed(claims.values()):
             yield replace(instance, refusal=refusal) if refusal else instance
-
-
-def _differ(same: list[Instance]) -> bool:
-    """Whether the files are not all equal; one that cannot be read any more counts as another."""
-    try:
-        return len({_file_digest(i.path) for i in same}) > 1
-    except OSError:
-        return True
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

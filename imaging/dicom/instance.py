@@ -299,7 +299,7 @@ class File(NamedTuple):
 def describe(file: File, header: Dataset | Facts, odd: list[str]) -> Instance:
     """The facts of one image header; `odd` is told the keyword of each value that could not be read.
 
-    Raises InputError: MISSING_UID when a UID is missing, UNREADABLE_HEADER when there is no size in pixels.
+    Raises InputError: MISSING_UID when a UID is missing, UNREADABLE_HEADER when its size cannot be told.
 
     A mammogram's view and the weighting of an MR image stand in nested sequences, private blocks and dozens of rare
     elements, so pydicom reads their headers.
@@ -327,6 +327,9 @@ def describe_common(file: File, header: Dataset | Facts, odd: list[str]) -> Inst
     rows, columns = (_read(header, key, int, -1, odd) for key in ("Rows", "Columns"))
     if min(rows, columns) < 0:
         raise InputError("Rows or Columns cannot be read; allowed are whole numbers", Reason.UNREADABLE_HEADER)
+    frames = _read(header, "NumberOfFrames", int, None, odd)
+    if "NumberOfFrames" in odd:
+        raise InputError("NumberOfFrames cannot be read; allowed is a whole number", Reason.UNREADABLE_HEADER)
     sop_class_uid = _read(header, "SOPClassUID", _word, "", odd)
     items: list[Any] = _read(header, "SequenceOfUltrasoundRegions", list, [], odd)
     origin, passport = _provenance(header, file.site)
@@ -342,7 +345,7 @@ def describe_common(file: File, header: Dataset | Facts, odd: list[str]) -> Inst
         modality=_read(header, "Modality", _word, "", odd) or _MODALITY_OF_CLASS.get(sop_class_uid, ""),
         rows=rows,
         columns=columns,
-        frames=_read(header, "NumberOfFrames", int, None, odd),
+        frames=frames,
         series_number=_read(header, "SeriesNumber", int, 0, odd),
         instance_number=_read(header, "InstanceNumber", int, 0, odd),
         body_part=_read(header, "BodyPartExamined", _word, "", odd).upper(),

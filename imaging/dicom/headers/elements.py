@@ -12,7 +12,6 @@ from pydicom.multival import MultiValue
 from imaging.errors import InputError, Reason
 from imaging.image import Floats
 
-
 _FUNCTIONAL_GROUPS: Final = 0x5200
 
 

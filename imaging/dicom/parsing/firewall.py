@@ -16,6 +16,7 @@ import errno
 import os
 import stat
 import struct
+import zlib
 from collections.abc import Set
 from dataclasses import dataclass
 from functools import lru_cache
@@ -201,7 +202,18 @@ def _is_archive(first: bytes) -> bool:
     if first.startswith(b"PK\3\4"):
         name = first[30 : 30 + int.from_bytes(first[26:28], "little")]
         return not name.startswith(_NOT_PACKED)
+    if first.startswith(b"\x1f\x8b"):
+        return not _is_compressed_volume(first)
     return first.startswith(_ARCHIVES) or first[257:262] == b"ustar"
+
+
+def _is_compressed_volume(first: bytes) -> bool:
+    """Whether a gzip file begins as a NIfTI volume: a label map or a research image beside the export."""
+    try:
+        header = zlib.decompressobj(31).decompress(first, 352)
+    except zlib.error:
+        return False
+    return header[344:347] in (b"n+1", b"ni1") or header[4:7] in (b"n+2", b"ni2")
 
 
 def _read_meta(first: bytes, position: int) -> tuple[dict[int, bytes], int]:
