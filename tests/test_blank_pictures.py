@@ -28,6 +28,7 @@ def palette(path: Path, entries: Array, bits: int) -> Path:
     ds = dcmread(path)
     for colour in ("Red", "Green", "Blue"):
         setattr(ds, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, bits])
+        ds[f"{colour}PaletteColorLookupTableDescriptor"].VR = "US"
         setattr(ds, f"{colour}PaletteColorLookupTableData", entries.astype("<u2").tobytes())
     ds.save_as(path)
     return path
@@ -57,8 +58,10 @@ def test_a_picture_of_one_value_is_unread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("largest", "stated", "bits"),
-    [(4095, 16, 12), (255, 16, 8), (100, 16, 8), (4096, 16, 16), (65535, 16, 16), (4095, 12, 12), (1000, 12, 12)]
-    + [(4095, 10, 12), (0, 16, 16)],
+    [
+        *((4095, 16, 12), (255, 16, 8), (100, 16, 8), (4096, 16, 16), (65535, 16, 16), (0, 16, 16)),
+        *((4095, 12, 12), (1000, 12, 12), (4095, 10, 12)),
+    ],
 )
 def test_bits_of_a_table_by_its_entries(largest: int, stated: int, bits: int) -> None:
     assert entry_bits(np.array([0, largest]), stated, "table")[0] == bits
