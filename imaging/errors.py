@@ -49,6 +49,21 @@ class Reason(ReasonCode):
         "not a regular file (a pipe, a socket or a device), so it was never opened",
         "Find out who put it into an export.",
     )
+    NOT_PERMITTED = (
+        "not_permitted",
+        "the account that reads may not open this file or folder, so nobody knows what is in it",
+        "Give the account the right to read it, then run the same command again.",
+    )
+    PATH_TOO_LONG = (
+        "path_too_long",
+        "the path is longer than the system can reach",
+        "Move the folder up, or export with shorter names.",
+    )
+    ARCHIVE = (
+        "archive",
+        "an archive or compressed file, in which images may be",
+        "Unpack it and run again, or take it out of the export if it holds no images.",
+    )
     FILE_TOO_LARGE = "file_too_large", "the file is larger than the limit for one file", _IF_REAL
     EXECUTABLE = (
         "executable_preamble",
@@ -81,10 +96,14 @@ class Reason(ReasonCode):
         "Correct the object at its source: without these UIDs no result can refer to it.",
     )
     NOT_AN_IMAGE = "not_an_image", "a DICOM object without pixel data", "Nothing."
-    DUPLICATE = "duplicate", "the same object, byte for byte, as another file", "Nothing: the other copy is used."
+    DUPLICATE = (
+        "duplicate",
+        "the same object as another file, byte for byte or in another encoding",
+        "Nothing: the other copy is used.",
+    )
     DUPLICATE_UID = (
         "duplicate_uid_different_bytes",
-        "another file has the same SOP Instance UID and different bytes",
+        "another file has the same SOP Instance UID and another content",
         "Find out which file is true and export that one alone.",
     )
     MIXED_PATIENTS = (
@@ -130,6 +149,16 @@ class Reason(ReasonCode):
         "pixel_data_too_short",
         "the pixel data is shorter than rows, columns, frames and bits require",
         _SEND_AGAIN,
+    )
+    PIXEL_DATA_TOO_LONG = (
+        "pixel_data_too_long",
+        "the pixel data is longer than rows, columns, frames and bits require",
+        "Export again: the header is not that of these pixels, or frames are not counted.",
+    )
+    NO_SIGNAL = (
+        "no_signal",
+        "one grey value throughout: there is no picture in which to look",
+        "Look at the image. If it has a picture in another viewer, export it again.",
     )
     DECODE_FAILED = "decode_failed", "the pixel data cannot be decoded", _SEND_AGAIN
     WORKER_DIED = (
@@ -207,7 +236,7 @@ class Reason(ReasonCode):
     NO_B_VALUE = (
         "no_b_value",
         "a diffusion image of which nothing states the b-value",
-        "Export it without removing the maker's private elements.",
+        "Export it with the maker's private elements. If they are there, report maker and model.",
         14,
     )
     BAD_B_VALUE = (

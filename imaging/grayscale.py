@@ -19,6 +19,7 @@ Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 _MOST_TABLED: Final = 1 << 16
 _BLOCK: Final = 64
+_STORED_IN_16: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,20 @@ class Grayscale:
             return None
         low, high = self.padding
         return np.asarray((stored >= low) & (stored <= high))
+
+
+def entry_bits(entries: Array, stated: int, what: str) -> tuple[int, tuple[str, ...]]:
+    """The bits in which the entries of a table range, 0 to 2 ** bits - 1, and a note where its descriptor differs.
+
+    Entries beyond the stated range have more. A descriptor of 16 bits is often the size of their storage: when even
+    the largest entry is below a sixteenth of that range, which would show nothing but black, entries have what they
+    use, 8 at least.
+    """
+    bits = max(stated, used := int(entries.max()).bit_length())
+    if stated == 16 and 0 < used <= _STORED_IN_16:
+        bits = max(8, used)
+    note = f"The {what} says {stated} bits per entry; its entries have {bits}, and they decide"
+    return bits, () if bits == stated else (note,)
 
 
 def tabled(stored: Array, function: Any) -> Array:

@@ -30,7 +30,8 @@ examples:
 
 exit status:
   0  every applicable study has its answer
-  1  some applicable study has none (nothing could be read, or its report was not released); all others are done
+  1  some applicable study has none (nothing could be read, or its report was not released), or there are places of
+     the export that could not be looked into; all others are done
   2  the command, a package or the output folder is wrong
 """
 
@@ -214,7 +215,7 @@ def _explain(export: Path, packages: Sequence[Package], site: str | None, facts:
         print(f"{place}: would read {len(images)} images, {sum(len(ref.source_refs()) for ref in images)} frames")
         for instance, reason in planned.left_out(work):
             print(f"    leaves out {instance.name}: {reason.meaning}")
-    for remark in assign(facts, index, planned).remarks:
+    for remark in (*index.remarks.get("", ()), *assign(facts, index, planned).remarks):
         print(remark)
     for file in index.files.values():
         if file.reason:

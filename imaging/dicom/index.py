@@ -6,31 +6,34 @@ that are not plain. With workers this happens in disposable processes, and the p
 
 from __future__ import annotations
 
-import hashlib
-import os
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from imaging.dicom.copies import are_copies
 from imaging.dicom.instance import (
     REGIONS,
     WANTED,
     Asked,
     Facts,
+    File,
     Instance,
     NotPlain,
     Parts,
     Region,
     describe,
     describe_refused,
+    is_image,
+    is_one_patient,
     refused,
 )
 from imaging.dicom.parsing.firewall import Header, admit, inspect
+from imaging.dicom.places import leads_outside, may_hold, walk
 from imaging.errors import ImagingError, InputError, Reason, ReasonCode
 from imaging.workers import WorkerLimits, Workers
 
@@ -44,6 +47,7 @@ State = Literal["used", "skipped", "refused"]
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _SKIPPED = frozenset((Reason.NOT_DICOM, Reason.SYMLINK, Reason.NOT_A_FILE))
 _SCAN_LIMITS = WorkerLimits(memory_bytes=2 << 30, seconds=15.0)
+_COMPARE_LIMITS = WorkerLimits(memory_bytes=2 << 30, seconds=120.0)
 # Files scanned in one call of a worker; its time limit is that of the call.
 _CHUNK = 32
 _fields = attrgetter(*(f.name for f in fields(Instance) if f.name != "path"))
@@ -73,11 +77,13 @@ class Index:
     """What an export holds. `files` has exactly one state per file found, so nothing is silently dropped.
 
     `remarks` are sentences about oddities that cost nothing: file → what is odd; "" for the whole export.
+    `unseen` has the studies of which images may be where nobody could look, with these places; "" has all places.
     """
 
     series: list[Series] = field(default_factory=list)
     files: dict[str, FileState] = field(default_factory=dict)
     remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unseen: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def studies(self) -> dict[str, list[Series]]:
         """Series by Study Instance UID, in order of UID."""
@@ -85,19 +91,6 @@ class Index:
         for series in self.series:
             by_study[series.study_uid].append(series)
         return {uid: by_study[uid] for uid in sorted(by_study)}
-
-
-def walk(export: Path) -> Iterator[str]:
-    """Every file below a folder, by its path in it, in a stable order; symbolic links are named, never entered."""
-    top = os.fspath(export)
-    for folder, folders, names in os.walk(top, followlinks=False):
-        links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        folders[:] = sorted(set(folders) - set(links))
-        # Strings: a Path for every one of 100 000 files costs as much as a fifth of reading their headers.
-        inside = os.path.relpath(folder, top).replace(os.sep, "/") + "/"
-        prefix = "" if inside == "./" else inside
-        for name in sorted(names + links):
-            yield prefix + name
 
 
 def build_index(export: Path, site: str | None = None, workers: int = 0, mr_parts: Parts = None) -> Index:
@@ -110,7 +103,8 @@ def build_index(export: Path, site: str | None = None, workers: int = 0, mr_part
     if not export.exists():
         raise InputError(f"{export}: there is no such file or folder; name a folder of DICOM files", Reason.NOT_DICOM)
     root = export if export.is_dir() else export.parent
-    names = walk(export) if export.is_dir() else iter([export.name])
+    closed: dict[str, Reason] = {}
+    names = walk(export, closed) if export.is_dir() else iter([export.name])
     index = Index()
     instances: list[Instance] = []
     for name, found, remarks in _scans(root, names, Asked(site, mr_parts), workers):
@@ -120,8 +114,11 @@ def build_index(export: Path, site: str | None = None, workers: int = 0, mr_part
             index.files[name] = found
         if remarks:
             index.remarks[name] = remarks
-    kept = list(_single(instances, index.files))
-    if said := _shared_ids(instances):
+    index.files |= {name: FileState(name, "refused", reason) for name, reason in closed.items()}
+    index.unseen = _unseen(root, index.files, instances)
+    with Workers(1, _COMPARE_LIMITS, [__name__]) as careful:
+        kept = list(_single(instances, index.files, lambda same: _are_equal(same, careful if workers else None)))
+    if said := (*_shared_ids(instances), *_unseen_remark(index.unseen)):
         index.remarks[""] = said
     by_series: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     for instance in kept:
@@ -142,13 +139,14 @@ def _parsed(path: Path, header: Header) -> Dataset:
 
     pydicom is imported here: most headers never need it, and workers start twice as fast without.
     """
-    from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
+
+    from imaging.dicom.parsing.odd_values import read_dataset
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom quotes what it finds odd, and that can be identity
-            dataset = dcmread(path, stop_before_pixels=True, force=not header.has_meta)
+            dataset = read_dataset(path, has_meta=header.has_meta)
             if not header.is_syntax_stated:
                 dataset.file_meta.TransferSyntaxUID = header.transfer_syntax_uid
     except InvalidDicomError as error:
@@ -213,34 +211,74 @@ def _scan(root: Path, name: str, asked: Asked) -> tuple[Found, tuple[str, ...]]:
         header = inspect(path, wanted=WANTED, opened=frozenset((REGIONS,)))
     except InputError as error:
         return FileState(name, "skipped" if error.reason in _SKIPPED else "refused", error.reason), ()
-    return _judged(path, name, header, asked), header.remarks
+    odd: list[str] = []
+    found = _judged(File(path, name, header.transfer_syntax_uid, asked), header, odd)
+    passed = f"values that cannot be read are passed over: {', '.join(dict.fromkeys(odd))}"
+    return found, (*header.remarks, *([passed] if odd else []))
 
 
-def _judged(path: Path, name: str, header: Header, asked: Asked) -> Found:
+def _judged(file: File, header: Header, odd: list[str]) -> Found:
+    """An image that may be read, one of its study that may not, or the state of a file that belongs to none."""
     if header.media_class_uid == _DICOMDIR:
-        return FileState(name, "skipped", Reason.DICOMDIR)
+        return FileState(file.name, "skipped", Reason.DICOMDIR)
+    if not header.refusal and not is_image(header):
+        return FileState(file.name, "skipped", Reason.NOT_AN_IMAGE)
     try:
-        if header.refusal:
-            return describe_refused(path, name, header, asked.site)
-        facts = Facts.of(header)
-        if "Rows" not in facts or "Columns" not in facts:
-            return FileState(name, "skipped", Reason.NOT_AN_IMAGE)
-        instance = _described(path, name, header, facts, asked)
-        return refused(instance, header.pixel_refusal.reason) if header.pixel_refusal else instance
+        reason = header.refusal.reason if header.refusal else None
+        if reason is None:
+            instance = _described(file, header, odd)
+            return refused(instance, header.pixel_refusal.reason) if header.pixel_refusal else instance
     except InputError as error:
-        reason = header.refusal.reason if header.refusal else error.reason
+        reason = error.reason
     except Exception:  # noqa: BLE001 - element access on a mutated header raises nearly anything; the code says so
-        reason = header.refusal.reason if header.refusal else Reason.UNREADABLE_HEADER
-    return FileState(name, "refused", reason)
-
-
-def _described(path: Path, name: str, header: Header, facts: Facts, asked: Asked) -> Instance:
+        reason = Reason.UNREADABLE_HEADER
     try:
-        return describe(path, name, header.transfer_syntax_uid, facts, asked)
+        return describe_refused(file, header, reason)
+    except Exception:  # noqa: BLE001 - as above: nothing says to which study it belongs
+        return FileState(file.name, "refused", reason if header.refusal else Reason.MISSING_UID)
+
+
+def _described(file: File, header: Header, odd: list[str]) -> Instance:
+    try:
+        return describe(file, Facts.of(header), odd)
     except NotPlain:
+        odd.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in _parsed: values convert when they are asked for
-            return describe(path, name, header.transfer_syntax_uid, _parsed(path, header), asked)
+            return describe(file, _parsed(file.path, header), odd)
+
+
+def _are_equal(same: list[Instance], careful: Workers | None) -> bool:
+    """Whether copies of one object are equal, told by a disposable process where there is one."""
+    told = {(i.study_uid, i.series_uid, i.rows, i.columns, i.frames or 1) for i in same}
+    paths = [str(instance.path) for instance in same]
+    if len(told) > 1:
+        return False
+    return are_copies(paths) if careful is None else next(careful.map(are_copies, [(paths,)])) is True
+
+
+def _unseen(root: Path, files: dict[str, FileState], instances: list[Instance]) -> dict[str, tuple[str, ...]]:
+    """As `Index.unseen`, from the states of what is no instance."""
+    places = [
+        name
+        for name, state in files.items()
+        if state.state == "refused" or (state.reason is Reason.SYMLINK and leads_outside(root, name))
+    ]
+    if not places:
+        return {}
+    studies: dict[str, list[str]] = defaultdict(list)
+    for instance in instances:
+        studies[instance.study_uid].append(instance.name)
+    return {"": tuple(sorted(places)), **may_hold(places, studies)}
+
+
+def _unseen_remark(unseen: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if not unseen:
+        return ()
+    return (
+        f"{len(unseen[''])} place(s) of the export could not be looked into, and may hold images of "
+        f"{len(unseen) - 1} study or studies: these are not answered with 'no'",
+    )
 
 
 def _shared_ids(instances: Iterable[Instance]) -> tuple[str, ...]:
@@ -249,7 +287,7 @@ def _shared_ids(instances: Iterable[Instance]) -> tuple[str, ...]:
     for instance in instances:
         if instance.patient_id_key:
             by_id[instance.patient_id_key].add(instance.patient_key)
-    shared = sum(len(patients) > 1 for patients in by_id.values())
+    shared = sum(not is_one_patient(patients) for patients in by_id.values())
     if not shared:
         return ()
     return (
@@ -258,10 +296,12 @@ def _shared_ids(instances: Iterable[Instance]) -> tuple[str, ...]:
     )
 
 
-def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[Instance]:
+def _single(
+    instances: list[Instance], files: dict[str, FileState], equal: Callable[[list[Instance]], bool]
+) -> Iterator[Instance]:
     """One instance per SOP Instance UID and series, with its refusal, and the state of every file.
 
-    Of byte-equal copies the first is used. Where bytes differ, or where two patients stand under one study, none may
+    Of equal copies the first is used. Where objects differ, or where two patients stand under one study, none may
     be read, because nothing says which is true: then every series that claims the object keeps it, refused. A copy
     that is refused for itself costs no sound one, and is kept only where its series has no sound one.
     """
@@ -270,14 +310,15 @@ def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[
     for instance in instances:
         by_uid[instance.sop_uid].append(instance)
         patients[instance.study_uid].add(instance.patient_key)
+    mixed = {study for study, keys in patients.items() if len(keys) > 1 and not is_one_patient(keys)}
     for same in by_uid.values():
-        if len(same) == 1 and not same[0].refusal and len(patients[same[0].study_uid]) == 1:
+        if len(same) == 1 and not same[0].refusal and same[0].study_uid not in mixed:
             files[same[0].name] = FileState(same[0].name, "used")
             yield same[0]
             continue
         sound = [i for i in same if not i.refusal]
-        refusal = Reason.DUPLICATE_UID if len(sound) > 1 and _differ(sound) else None
-        if any(len(patients[i.study_uid]) > 1 for i in same):
+        refusal = Reason.DUPLICATE_UID if len(sound) > 1 and not equal(sound) else None
+        if any(i.study_uid in mixed for i in same):
             refusal = Reason.MIXED_PATIENTS
         for instance in same:
             if reason := refusal or instance.refusal:
@@ -290,16 +331,3 @@ def _single(instances: list[Instance], files: dict[str, FileState]) -> Iterator[
         claims = {(i.study_uid, i.series_uid): i for i in reversed(kept)}
         for instance in reversed(claims.values()):
             yield replace(instance, refusal=refusal) if refusal else instance
-
-
-def _differ(same: list[Instance]) -> bool:
-    """Whether the files are not all equal; one that cannot be read any more counts as another."""
-    try:
-        return len({_file_digest(i.path) for i in same}) > 1
-    except OSError:
-        return True
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

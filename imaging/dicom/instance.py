@@ -1,5 +1,8 @@
 """One header → one Instance, from the raw values of a walk where they are plain, from pydicom where they are not.
 
+Study, Series and SOP Instance UID are enough to belong to a study. Every other value is read for itself: one that
+nobody can read costs that value, and an image that cannot be described without it stays in its study, refused.
+
 `Facts` answers like a pydicom Dataset for the few elements that a description needs, fifteen times faster. It answers
 only what pydicom would answer: a value that is anything but plain (another VR, several values, an escape sequence, a
 character set that is neither ASCII, Latin-1 nor UTF-8) raises NotPlain, and pydicom decides.
@@ -9,11 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 from re import compile as pattern
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from unicodedata import normalize
 
 from imaging.dicom.headers.classes import MR_IMAGES
 from imaging.dicom.headers.passport import Passport, read_origin, read_passport
@@ -28,7 +34,15 @@ if TYPE_CHECKING:
 
     from imaging.dicom.headers.acquisition import Acquisition
 
+# Modality by SOP class, for a header that does not state it: classes that are made by one modality alone.
+_MODALITY_OF_CLASS: Final = {
+    **dict.fromkeys(MR_IMAGES, "MR"),
+    **{f"1.2.840.10008.5.1.4.1.1.{suffix}": "US" for suffix in ("6.1", "3.1", "6", "3")},
+    **{f"1.2.840.10008.5.1.4.1.1.{suffix}": "MG" for suffix in ("1.2", "1.2.1", "13.1.3")},
+}
 REGIONS: Final = 0x00186011
+_CENTIMETRES: Final = 3
+_TISSUE: Final = 1
 # Keyword → tag and VR (PS3.6) of every element that a description asks for.
 _ELEMENTS: Final[dict[str, tuple[int, bytes]]] = {
     "SOPClassUID": (0x00080016, b"UI"),
@@ -118,7 +132,8 @@ class Region:
 class Instance:
     """One image object as its header describes it. `patient_key` is a digest: it compares, it does not name.
 
-    It covers PatientID, its issuer, name and birth date: one PatientID under two issuers is two patients.
+    It covers PatientID with the name, its issuer, and the birth date: `is_one_patient` compares them, and one PatientID
+    under two issuers is two patients.
     `patient_id_key` is a digest of PatientID alone ("" where there is none), so that this can be said.
     `refusal` says why an instance must not be read although its header could be: it still belongs to its study, so
     that the study is never answered as if the image did not exist. Its rows, columns and frames may then be unknown.
@@ -172,29 +187,44 @@ class NotPlain(Exception):  # noqa: N818 - a question for pydicom, not an error
 
 
 class Facts:
-    """The raw values of a header (or of one item), read like a Dataset: `get(keyword)`, `keyword in facts`."""
+    """The raw values of a header (or of one item), read like a Dataset: `get(keyword)`, `keyword in facts`.
 
-    def __init__(self, values: Values, items: dict[int, list[Values]], is_little: bool, encoding: str) -> None:
+    Where pydicom must not be asked (`alone`), what is not plain stays unsaid.
+    """
+
+    def __init__(
+        self, values: Values, items: dict[int, list[Values]], is_little: bool, encoding: str, alone: bool = False
+    ) -> None:
         self._values = values
         self._items = items
         self._is_little = is_little
         self._encoding = encoding
+        self._alone = alone
 
     @staticmethod
-    def of(header: Header) -> Facts:
+    def of(header: Header, alone: bool = False) -> Facts:
         charset = header.values.get(_CHARACTER_SET, (None, b""))[1].strip(b" \0")
         # ISO_IR 13 puts a yen sign at the backslash; any other character set leaves ASCII as it is.
         encoding = "" if b"13" in charset else _ENCODINGS.get(charset, "ascii")
-        return Facts(header.values, header.items, header.is_little, encoding)
+        return Facts(header.values, header.items, header.is_little, encoding, alone)
 
     def __contains__(self, keyword: str) -> bool:
         return _ELEMENTS[keyword][0] in self._values
 
     def get(self, keyword: str, default: Any = None) -> Any:
+        if not self._alone:
+            return self._plain(keyword, default)
+        try:
+            return self._plain(keyword, default)
+        except NotPlain:
+            return default
+
+    def _plain(self, keyword: str, default: Any) -> Any:
         if keyword == "SequenceOfUltrasoundRegions":
             if REGIONS in self._values:
                 raise NotPlain
-            return [Facts(item, {}, self._is_little, self._encoding) for item in self._items.get(REGIONS, [])]
+            items = self._items.get(REGIONS, [])
+            return [Facts(item, {}, self._is_little, self._encoding, self._alone) for item in items]
         tag, vr = _ELEMENTS[keyword]
         stored = self._values.get(tag)
         if stored is None:
@@ -202,6 +232,18 @@ class Facts:
         if stored[0] is not None and stored[0] != vr:
             raise NotPlain
         return _plain_value(vr, stored[1], self._is_little, self._encoding)
+
+    def name(self) -> str:
+        """PatientName decoded. Raises NotPlain when only pydicom can, and is no ground to refuse where it must not."""
+        raw = self.raw("PatientName")
+        try:
+            if b"\x1b" not in raw:
+                return raw.decode(self._encoding)
+        except (UnicodeDecodeError, LookupError):
+            pass
+        if self._alone:
+            return raw.decode("latin-1")
+        raise NotPlain
 
     def series_key(self) -> tuple[Any, ...] | None:
         """All that origin and passport are read from; None where they also depend on the items of sequences."""
@@ -251,20 +293,32 @@ def _numbers(text: str, form: Any, kind: Any) -> Any:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def describe(path: Path, name: str, syntax: str, header: Dataset | Facts, asked: Asked) -> Instance:
-    """The facts of one image header. Raises InputError when a UID is missing.
+class File(NamedTuple):
+    """Where a file is, its path in the export, its transfer syntax, and what is asked of it."""
+
+    path: Path
+    name: str
+    syntax: str
+    asked: Asked
+
+
+def describe(file: File, header: Dataset | Facts, odd: list[str]) -> Instance:
+    """The facts of one image header; `odd` is told the keyword of each value that could not be read.
+
+    Raises InputError: MISSING_UID when a UID is missing, UNREADABLE_HEADER when its size cannot be told.
 
     A mammogram's view and the weighting of an MR image stand in nested sequences, private blocks and dozens of rare
     elements, so pydicom reads their headers; MR images of which it was not asked stay with our own walk, which is
     fifteen times faster.
     """
-    instance = describe_common(path, name, syntax, header, asked.site)
-    if instance.sop_class_uid in MR_IMAGES and (asked.mr_parts is None or instance.body_part in asked.mr_parts):
+    instance = describe_common(file, header, odd)
+    parts = file.asked.mr_parts
+    if instance.sop_class_uid in MR_IMAGES and (parts is None or instance.body_part in parts):
         if isinstance(header, Facts):
             raise NotPlain
         from imaging.dicom.headers.acquisition import read_acquisition  # pydicom: workers start twice as fast without
 
-        return replace(instance, acquisition=read_acquisition(header, name))
+        return replace(instance, acquisition=read_acquisition(header, file.name))
     if not is_mammogram(instance.modality, instance.sop_class_uid, instance.body_part):
         return instance
     if isinstance(header, Facts):
@@ -273,42 +327,108 @@ def describe(path: Path, name: str, syntax: str, header: Dataset | Facts, asked:
     return replace(instance, projection=projection, spacing_mm=projection.spacing_mm)
 
 
-def describe_common(path: Path, name: str, syntax: str, header: Dataset | Facts, site: str | None) -> Instance:
-    """What the headers of all images say alike. Raises InputError when a UID is missing."""
-    uids = [str(header.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
+def describe_common(file: File, header: Dataset | Facts, odd: list[str]) -> Instance:
+    """What the headers of all images say alike. Raises as `describe`."""
+    uids = [_read(header, key, _word, "", odd) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
     if not all(uids):
         raise InputError("a Study, Series or SOP Instance UID is missing or empty", Reason.MISSING_UID)
-    spacing = header.get("PixelSpacing")
-    frames = header.get("NumberOfFrames")
-    origin, passport = _provenance(header, site)
-    patient = [_identity(header, key) for key in ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")]
+    rows, columns = (_read(header, key, int, -1, odd) for key in ("Rows", "Columns"))
+    if min(rows, columns) < 0:
+        raise InputError("Rows or Columns cannot be read; allowed are whole numbers", Reason.UNREADABLE_HEADER)
+    frames = _read(header, "NumberOfFrames", int, None, odd)
+    if "NumberOfFrames" in odd:
+        raise InputError("NumberOfFrames cannot be read; allowed is a whole number", Reason.UNREADABLE_HEADER)
+    sop_class_uid = _read(header, "SOPClassUID", _word, "", odd)
+    items: list[Any] = _read(header, "SequenceOfUltrasoundRegions", list, [], odd)
+    origin, passport = _provenance(header, file.asked.site)
+    patient_key, id_key = _patient(header)
     return Instance(
-        path=path,
-        name=name,
+        path=file.path,
+        name=file.name,
         study_uid=uids[0],
         series_uid=uids[1],
         sop_uid=uids[2],
-        sop_class_uid=str(header.get("SOPClassUID", "")),
-        transfer_syntax_uid=syntax,
-        modality=str(header.get("Modality", "")),
-        rows=int(header.get("Rows")),
-        columns=int(header.get("Columns")),
-        frames=None if frames in (None, "") else int(frames),
-        series_number=int(header.get("SeriesNumber") or 0),
-        instance_number=int(header.get("InstanceNumber") or 0),
-        body_part=str(header.get("BodyPartExamined", "")).strip().upper(),
-        patient_key=hashlib.sha256(b"".join(part + b"\x1f" for part in patient)).hexdigest(),
-        spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
-        regions=tuple(_region(item, k) for k, item in enumerate(header.get("SequenceOfUltrasoundRegions") or [])),
+        sop_class_uid=sop_class_uid,
+        transfer_syntax_uid=file.syntax,
+        modality=_read(header, "Modality", _word, "", odd) or _MODALITY_OF_CLASS.get(sop_class_uid, ""),
+        rows=rows,
+        columns=columns,
+        frames=frames,
+        series_number=_read(header, "SeriesNumber", int, 0, odd),
+        instance_number=_read(header, "InstanceNumber", int, 0, odd),
+        body_part=_read(header, "BodyPartExamined", _word, "", odd).upper(),
+        patient_key=patient_key,
+        spacing_mm=_read(header, "PixelSpacing", _pair, None, odd),
+        regions=tuple(_region(item, k, (rows, columns), odd) for k, item in enumerate(items)),
         origin=origin,
         passport=passport,
-        patient_id_key=patient_id_key(patient[0]),
+        patient_id_key=id_key,
     )
+
+
+_Value = TypeVar("_Value")
+
+
+def _read(
+    header: Dataset | Facts, keyword: str, convert: Callable[[Any], _Value], default: _Value, odd: list[str]
+) -> _Value:
+    """One value of a header; `default` where it is absent, empty or cannot be read."""
+    try:
+        value = header.get(keyword)
+        return default if value is None or value == "" else convert(value)
+    except NotPlain:
+        raise
+    except Exception:  # noqa: BLE001 - values of broken headers raise nearly anything, and each costs itself alone
+        odd.append(keyword)
+        return default
+
+
+def _word(value: Any) -> str:
+    """Text; of several values the first."""
+    return str(value if isinstance(value, str) else next(iter(value))).strip()
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    """Two positive steps. Raises ValueError for anything else."""
+    row, column = (float(step) for step in value)
+    if not (isfinite(row) and isfinite(column)):
+        raise ValueError("not finite")
+    return row, column
 
 
 def patient_id_key(patient_id: bytes) -> str:
     """The digest by which PatientIDs are compared, from the raw bytes without padding; "" for none."""
     return hashlib.sha256(patient_id).hexdigest() if patient_id else ""
+
+
+def is_one_patient(keys: Iterable[str]) -> bool:
+    """Whether `patient_key`s may be those of one patient: PatientID and name are equal, and no two issuers or birth
+    dates are stated. A gateway adds an issuer, and a workstation may drop a birth date."""
+    who, issuers, births = (set(parts) for parts in zip(*(key.split(":") for key in keys), strict=True))
+    return len(who) == 1 and len(issuers - {""}) <= 1 and len(births - {""}) <= 1
+
+
+def _patient(header: Dataset | Facts) -> tuple[str, str]:
+    """The keys of the patient, and of PatientID alone."""
+    who, issuer, birth = (_identity(header, k) for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate"))
+    parts = (who + b"\x1f" + _name(header).encode(), issuer, birth)
+    key = ":".join(hashlib.sha256(part).hexdigest() if part.strip(b"\x1f") else "" for part in parts)
+    return key, patient_id_key(who)
+
+
+def _name(header: Dataset | Facts) -> str:
+    """PatientName as names are compared: decoded, without case, padding or trailing delimiters. "Doe^J" and "DOE^J^^ "
+    are one name, in whatever character set (PS3.5 6.2, PS3.4 C.2.2.2.1)."""
+    if isinstance(header, Facts):
+        name = header.name()
+    else:
+        try:
+            name = str(header.get("PatientName", "") or "")
+        except Exception:  # noqa: BLE001 - bytes that are in no character set raise nearly anything; they still compare
+            name = _identity(header, "PatientName").decode("latin-1")
+    if not name.isascii():
+        name = normalize("NFKC", name)
+    return " ".join(name.casefold().split()).rstrip(" ^=\0")
 
 
 _Provenance = tuple[Origin, Passport]
@@ -327,14 +447,17 @@ def _provenance(header: Dataset | Facts, site: str | None) -> _Provenance:
     return _known[key, site]
 
 
-def describe_refused(path: Path, name: str, header: Header, site: str | None) -> Instance:
-    """What is known of an image that the firewall refused. Raises InputError or NotPlain when it cannot be placed."""
-    assert header.refusal is not None
+def describe_refused(file: File, header: Header, reason: ReasonCode) -> Instance:
+    """What is known of an image that must not or cannot be described. Raises InputError when a UID is missing."""
     values = dict(header.values)
     for keyword in ("Rows", "Columns"):
-        values.setdefault(_ELEMENTS[keyword][0], (None, b"\0\0"))
-    facts = Facts.of(replace(header, values=values))
-    return refused(describe_common(path, name, header.transfer_syntax_uid, facts, site), header.refusal.reason)
+        if len(values.get(_ELEMENTS[keyword][0], (None, b""))[1]) != 2:
+            values[_ELEMENTS[keyword][0]] = (None, b"\0\0")
+    facts = Facts.of(replace(header, values=values), alone=True)
+    instance = refused(describe_common(file, facts, []), reason)
+    if is_mammogram(instance.modality, instance.sop_class_uid, instance.body_part):
+        return replace(instance, projection=Projection(None))
+    return instance
 
 
 def refused(instance: Instance, reason: ReasonCode) -> Instance:
@@ -343,20 +466,38 @@ def refused(instance: Instance, reason: ReasonCode) -> Instance:
     return replace(instance, refusal=reason, frames=None)
 
 
-def _region(item: Dataset | Facts, number: int) -> Region:
-    centimetres = item.get("PhysicalUnitsXDirection") == 3 and item.get("PhysicalUnitsYDirection") == 3
-    steps = (abs(float(item.get("PhysicalDeltaY") or 0)) * 10, abs(float(item.get("PhysicalDeltaX") or 0)) * 10)
+def is_image(header: Header) -> bool:
+    """Whether an object is to have pixels: by its size, by pixel data, or by a class that is nothing but an image."""
+    stated = header.values.keys() & {_ELEMENTS["Rows"][0], _ELEMENTS["Columns"][0]}
+    if len(stated) == 2 or header.pixels is not None:
+        return True
+    return header.values.get(_ELEMENTS["SOPClassUID"][0], (None, b""))[1].decode("latin-1").strip(" \0") in (
+        _MODALITY_OF_CLASS
+    )
+
+
+def _region(item: Dataset | Facts, number: int, shape: tuple[int, int], odd: list[str]) -> Region:
+    """One region. An edge that is not stated is that of the image, and a kind that is not stated may be tissue."""
+    centimetres = all(_read(item, f"PhysicalUnits{axis}Direction", int, 0, odd) == _CENTIMETRES for axis in ("X", "Y"))
+    steps = tuple(abs(_read(item, f"PhysicalDelta{axis}", float, 0.0, odd)) * 10 for axis in ("Y", "X"))
+    edges = {}
+    for keyword, edge in (("MinY0", 0), ("MinX0", 0), ("MaxY1", shape[0] - 1), ("MaxX1", shape[1] - 1)):
+        stated = _read(item, f"RegionLocation{keyword}", int, None, odd)
+        if stated is None:
+            odd.append(f"RegionLocation{keyword}")
+        edges[keyword] = edge if stated is None else stated
+    kinds = []
+    for keyword in ("RegionSpatialFormat", "RegionDataType"):
+        kind = _read(item, keyword, int, None, odd)
+        if kind is None:
+            odd.append(keyword)
+        kinds.append(_TISSUE if kind is None else kind)
     return Region(
         number=number,
-        box=(
-            int(item.get("RegionLocationMinY0")),
-            int(item.get("RegionLocationMinX0")),
-            int(item.get("RegionLocationMaxY1")) + 1,
-            int(item.get("RegionLocationMaxX1")) + 1,
-        ),
-        spatial_format=int(item.get("RegionSpatialFormat") or 0),
-        data_type=int(item.get("RegionDataType") or 0),
-        spacing_mm=steps if centimetres and min(steps) > 0 else None,
+        box=(edges["MinY0"], edges["MinX0"], edges["MaxY1"] + 1, edges["MaxX1"] + 1),
+        spatial_format=kinds[0],
+        data_type=kinds[1],
+        spacing_mm=(steps[0], steps[1]) if centimetres and min(steps) > 0 and all(map(isfinite, steps)) else None,
     )
 
 

@@ -130,7 +130,7 @@ class ExamResult:
     which findings are one lesion, and `scores` what the package concludes; all are empty for other organs.
 
     `structures` are the organs in which was looked, outlined and measured. They are no findings: an exam with a gland
-    and no lesion is a `no`.
+    and no lesion is a `no`. `unseen` counts the places of the export that may hold more images of the study.
     """
 
     study_uid: str
@@ -149,6 +149,7 @@ class ExamResult:
     composites: tuple[Composite, ...] = ()
     scores: Scores | None = None
     structures: tuple[ExamFinding, ...] = ()
+    unseen: int = 0
 
     @property
     def recall(self) -> bool | None:
@@ -170,7 +171,7 @@ class ExamResult:
     def completeness(self) -> Completeness:
         if not self.analysed:
             return "none"
-        return "some" if self.unread else "all"
+        return "some" if self.unread or self.unseen else "all"
 
     @property
     def finding(self) -> FindingState:

@@ -94,15 +94,22 @@ def _sum_up(task: Task, gathered: _Gathered, context: Context) -> Answer:
         analysed=readings.analysed,
         unread=tuple(_whole_images(gathered.unread)),
         measures=dict(concluded.measures),
-        notes=(*notes, *concluded.notes),
+        notes=(*notes, *concluded.notes, *_unseen_note(task)),
         rating=concluded.rating,
         views=views,
         composites=concluded.composites,
         scores=concluded.scores,
         structures=concluded.structures,
+        unseen=task.unseen,
     )
     keys = [f.key.ref for f in concluded.findings] or list(gathered.thumbnails)[:_SHOWN_WITHOUT_FINDING]
     return Answer(result, tuple(gathered.thumbnails[ref] for ref in dict.fromkeys(keys)), dict(gathered.seconds))
+
+
+def _unseen_note(task: Task) -> tuple[str, ...]:
+    places = "A place" if task.unseen == 1 else f"{task.unseen} places"
+    note = f"{places} of the export could not be looked into and may hold more images of this study"
+    return (note,) if task.unseen else ()
 
 
 def _whole_images(unread: list[Unread]) -> list[Unread]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from imaging.dicom.index import Index
+from imaging.dicom.instance import is_one_patient
 from imaging.exam.context import Context, FactTable, Key, Stated
 from imaging.inference.router import Plan, Task
 
@@ -85,4 +86,4 @@ def _shared_patient_ids(index: Index) -> frozenset[str]:
     for series in index.series:
         for instance in series.instances:
             patients[instance.patient_id_key].add(instance.patient_key)
-    return frozenset(name for name, keys in patients.items() if len(keys) > 1)
+    return frozenset(name for name, keys in patients.items() if not is_one_patient(keys))

@@ -13,11 +13,12 @@ from imaging.package import Package
 
 @dataclass(frozen=True)
 class Task:
-    """A group of one study that a package reads."""
+    """A group of one study that a package reads; `unseen` counts the places that may hold more images of it."""
 
     study_uid: str
     package: Package
     group: Group
+    unseen: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def plan(index: Index, packages: Sequence[Package]) -> Plan:
             selection = _select(series, package)
             rejected[study_uid, package.name] = selection.rejected
             if selection.group:
-                works.append(Task(study_uid, package, selection.group))
+                works.append(Task(study_uid, package, selection.group, len(index.unseen.get(study_uid, ()))))
             else:
                 works.append(NotApplicable(study_uid, package, _most_telling(selection)))
     return Plan(tuple(works), rejected)

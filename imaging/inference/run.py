@@ -101,8 +101,9 @@ def mr_parts(packages: Iterable[Package]) -> frozenset[str]:
 
 
 def has_failure(summary: Json) -> bool:
-    """Whether an applicable study got no answer: nothing of it could be read, or its report was not released."""
-    return any(
+    """Whether an applicable study got no answer: nothing of it could be read, or its report was not released; or
+    whether there are places of the export that nobody could look into."""
+    return bool(summary["unseen"]) or any(
         result["applicability"] == "applicable" and result["completeness"] == "none"
         for study in summary["studies"]
         for result in study["results"]
@@ -149,6 +150,7 @@ class _Going:
         files = _file_states(self._index, self._plan, studies)
         remarks = {**self._index.remarks, "": (*self._index.remarks.get("", ()), *self._context.remarks)}
         summary = summary_of(self._run.packages, studies, files, remarks, self._when)
+        summary["unseen"] = list(self._index.unseen.get("", ()))
         _write_changed(self._run.out / "summary.json", _encoded(summary))
         _write_changed(self._run.out / "index.html", render(summary, self._run.out).encode())
         self._ledger.close_run(files, dict(self.seconds) if "decode" in self.seconds else {})
@@ -180,7 +182,7 @@ class _Going:
                 files.append(f"{ref.instance.sop_uid} vanished")
         stated = [f"{name} {fact!r}" for name, fact in sorted(self._context.of(task).items())]
         told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes, *run.also)
-        return digest(*told, *stated, *files)
+        return digest(*told, *stated, *([str(task.unseen)] if task.unseen else []), *files)
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:

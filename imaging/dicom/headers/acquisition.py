@@ -16,7 +16,7 @@ import numpy as np
 from pydicom import Dataset
 
 from imaging.dicom.headers.diffusion import BValue, computed_from, read_b_values, read_protocol
-from imaging.dicom.headers.elements import functional_group, private_value, text
+from imaging.dicom.headers.elements import classic_view, functional_group, private_value, text
 
 # `calculated` is a diffusion image at a b-value that was not acquired; `map` any quantity but the ADC.
 Kind = Literal["t2", "diffusion", "calculated", "adc", "map", "localiser", "subtraction", "dynamic", "mosaic", "other"]
@@ -123,9 +123,11 @@ class _Facts:
     """The attributes of one frame, in its functional groups or, for a classic image, at the top."""
 
     def __init__(self, header: Dataset, item: Dataset | None, shared: Dataset) -> None:
-        self.header = header
+        self._whole = header
+        self.header = header if item is None else classic_view(header, item, shared)
         self._item = item
         self._shared = shared
+        header = self.header
         kinds = [*_words(header, "ImageType")]
         frame_type = self.group("MRImageFrameTypeSequence")
         if "FrameType" in frame_type:
@@ -140,8 +142,9 @@ class _Facts:
         return self.header if self._item is None else functional_group(self._item, self._shared, keyword)
 
     def number(self, keyword: str, group: str, grouped: str) -> float | None:
-        value = self.header.get(keyword) if self._item is None else self.group(group).get(grouped)
-        found = _floats(value, 1)
+        found = () if self._item is None else _floats(self.group(group).get(grouped), 1)
+        if not found and (self._item is None or self.header is not self._whole):
+            found = _floats(self.header.get(keyword), 1)
         return found[0] if found else None
 
 
@@ -271,6 +274,8 @@ def _directions(facts: _Facts) -> Iterator[str]:
         yield f"#{match[1]}"
     if kind.strip() == "DIRECTIONAL" or any(_floats(nested.get("DiffusionGradientOrientation"), 3)):
         yield vector or "directional"
+    if any(_floats(private_value(header, "Image Private Header", 0x0065, 0x37), 3)):
+        yield text(private_value(header, "Image Private Header", 0x0065, 0x37))
     axis = text(private_value(header, "Philips Imaging DD 001", 0x2001, 0x04)).strip()
     if axis:
         yield "" if axis in ("I", "N") else axis

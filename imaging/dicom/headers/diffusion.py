@@ -6,10 +6,12 @@ Makers store it in different places. The first of these that has a value counts:
 2. Siemens (0019,xx0C) of the creator SIEMENS MR HEADER, then B_value of its CSA image header;
 3. GE (0043,xx39) of GEMS_PARM_01: the first of four numbers, to which newer software adds 10⁹;
 4. Philips (2001,xx03) of Philips Imaging DD 001;
-5. Canon's ImageComments, "b=1500(0.445,0.000,0.895)";
-6. the name of the sequence ("*ep_b800t"), then a single b-value in SeriesDescription. Both are inferences and say so.
+5. United Imaging (0065,xx09) of Image Private Header;
+6. Canon's ImageComments, "b=1500(0.445,0.000,0.895)";
+7. the name of the sequence ("*ep_b800t"), then a single b-value in SeriesDescription. Both are inferences and say so.
 
-Private elements are found through their creator, never by a fixed block.
+Private elements are found through their creator, never by a fixed block. A frame of a Legacy Converted Enhanced object
+is asked like the classic image that it was made of.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any, Final
 from pydicom import Dataset
 
 from imaging.dicom.headers.csa import csa_values
-from imaging.dicom.headers.elements import functional_group, private_value, text
+from imaging.dicom.headers.elements import classic_view, functional_group, private_value, text
 from imaging.errors import ImagingError, InputError, Reason
 
 # No clinical scanner weights more strongly.
@@ -64,10 +66,13 @@ def read_b_values(header: Dataset, name: str) -> list[BValue | ImagingError | No
         return [_judged(header, _of_image(header), name)]
     shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     of_image = _judged(header, _of_image(header), name)
-    return [
-        of_image if not (told := list(_of_frame(item, shared))) else _judged(header, iter(told), f"{name}: frame {k}")
-        for k, item in enumerate(items, 1)
-    ]
+    found = []
+    for number, item in enumerate(items, 1):
+        classic = classic_view(header, item, shared)
+        told = [*_of_frame(item, shared), *(_of_image(classic) if classic is not header else ())]
+        is_own = told or classic is not header
+        found.append(_judged(classic, iter(told), f"{name}: frame {number}") if is_own else of_image)
+    return found
 
 
 def computed_from(header: Dataset) -> tuple[float, float] | None:
@@ -145,10 +150,18 @@ def _single(value: Any) -> Any:
     return _plain(value)
 
 
+def _double(value: Any) -> Any:
+    """A double of United Imaging; where its VR is lost, eight bytes in little endian."""
+    if isinstance(value, bytes) and len(value) == 8:
+        return unpack("<d", value)[0]
+    return _plain(value)
+
+
 _PRIVATE: Final[tuple[tuple[str, int, int, Callable[[Any], Any]], ...]] = (
     ("SIEMENS MR HEADER", 0x0019, 0x0C, _plain),
     ("GEMS_PARM_01", 0x0043, 0x39, _first_of_ge),
     ("Philips Imaging DD 001", 0x2001, 0x03, _single),
+    ("Image Private Header", 0x0065, 0x09, _double),
 )
 
 

@@ -3,7 +3,7 @@ functional groups of a frame."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from pydicom import Dataset
@@ -11,6 +11,8 @@ from pydicom.multival import MultiValue
 
 from imaging.errors import InputError, Reason
 from imaging.image import Floats
+
+_FUNCTIONAL_GROUPS: Final = 0x5200
 
 
 def integer(name: str, header: Dataset, keyword: str, allowed: tuple[int, int], default: int | None = None) -> int:
@@ -59,6 +61,30 @@ def private_value(header: Dataset, creator: str, group: int, element: int) -> An
         return header.private_block(group, creator)[element].value
     except KeyError:
         return None
+
+
+def classic_view(header: Dataset, item: Dataset, shared: Dataset) -> Dataset:
+    """A frame of a Legacy Converted Enhanced object as the classic image that it was made of; any other header as is.
+
+    What has no functional group stands in the Unassigned Shared and Per-Frame Converted Attributes Sequences (PS3.3
+    C.7.6.16.2.25). A private group of the frame takes the place of that of the object, because its blocks differ.
+    """
+    converted = [
+        one
+        for group, keyword in ((shared, "Shared"), (item, "PerFrame"))
+        for one in group.get(f"Unassigned{keyword}ConvertedAttributesSequence") or []
+    ]
+    if not converted:
+        return header
+    whole = Dataset()
+    whole.update({tag: header.get_item(tag) for tag in tuple(header.keys()) if tag.group < _FUNCTIONAL_GROUPS})
+    for attributes in converted:
+        tags = tuple(attributes.keys())
+        own = {tag.group for tag in tags if tag.is_private}
+        for tag in [tag for tag in tuple(whole.keys()) if tag.group in own]:
+            del whole[tag]
+        whole.update({tag: attributes.get_item(tag) for tag in tags})
+    return whole
 
 
 def functional_group(item: Dataset, shared: Dataset, keyword: str) -> Dataset:

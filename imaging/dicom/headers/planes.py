@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from pydicom import Dataset
 
-from imaging.dicom.headers.elements import functional_group, numbers, private_value, scalar, text
+from imaging.dicom.headers.elements import classic_view, functional_group, numbers, private_value, scalar, text
 from imaging.dicom.headers.mosaic import slice_count, slice_sense
 from imaging.dicom.index import Instance
 from imaging.dicom.pixels.frames import Frames
@@ -30,6 +30,7 @@ _TELLING: Final[tuple[str | tuple[str, int, int], ...]] = (
     ("SIEMENS MR HEADER", 0x0019, 0x0C),
     ("GEMS_PARM_01", 0x0043, 0x39),
     ("Philips Imaging DD 001", 0x2001, 0x03),
+    ("Image Private Header", 0x0065, 0x09),
     "TemporalPositionIdentifier",
     "TriggerTime",
     "InversionTime",
@@ -104,13 +105,17 @@ def read_planes(instance: Instance, frames: Frames) -> list[Plane]:
 
 def _classic(instance: Instance, frames: Frames) -> Plane:
     header = frames.header
+    return _plane(instance, frames, 0, (header, header, header, header), ((instance.series_uid,), _facts(header)))
+
+
+def _facts(header: Dataset) -> dict[str, str]:
     facts = {}
     for key in _TELLING:
         if isinstance(key, str):
             facts[key] = text(header.get(key))
         else:
             facts[f"{key[0]} ({key[1]:04X},xx{key[2]:02X})"] = text(private_value(header, *key))
-    return _plane(instance, frames, 0, (header, header, header, header), ((instance.series_uid,), facts))
+    return facts
 
 
 def _enhanced(instance: Instance, frames: Frames) -> list[Plane]:
@@ -127,10 +132,13 @@ def _enhanced(instance: Instance, frames: Frames) -> list[Plane]:
     whole = str(header.get("ConcatenationUID") or instance.sop_uid)
     planes = []
     for number, item in enumerate(items):
+        classic = classic_view(header, item, shared)
         facts = {f"{group}.{key}": text(functional_group(item, shared, group).get(key)) for group, key in _GROUPED}
         content = functional_group(item, shared, "FrameContentSequence")
         values = np.atleast_1d(content.get("DimensionIndexValues") or [])
         facts["FrameContentSequence.DimensionIndexValues"] = str([int(values[k]) for k in kept if k < len(values)])
+        if classic is not header:
+            facts |= _facts(classic)
         parts = (
             functional_group(item, shared, "PlanePositionSequence"),
             functional_group(item, shared, "PlaneOrientationSequence"),

@@ -6,6 +6,7 @@ error, because then no value means anything.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from pydicom import Dataset
 
 from imaging.dicom.headers.elements import scalar
 from imaging.errors import InputError, Reason
-from imaging.grayscale import Function, Grayscale, Table, Window
+from imaging.grayscale import Function, Grayscale, Table, Window, entry_bits
 
 _FUNCTIONS: Final[dict[str, Function]] = {
     "": "LINEAR",
@@ -98,7 +99,10 @@ def _tables(header: Dataset, notes: list[str]) -> list[Table]:
     found = []
     for number, item in enumerate(header.get("VOILUTSequence") or []):
         try:
-            found.append(_table(item, header, "LUTExplanation"))
+            table = _table(item, header, "LUTExplanation")
+            bits, said = entry_bits(table.entries, table.bits, f"VOI LUT {number + 1}")
+            notes += said
+            found.append(replace(table, bits=bits))
         except ValueError as error:
             notes.append(f"VOI LUT {number + 1} is left out: {error}")
     return found
@@ -116,8 +120,7 @@ def _table(item: Dataset, header: Dataset, label: str) -> Table:
     if signed and first >= 1 << 15:  # written as US although the inputs are signed
         first -= 1 << 16
     entries = _entries(item.get("LUTData"), count, bool(getattr(header, "original_encoding", (None, True))[1]))
-    # Some senders state fewer bits than their entries have; the entries are what will be shown.
-    return Table(float(first), entries, max(bits, int(entries.max()).bit_length()), str(item.get(label, "") or ""))
+    return Table(float(first), entries, bits, str(item.get(label, "") or ""))
 
 
 def _entries(data: Any, count: int, is_little: bool) -> np.ndarray[Any, np.dtype[Any]]:

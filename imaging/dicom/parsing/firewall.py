@@ -16,6 +16,7 @@ import errno
 import os
 import stat
 import struct
+import zlib
 from collections.abc import Set
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,7 @@ from imaging.dicom.parsing.consistency import CLAIMS, judge
 from imaging.dicom.parsing.limits import LIMITS, Limits
 from imaging.dicom.parsing.sources import Inflated, Plain, Refused
 from imaging.dicom.parsing.walk import LONG, Pixels, Values, Walk
+from imaging.dicom.places import closed_reason
 from imaging.errors import InputError, Reason
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
@@ -49,6 +51,9 @@ _PROGRAMS: Final = {
     b"\xca\xfe\xba\xbe": "a Mach-O or Java program",
     b"#!": "a script",
 }
+# gzip, bzip2, xz, zstd, 7z, RAR; an empty or split ZIP has no first entry.
+_ARCHIVES: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!", b"PK\7\x08")
+_NOT_PACKED: Final = (b"[Content_Types].xml", b"_rels/", b"mimetype", b"META-INF/")
 _NOTED: Final = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
@@ -114,7 +119,7 @@ def _open(path: Path | str) -> int:
             raise InputError(Reason.SYMLINK.meaning, Reason.SYMLINK) from error
         if error.errno == errno.ENXIO:
             raise InputError(Reason.NOT_A_FILE.meaning, Reason.NOT_A_FILE) from error
-        raise InputError(f"the file cannot be read ({error.strerror})", Reason.UNREADABLE_HEADER) from error
+        raise InputError(f"the file cannot be read ({error.strerror})", closed_reason(error)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InputError(Reason.NOT_A_FILE.meaning, Reason.NOT_A_FILE)
@@ -186,7 +191,29 @@ def _first_element(first: bytes) -> int:
         length = int.from_bytes(first[4:8], "little")
         if group == 0x0008 and number <= 0x0018 and (vr in (b"UL", b"CS", b"DA", b"TM", b"UI", b"SH") or length <= 256):
             return 0
+    if _is_archive(first):
+        raise InputError(Reason.ARCHIVE.meaning, Reason.ARCHIVE)
     raise InputError("no DICM prefix at byte 128, and the first bytes are no element of group 0008", Reason.NOT_DICOM)
+
+
+def _is_archive(first: bytes) -> bool:
+    """Whether a file is packed. ZIP is also how office documents and programs of viewers are written, which their
+    first entry tells."""
+    if first.startswith(b"PK\3\4"):
+        name = first[30 : 30 + int.from_bytes(first[26:28], "little")]
+        return not name.startswith(_NOT_PACKED)
+    if first.startswith(b"\x1f\x8b"):
+        return not _is_compressed_volume(first)
+    return first.startswith(_ARCHIVES) or first[257:262] == b"ustar"
+
+
+def _is_compressed_volume(first: bytes) -> bool:
+    """Whether a gzip file begins as a NIfTI volume: a label map or a research image beside the export."""
+    try:
+        header = zlib.decompressobj(31).decompress(first, 352)
+    except zlib.error:
+        return False
+    return header[344:347] in (b"n+1", b"ni1") or header[4:7] in (b"n+2", b"ni2")
 
 
 def _read_meta(first: bytes, position: int) -> tuple[dict[int, bytes], int]:

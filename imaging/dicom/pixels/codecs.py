@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ import numpy as np
 from pydicom.uid import UID
 
 from imaging.dicom.pixels import codestream
-from imaging.dicom.pixels.codestream import Announced
+from imaging.dicom.pixels.codestream import Announced, Colour
 from imaging.errors import InputError, Reason
 from imaging.image import Array
 
@@ -32,7 +32,11 @@ LARGEST_FRAME_BYTES: Final = 1 << 29
 
 @dataclass(frozen=True, slots=True)
 class FrameFormat:
-    """What the header says of every frame (PS3.3 C.7.6.3); `planar` is PlanarConfiguration."""
+    """What the header says of every frame (PS3.3 C.7.6.3); `planar` is PlanarConfiguration.
+
+    Values end `shift` bits above the lowest (HighBit + 1 - BitsStored). `overlay_bits` are a mask of the bits in which
+    overlays lie, and `padding` is a stored value that may have any bits.
+    """
 
     rows: int
     columns: int
@@ -42,6 +46,9 @@ class FrameFormat:
     signed: bool
     photometric: str
     planar: int = 0
+    shift: int = 0
+    overlay_bits: int = 0
+    padding: int | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -67,10 +74,10 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class DecodedFrame:
-    """Stored values (rows, columns[, samples]); `ycbcr` when a JPEG stream holds YCbCr whatever its label."""
+    """Stored values (rows, columns[, samples]); `colour` is what the stream says of three samples, as `Announced`."""
 
     array: Array
-    ycbcr: bool = False
+    colour: Colour = ""
 
 
 def _pillow_jpeg(frame: bytes, form: FrameFormat, announced: Announced, syntax: str) -> Array:
@@ -213,7 +220,10 @@ def available() -> list[tuple[str, tuple[str, ...]]]:
 
 
 def announce(frame: bytes, form: FrameFormat, syntax: str) -> Announced:
-    """What the frame says of itself. Raises ValueError when that disagrees with the header or makes no sense."""
+    """What the frame says of itself: size, samples and bits. How many samples a pixel has is for the stream to say.
+
+    Raises ValueError when its size disagrees with the header, or when it makes no sense.
+    """
     if form.rows * form.columns * form.samples * form.dtype.itemsize > LARGEST_FRAME_BYTES:
         raise ValueError(f"more than {LARGEST_FRAME_BYTES} bytes when decoded")
     if syntax == _RLE:
@@ -223,9 +233,11 @@ def announce(frame: bytes, form: FrameFormat, syntax: str) -> Announced:
         announced = codestream.read_jpeg(frame, _JPEG_PROCESSES[syntax])
     else:
         announced = codestream.read_jpeg2000(frame)
-    found = (announced.rows, announced.columns, announced.samples)
-    if found != (form.rows, form.columns, form.samples):
-        raise ValueError(f"rows, columns, samples {found}; the header says {(form.rows, form.columns, form.samples)}")
+    found = (announced.rows, announced.columns)
+    if found != (form.rows, form.columns):
+        raise ValueError(f"rows, columns {found}; the header says {(form.rows, form.columns)}")
+    if announced.samples != form.samples and announced.samples not in (1, 3):
+        raise ValueError(f"{announced.samples} samples; allowed are 1 and 3")
     if not 2 <= announced.precision <= form.bits_allocated:
         raise ValueError(f"{announced.precision} bits; allowed are 2 to BitsAllocated {form.bits_allocated}")
     return announced
@@ -243,26 +255,59 @@ def decode(frame: bytes, form: FrameFormat, syntax: str, where: str, disposable:
         announced = announce(frame, form, syntax)
     except (ValueError, struct.error) as error:
         raise InputError(f"{where}: the compressed frame cannot be used: {error}", Reason.DECODE_FAILED) from error
+    form = replace(form, samples=announced.samples)
     failures = []
     for decoder in permitted:
         try:
             array = decoder.run(frame, form, announced, syntax).reshape(form.shape)
-            return DecodedFrame(stored_values(array, form, announced.precision), announced.ycbcr)
         except Exception as error:  # noqa: BLE001 - codecs raise nearly anything; the next one is asked
             failures.append(f"{decoder.name} ({type(error).__name__})")
+            continue
+        return DecodedFrame(stored_values(array, form, announced.precision, where), announced.colour)
     raise InputError(f"{where}: cannot be decoded; tried {', '.join(failures)}", Reason.DECODE_FAILED)
 
 
-def stored_values(array: Array, form: FrameFormat, precision: int) -> Array:
-    """The array in the header's type, with bits above BitsStored cleared or, for signed values, filled with the sign.
+def stored_values(array: Array, form: FrameFormat, precision: int, where: str) -> Array:
+    """The values in the header's type, without what stands beside them: bits above are cleared or, for signed values,
+    filled with the sign, and values that end above BitsStored - 1 are brought down (PS3.5 8.1.1).
 
-    JPEG and JPEG-LS know no sign, and old files keep overlays in the unused bits (PS3.5 8.1.1).
+    JPEG and JPEG-LS know no sign, and old files keep overlays in the unused bits. `precision` is the bits per sample
+    that were decoded: a stream of no more than BitsStored holds the values alone. Raises InputError
+    (UNSUPPORTED_PIXELS) for bits outside the values that nothing claims: then the header is not that of these values.
     """
     wide = array.astype(form.dtype, copy=False)
-    unused = 8 * wide.dtype.itemsize - min(precision, form.bits_stored)
-    if form.bits_stored >= precision and not form.signed and array.dtype.kind == "u":
-        return wide
-    if unused > 0:
-        wide = np.left_shift(wide, unused)
-        np.right_shift(wide, unused, out=wide)
+    size = 8 * wide.dtype.itemsize
+    if precision <= form.bits_stored:
+        bits, shift = precision, 0
+        if not form.signed and array.dtype.kind == "u":
+            return wide
+    else:
+        bits, shift = form.bits_stored, form.shift
+        _check_unused_bits(wide, form, where)
+    above = size - bits - shift
+    if above > 0 or shift > 0:
+        wide = np.left_shift(wide, above)
+        np.right_shift(wide, above + shift, out=wide)
     return wide
+
+
+def _check_unused_bits(wide: Array, form: FrameFormat, where: str) -> None:
+    """Bits outside of the values belong to an overlay, or are the sign of a signed value, or those of padding."""
+    size = 8 * wide.dtype.itemsize
+    everything, values = (1 << size) - 1, ((1 << form.bits_stored) - 1) << form.shift
+    unsigned = wide.view(f"u{wide.dtype.itemsize}")
+    stray = (unsigned & unsigned.dtype.type(everything & ~(values | form.overlay_bits))) != 0
+    if not stray.any():
+        return
+    if form.padding is not None:
+        stray &= unsigned != form.padding & everything
+    if form.signed:
+        above = size - form.bits_stored - form.shift
+        low = unsigned & unsigned.dtype.type((1 << form.shift) - 1 & ~form.overlay_bits)
+        stray &= (np.right_shift(np.left_shift(wide, above), above) != wide) | (low != 0)
+    if stray.any():
+        raise InputError(
+            f"{where}: {np.count_nonzero(stray)} values have bits outside of BitsStored {form.bits_stored} and HighBit "
+            f"{form.bits_stored - 1 + form.shift}; allowed there are overlays and the sign",
+            Reason.UNSUPPORTED_PIXELS,
+        )

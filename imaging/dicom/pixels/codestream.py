@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
-from typing import Final
+from typing import Final, Literal
 
 # ISO 10918-1 table B.1 and ISO 14495-1 annex C: start-of-frame markers by their second byte.
 BASELINE: Final = frozenset({0xC0, 0xC1, 0xC2})
@@ -24,6 +24,13 @@ _HUFFMAN_TABLES: Final = 0xC4
 _REMARKS: Final = frozenset({*range(0xE0, 0xF0), 0xFE})
 # EOI of JPEG and JPEG-LS and EOC of JPEG 2000 are the same two bytes.
 _END: Final = b"\xff\xd9"
+_BY_FRAME: Final = {
+    0xC0: "1.2.840.10008.1.2.4.50",
+    0xC1: "1.2.840.10008.1.2.4.51",
+    0xC2: "1.2.840.10008.1.2.4.51",
+    0xC3: "1.2.840.10008.1.2.4.57",
+    0xF7: "1.2.840.10008.1.2.4.80",
+}
 # Zeros after the end of a stream; fragments of even length need one (PS3.5 A.4), some systems write more, or FF.
 _MOST_PADDING: Final = 64
 
@@ -36,11 +43,15 @@ _PIXELS_PER_TILE: Final = 1024
 _RLE_GAIN: Final = 64
 
 
+Colour = Literal["", "ycbcr", "rgb"]
+
+
 @dataclass(frozen=True, slots=True)
 class Announced:
     """What a codestream says: size in pixels, samples per pixel, bits per sample, and whether samples are signed.
 
-    `ycbcr` is True when a JPEG stream holds YCbCr by the rules of the format, whatever the DICOM header calls it.
+    `colour` is what three samples are by the rules of the format, whatever the DICOM header calls them: YCbCr, or RGB
+    (of JPEG 2000, once its decoder has undone the transform that it says it has); "" where the stream leaves it open.
     """
 
     rows: int
@@ -48,7 +59,7 @@ class Announced:
     samples: int
     precision: int
     signed: bool = False
-    ycbcr: bool = False
+    colour: Colour = ""
 
 
 def read_jpeg(codestream: bytes, processes: frozenset[int]) -> Announced:
@@ -67,7 +78,7 @@ def read_jpeg(codestream: bytes, processes: frozenset[int]) -> Announced:
         if marker in _START_OF_FRAME:
             if marker not in processes:
                 raise ValueError(f"process SOF{marker - 0xC0} is another one than the transfer syntax says")
-            announced = _jpeg_frame(body, colour_marker if marker in BASELINE else False)
+            announced = _jpeg_frame(body, _jpeg_colour(body, colour_marker) if marker in BASELINE else "")
             tables = tables or marker in JPEG_LS
         elif marker == _HUFFMAN_TABLES:
             tables = True
@@ -103,19 +114,24 @@ def _jpeg_segments(codestream: bytes) -> Iterator[tuple[int, int, int]]:
     raise ValueError("its segments do not lead to image data (SOS)")
 
 
-def _jpeg_frame(body: bytes, colour_marker: bool | None) -> Announced:
-    """The fields of a SOF segment.
-
-    A JFIF marker means YCbCr and an Adobe marker says it. Without either, components named 1, 2, 3 or of unequal
-    sampling are YCbCr, and for others the label of the DICOM header stands.
-    """
+def _jpeg_frame(body: bytes, colour: Colour) -> Announced:
+    """The fields of a SOF segment. Raises ValueError when it is cut off."""
     if len(body) < 6:
         raise ValueError("its frame header (SOF) is cut off")
     precision, rows, columns, samples = struct.unpack(">BHHB", body[:6])
+    return Announced(rows, columns, samples, precision, colour=colour if samples == 3 else "")
+
+
+def _jpeg_colour(body: bytes, colour_marker: bool | None) -> Colour:
+    """What three components of a lossy JPEG are, by their SOF segment and the markers before it.
+
+    A JFIF marker means YCbCr and an Adobe marker says it. Without either, components named 1, 2, 3 are YCbCr, and for
+    others the label of the DICOM header stands. Unequal sampling halves chrominance, so then there is some.
+    """
     names, sampling = body[6::3][:3], body[7::3][:3]
-    by_names = names == b"\1\2\3" or len(set(sampling)) > 1
-    ycbcr = samples == 3 and (by_names if colour_marker is None else colour_marker)
-    return Announced(rows, columns, samples, precision, ycbcr=ycbcr)
+    if colour_marker or (colour_marker is None and names == b"\1\2\3") or len(set(sampling)) > 1:
+        return "ycbcr"
+    return "rgb" if colour_marker is False or names == b"RGB" else ""
 
 
 def _has_end(codestream: bytes) -> bool:
@@ -166,7 +182,38 @@ def read_jpeg2000(frame: bytes) -> Announced:
     tiles = ceil((right - tile_left) / tile_width) * ceil((bottom - tile_top) / tile_height)
     if tiles > _FREE_TILES and rows * columns < tiles * _PIXELS_PER_TILE:
         raise ValueError(f"{tiles} tiles for {rows} × {columns} pixels")
-    return Announced(rows, columns, samples, (components[0] & 0x7F) + 1, bool(components[0] & 0x80))
+    colour: Colour = "rgb" if samples == 3 and _has_transform(stream) else ""
+    return Announced(rows, columns, samples, (components[0] & 0x7F) + 1, bool(components[0] & 0x80), colour)
+
+
+def _has_transform(stream: bytes) -> bool:
+    """Whether the first COD segment says that a multiple component transform was used (ISO 15444-1 A.6.1)."""
+    position = 2
+    while position + 9 <= len(stream) and stream[position] == 0xFF and stream[position + 1] != 0x90:
+        if stream[position + 1] == 0x52:
+            return stream[position + 8] == 1
+        position += 2 + int.from_bytes(stream[position + 2 : position + 4])
+    return False
+
+
+def recognise(beginning: bytes) -> str:
+    """The transfer syntax that a frame has by its first bytes, as far as they tell; "" where they do not.
+
+    Of several with one form of stream it is the one that promises least but what the stream shows.
+    """
+    if beginning[:4] == _J2K_START or beginning[:12] == _JP2_SIGNATURE:
+        return "1.2.840.10008.1.2.4.90"
+    if beginning[:3] == b"\xff\xd8\xff":
+        try:
+            found = (marker for marker, _, _ in _jpeg_segments(beginning) if marker in _START_OF_FRAME)
+            return _BY_FRAME.get(next(found, 0), "")
+        except ValueError:
+            return ""
+    if len(beginning) >= 64:
+        count, first = struct.unpack_from("<II", beginning)
+        if 1 <= count <= 15 and first == 64:
+            return "1.2.840.10008.1.2.5"
+    return ""
 
 
 def rle_segments(frame: bytes, count: int, pixels: int) -> list[bytes]:

@@ -45,6 +45,12 @@ class Fragments:
         for start, length in spans:
             stream.seek(start)
             parts.append(stream.read(length))
+        # A stream begins once in a frame, and a frame of RLE is one fragment (PS3.5 A.4.2).
+        if any(part[:3] in _FRAME_STARTS or part[:8] == parts[0][:8] for part in parts[1:]):
+            raise InputError(
+                f"{self._name}: frame {number + 1} of {self._count} holds several pictures; allowed is one",
+                Reason.PIXEL_DATA_TOO_LONG,
+            )
         if not spans or sum(map(len, parts)) < sum(length for _, length in spans):
             raise InputError(
                 f"{self._name}: frame {number + 1} of {self._count} is cut off or missing", Reason.PIXEL_DATA_TOO_SHORT

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
@@ -19,18 +19,20 @@ from pydicom.uid import UID
 
 from imaging.dicom.headers.elements import integer
 from imaging.dicom.parsing.firewall import admit
+from imaging.dicom.parsing.odd_values import read_dataset
 from imaging.dicom.pixels.codecs import DECODERS, LARGEST_FRAME_BYTES, DecodedFrame, FrameFormat, decode, stored_values
+from imaging.dicom.pixels.codestream import recognise
 from imaging.dicom.pixels.fragments import Fragments
 from imaging.errors import InputError, Reason
 from imaging.image import Array
 
 _UNDEFINED: Final = 0xFFFFFFFF
+_EXPLICIT: Final = "1.2.840.10008.1.2.1"
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 _ENCAPSULATED_UNCOMPRESSED: Final = "1.2.840.10008.1.2.1.98"
 _DEFLATED: Final = "1.2.840.10008.1.2.1.99"
-_NATIVE: Final = frozenset(
-    {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN, _DEFLATED, _ENCAPSULATED_UNCOMPRESSED}
-)
+_NATIVE: Final = frozenset({"1.2.840.10008.1.2", _EXPLICIT, _BIG_ENDIAN, _DEFLATED, _ENCAPSULATED_UNCOMPRESSED})
+_LOOKED_AT_BYTES: Final = 64 << 10
 # Transfer syntaxes that pydicom does not name yet.
 _NEWER: Final = {
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
@@ -56,9 +58,11 @@ class PixelElement:
 class Frames:
     """The frames of one image file. Opening reads the header only; `read(n)` reads and decodes frame n (from 0).
 
+    `notes` are sentences about what the pixel data are although the header says otherwise.
+
     Raises InputError when the firewall refuses the file, the header cannot be read, the transfer syntax has no decoder
-    here, or uncompressed pixel data are shorter than rows × columns × samples × bits × frames. Nothing large is
-    allocated before that.
+    here, or uncompressed pixel data are not rows × columns × samples × bits × frames long. Nothing large is allocated
+    before that.
     """
 
     def __init__(self, path: Path, name: str, disposable: bool = False) -> None:
@@ -70,11 +74,13 @@ class Frames:
         try:
             with path.open("rb") as stream, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pydicom describes each oddity of a file; the reason code is ours
-                self.header: Dataset = dcmread(stream, stop_before_pixels=True, force=not admitted.has_meta)
+                self.header: Dataset = read_dataset(stream, has_meta=admitted.has_meta)
                 self.syntax = admitted.transfer_syntax_uid
                 _check_syntax(self.syntax, name)
                 self.count = integer(name, self.header, "NumberOfFrames", (1, 1 << 31), default=1)
                 self.format = _frame_format(self.header, name)
+                shift = self.format.shift
+                self.notes = (f"Values end {shift} bits above the lowest and were brought down",) if shift else ()
                 self._pixels = self._locate(stream)
                 extended = self.header.get("ExtendedOffsetTable")
                 self._fragments = Fragments(self._pixels.start, self.count, extended, name)
@@ -114,24 +120,53 @@ class Frames:
             found = PixelElement(0, len(self._inflated), 0x0010, b"OW", big)
             present = len(self._inflated)
         else:
-            found = _pixel_element(stream, self.syntax, self.name)
+            found = _pixel_element(stream, big, self.name)
             present = stream.seek(0, 2) - found.start
-        if (found.length is None) is not (self.syntax in DECODERS or self.syntax == _ENCAPSULATED_UNCOMPRESSED):
+        self._look(found, stream)
+        if found.length is not None:
+            self._measure(found, min(found.length, present))
+        return found
+
+    def _look(self, found: PixelElement, stream: BinaryIO) -> None:
+        """The transfer syntax is the one that the pixel data have, where that can be told by looking at them."""
+        stated = self.syntax
+        if found.length is None:
+            looked = recognise(_first_bytes(stream, found.start))
+            if stated in DECODERS and (not looked or DECODERS[looked] == DECODERS[stated]):
+                return
+            if not looked and stated == _ENCAPSULATED_UNCOMPRESSED:
+                return
+        else:
+            looked = "" if stated == _ENCAPSULATED_UNCOMPRESSED else _EXPLICIT
+            if stated in _NATIVE and looked:
+                return
+        if not looked:
             raise InputError(
                 f"{self.name}: Pixel Data (7FE0,0010) of {'undefined' if found.length is None else 'defined'} length "
-                f"does not go with TransferSyntaxUID {UID(self.syntax).name}",
-                Reason.UNSUPPORTED_PIXELS,
+                f"does not go with TransferSyntaxUID {UID(stated).name}",
+                Reason.UNSUPPORTED_TRANSFER_SYNTAX,
             )
-        if found.length is not None:
-            needed = ceil(self._frame_bits(found) * self.count / 8)
-            if min(found.length, present) < needed:
-                f = self.format
-                raise InputError(
-                    f"{self.name}: pixel data need {needed} bytes for {f.rows} × {f.columns} × {f.samples} samples × "
-                    f"{self.count} frames × {f.bits_allocated} bits; found {min(found.length, present)}",
-                    Reason.PIXEL_DATA_TOO_SHORT,
-                )
-        return found
+        self.syntax = looked
+        said = f"The file says TransferSyntaxUID {UID(stated).name}; its pixel data are {UID(looked).name}"
+        self.notes = (*self.notes, said)
+
+    def _measure(self, found: PixelElement, present: int) -> None:
+        """Native pixel data are as long as the header asks, but for one byte of padding (PS3.5 8.1.1).
+
+        One and a half times as long under YBR_FULL_422 is full chrominance: archives that decompress leave the label.
+        """
+        f = self.format
+        needed = ceil(self._frame_bits(found) * self.count / 8)
+        extra = present - needed
+        if f.photometric == "YBR_FULL_422" and extra - needed // 2 in (0, 1) and extra > 1:
+            self.format = replace(f, photometric="YBR_FULL")
+            self.notes = (*self.notes, "The label is YBR_FULL_422; by its length the pixel data are YBR_FULL")
+        elif not 0 <= extra <= 1:
+            raise InputError(
+                f"{self.name}: pixel data need {needed} bytes for {f.rows} × {f.columns} × {f.samples} samples × "
+                f"{self.count} frames × {f.bits_allocated} bits; found {present}",
+                Reason.PIXEL_DATA_TOO_SHORT if extra < 0 else Reason.PIXEL_DATA_TOO_LONG,
+            )
 
     def _frame_bits(self, pixels: PixelElement) -> int:
         f = self.format
@@ -168,7 +203,7 @@ class Frames:
             return _spread_chroma(values, f)
         if f.samples > 1 and f.planar == 1:
             values = values.reshape(f.samples, f.rows, f.columns).transpose(1, 2, 0)
-        return stored_values(values.reshape(f.shape), f, f.bits_allocated)
+        return stored_values(values.reshape(f.shape), f, f.bits_allocated, self.name)
 
     def _bytes(self, start: int, length: int) -> bytes:
         if self._inflated is not None:
@@ -178,15 +213,26 @@ class Frames:
             return stream.read(length)
 
 
-def _pixel_element(stream: BinaryIO, syntax: str, name: str) -> PixelElement:
-    """The element at the stream's position, which is where the header parser stopped."""
-    big = syntax == _BIG_ENDIAN
+def _first_bytes(stream: BinaryIO, start: int) -> bytes:
+    """The beginning of the first fragment, behind the item of the basic offset table; empty where there is none."""
+    for _ in range(2):
+        stream.seek(start)
+        head = stream.read(8)
+        start += 8 + int.from_bytes(head[4:], "little")
+    return stream.read(_LOOKED_AT_BYTES) if head[:4] == b"\xfe\xff\x00\xe0" else b""
+
+
+def _pixel_element(stream: BinaryIO, big: bool, name: str) -> PixelElement:
+    """The element at the stream's position, which is where the header parser stopped.
+
+    Whether its VR is written is looked at: a length that reads as one of these would be odd.
+    """
     head = stream.read(12)
     order = ">" if big else "<"
     if len(head) < 12 or struct.unpack(f"{order}H", head[:2])[0] != 0x7FE0:
         raise InputError(f"{name}: no Pixel Data (7FE0,0010)", Reason.NOT_AN_IMAGE)
     element = struct.unpack(f"{order}H", head[2:4])[0]
-    if syntax == "1.2.840.10008.1.2":
+    if head[4:6] not in (b"OB", b"OW", b"UN", b"OF", b"OD"):
         stream.seek(-4, 1)
         vr, length = b"OW", struct.unpack("<I", head[4:8])[0]
     else:
@@ -219,6 +265,9 @@ def _frame_format(header: Dataset, name: str) -> FrameFormat:
         photometric=str(header.get("PhotometricInterpretation", "")),
         planar=integer(name, header, "PlanarConfiguration", (0, 1), default=0) if samples > 1 else 0,
     )
+    last = form.bits_stored - 1
+    high = integer(name, header, "HighBit", (last, bits - 1), default=last)
+    form = replace(form, shift=high - last, overlay_bits=_overlay_bits(header, bits), padding=_padding(header))
     size = form.rows * form.columns * samples * form.dtype.itemsize
     halved = form.photometric == "YBR_FULL_422"
     if bits not in (1, 8, 16, 32, 64) or (halved and (samples != 3 or form.columns % 2)) or (bits == 1 and samples > 1):
@@ -232,6 +281,21 @@ def _frame_format(header: Dataset, name: str) -> FrameFormat:
             f"{name}: one frame has {size} bytes; allowed are {LARGEST_FRAME_BYTES}", Reason.UNSUPPORTED_PIXELS
         )
     return form
+
+
+def _overlay_bits(header: Dataset, bits: int) -> int:
+    """The bits of stored values that hold overlays (PS3.3 C.9.2, retired in 2004), as a mask."""
+    mask = 0
+    for group in range(0x6000, 0x6020, 2):
+        position = header.get((group, 0x0102))
+        if position is not None and (group, 0x3000) not in header and str(position.value).isdigit():
+            mask |= 1 << min(int(position.value), bits - 1)
+    return mask
+
+
+def _padding(header: Dataset) -> int | None:
+    value = header.get("PixelPaddingValue")
+    return value if isinstance(value, int) else None
 
 
 def _spread_chroma(values: Array, form: FrameFormat) -> Array:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from pydicom.pixels import apply_color_lut, apply_modality_lut
+from pydicom import Dataset
+from pydicom.pixels import apply_modality_lut
 
+from imaging.dicom.headers.palette import palette_colours
 from imaging.dicom.headers.voi import read_grayscale
 from imaging.dicom.index import Instance, Region
 from imaging.dicom.pixels.codecs import DecodedFrame
@@ -21,8 +23,15 @@ from imaging.dicom.select import ImageRef
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.image import Array, Box, Channels, Grid, Image, SourceRef
 
+_GREY: Final = ("MONOCHROME1", "MONOCHROME2")
+_LABELLED: Final[dict[str, Channels]] = {
+    **dict.fromkeys(("RGB", "YBR_RCT", "YBR_ICT"), "rgb"),
+    **dict.fromkeys(("YBR_FULL", "YBR_FULL_422"), "ybr_full"),
+}
+_NAMED: Final[dict[str, Channels]] = {"ycbcr": "ybr_full", "rgb": "rgb"}
 # Millimetres per pixel outside these bounds are a mistake of the header.
 _PLAUSIBLE_MM = (0.005, 5.0)
+_PLAUSIBLE_ASPECT = (0.1, 10.0)
 
 
 def read_frames(ref: ImageRef, disposable: bool = False) -> Iterator[tuple[SourceRef, Image | ImagingError]]:
@@ -34,7 +43,7 @@ def read_frames(ref: ImageRef, disposable: bool = False) -> Iterator[tuple[Sourc
     refs = ref.source_refs()
     try:
         frames = open_frames(ref.instance, disposable)
-        grid, notes = _frame_grid(ref.instance, ref.region)
+        grid, notes = _frame_grid(ref.instance, ref.region, _aspect(frames.header))
         region, cut = _region_box(ref.instance, ref.region)
         facts, said = _projected(ref.instance, frames)
     except ImagingError as error:
@@ -42,8 +51,9 @@ def read_frames(ref: ImageRef, disposable: bool = False) -> Iterator[tuple[Sourc
         return
     for source in refs:
         try:
-            array, channels = _decode(frames, (source.frame_number or 1) - 1, as_stored=bool(facts))
-            told = (*notes, *cut, *said)
+            array, channels, seen = _decode(frames, (source.frame_number or 1) - 1, as_stored=bool(facts))
+            _check_signal(array, region, f"{frames.name}: frame {source.frame_number or 1}")
+            told = (*notes, *cut, *said, *frames.notes, *seen)
             yield source, Image(array, grid, grid, (source,), ref.instance.origin, channels, region, told, **facts)
         except ImagingError as error:
             yield source, error
@@ -76,13 +86,16 @@ def _projected(instance: Instance, frames: Frames) -> tuple[dict[str, Any], tupl
     return facts, (*projection.notes, *said)
 
 
-def _decode(frames: Frames, number: int, as_stored: bool) -> tuple[Array, Channels]:
-    """Frame `number` (from 0) as (channel, row, column) and what its channels are; a grey one possibly `as_stored`."""
+def _decode(frames: Frames, number: int, as_stored: bool) -> tuple[Array, Channels, tuple[str, ...]]:
+    """Frame `number` (from 0) as (channel, row, column), what its channels are, and notes; a grey one possibly
+    `as_stored`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom describes each oddity of a file; the reason code is ours to give
             decoded = frames.read(number)
-            return (decoded.array[None], "luminance") if as_stored else _channels(frames, decoded)
+            if as_stored and decoded.array.ndim == 2:
+                return decoded.array[None], "luminance", ()
+            return _channels(frames, decoded)
     except ImagingError:
         raise
     except Exception as error:
@@ -90,24 +103,25 @@ def _decode(frames: Frames, number: int, as_stored: bool) -> tuple[Array, Channe
         raise InputError(detail, Reason.DECODE_FAILED) from error
 
 
-def _channels(frames: Frames, decoded: DecodedFrame) -> tuple[Array, Channels]:
-    """A decoded frame as (channel, row, column), palettes resolved."""
+def _channels(frames: Frames, decoded: DecodedFrame) -> tuple[Array, Channels, tuple[str, ...]]:
+    """A decoded frame as (channel, row, column), palettes resolved, and notes.
+
+    What a stream says of its colour comes before the label: decoders undo the colour transform that is part of JPEG
+    2000, and some senders wrap JFIF files under an RGB label.
+    """
     frame, header, photometric = decoded.array, frames.header, frames.format.photometric
     if photometric == "PALETTE COLOR":
-        colour = apply_color_lut(frame, header)
-        depth = int(header.RedPaletteColorLookupTableDescriptor[2])
-        return np.moveaxis(colour >> max(0, depth - 8), -1, 0), "rgb"
-    if photometric in ("MONOCHROME1", "MONOCHROME2") and frame.ndim == 2:
+        colours, notes = palette_colours(frame, header)
+        return np.moveaxis(colours, -1, 0), "rgb", notes
+    if frame.ndim == 3 and frame.shape[-1] == 3 and photometric in (*_GREY, *_LABELLED):
+        channels: Channels = _NAMED[decoded.colour] if decoded.colour else _LABELLED.get(photometric, "rgb")
+        notes = _contradiction(photometric, channels) if _LABELLED.get(photometric) != channels else ()
+        return np.moveaxis(frame, -1, 0), channels, notes
+    if frame.ndim == 2 and photometric in (*_GREY, *_LABELLED):
         white = (1 << frames.format.bits_stored) - 1
-        return apply_modality_lut(white - frame if photometric == "MONOCHROME1" else frame, header)[None], "luminance"
-    if frame.ndim == 3 and frame.shape[-1] == 3:
-        stored = np.moveaxis(frame, -1, 0)
-        # The decoder undoes the colour transform that is part of JPEG 2000 (YBR_RCT, YBR_ICT). A JPEG stream says
-        # itself whether it holds YCbCr, and some senders wrap JFIF files under an RGB label.
-        if photometric in ("RGB", "YBR_RCT", "YBR_ICT"):
-            return stored, "ybr_full" if decoded.ycbcr else "rgb"
-        if photometric in ("YBR_FULL", "YBR_FULL_422"):
-            return stored, "ybr_full"
+        grey = white - frame if photometric == "MONOCHROME1" else frame
+        notes = () if photometric in _GREY else _contradiction(photometric, "luminance")
+        return apply_modality_lut(grey, header)[None], "luminance", notes
     raise InputError(
         f"{frames.name}: PhotometricInterpretation '{photometric}' with {frame.ndim} axes; allowed are MONOCHROME1, "
         "MONOCHROME2, PALETTE COLOR, RGB, YBR_FULL, YBR_FULL_422, YBR_RCT and YBR_ICT",
@@ -115,15 +129,39 @@ def _channels(frames: Frames, decoded: DecodedFrame) -> tuple[Array, Channels]:
     )
 
 
-def _frame_grid(instance: Instance, region: Region | None) -> tuple[Grid, tuple[str, ...]]:
+def _contradiction(photometric: str, channels: Channels) -> tuple[str, ...]:
+    return (f"The label is {photometric}; by its own words the compressed picture is {channels}",)
+
+
+def _check_signal(array: Array, region: Box | None, where: str) -> None:
+    """A picture of one grey value shows nothing. Raises InputError (NO_SIGNAL)."""
+    seen = array if region is None else array[:, *region.pixels]
+    if all(channel.min() == channel.max() for channel in seen):
+        raise InputError(
+            f"{where}: one value throughout, {seen.reshape(len(seen), -1)[:, 0].tolist()}", Reason.NO_SIGNAL
+        )
+
+
+def _frame_grid(instance: Instance, region: Region | None, aspect: tuple[float, float]) -> tuple[Grid, tuple[str, ...]]:
     """The grid of a whole frame in millimetres by the region's calibration, in pixels when there is none."""
     spacing = region.spacing_mm if region else instance.spacing_mm
+    uncalibrated = Grid.plane(instance.rows, instance.columns, *aspect)
     if spacing is None:
-        return Grid.plane(instance.rows, instance.columns), ("Uncalibrated: no millimetres can be given",)
+        return uncalibrated, ("Uncalibrated: no millimetres can be given",)
     if not all(_PLAUSIBLE_MM[0] <= step <= _PLAUSIBLE_MM[1] for step in spacing):
         note = f"Calibration ignored: {spacing[0]:g} × {spacing[1]:g} mm per pixel is not plausible"
-        return Grid.plane(instance.rows, instance.columns), (note,)
+        return uncalibrated, (note,)
     return Grid.plane(instance.rows, instance.columns, spacing[0], spacing[1], "mm"), ()
+
+
+def _aspect(header: Dataset) -> tuple[float, float]:
+    """Row and column step of pixels by PixelAspectRatio (0028,0034), vertical against horizontal: the column is 1."""
+    try:
+        vertical, horizontal = (float(step) for step in header.get("PixelAspectRatio"))
+        ratio = vertical / horizontal
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 1.0, 1.0
+    return (ratio, 1.0) if _PLAUSIBLE_ASPECT[0] <= ratio <= _PLAUSIBLE_ASPECT[1] else (1.0, 1.0)
 
 
 def _region_box(instance: Instance, region: Region | None) -> tuple[Box | None, tuple[str, ...]]:

@@ -51,8 +51,10 @@ class Stack:
             top, left, bottom, right = plane.box
             values = decoded[1][top:bottom, left:right]
             array[0, place] = values * plane.slope + plane.intercept if rescaled else values
+        if array.min() == array.max():
+            raise InputError(f"{self.planes[0].frames.name}: one value throughout the volume", Reason.NO_SIGNAL)
         refs = tuple(plane.source for plane in self.planes)
-        notes = tuple(dict.fromkeys(note for plane in self.planes for note in plane.notes))
+        notes = tuple(dict.fromkeys(n for plane in self.planes for n in (*plane.notes, *plane.frames.notes)))
         return Image(array, self.grid, self.grid, refs, self.origin, notes=notes)
 
 

@@ -162,7 +162,7 @@ def _headline(answer: Answer) -> Markup | None:
     if result["finding"] == "unknown":
         sentences.append("This is not a negative answer.")
     if result["completeness"] == "some":
-        unread = count(len(result["unread"]), "image")
+        unread = count(len(result["unread"]), "image") if result["unread"] else "Places of the export"
         sentences.append(f"{unread} could not be analysed and may hold a finding.")
     if not result["objects"]:
         sentences.append("No DICOM object was released.")
