@@ -29,7 +29,7 @@ class ChestRecipe:
     side: int = 128
 
     def tissue(self, image: Image) -> Tissue:
-        return Tissue(ToLuminance()(to_tensor(image)))
+        return Tissue(ToLuminance(image.channels)(to_tensor(image)))
 
     def harmonise(self, tissue: Tissue) -> MetaTensor:
         fitted = FitSquare(self.side)(tissue.pixels)
