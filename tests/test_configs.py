@@ -151,7 +151,7 @@ def test_a_card_with_a_wrong_key_names_it(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda text: text.replace("site", "hospital", 1), r"missing \['site'\]"),
-        (lambda text: text.replace(",train,", ",trian,", 1), "split is 'trian'; allowed are train, val, test"),
+        (lambda text: text.replace(",train,", ",trian,", 1), "split is 'trian'; allowed is one of train, val, test"),
         (lambda text: text.replace("case-00001,", "case-00002,", 1), "case_id 'case-00002' stands twice"),
         (lambda text: text.replace("case-00001.dcm", "case-99999.dcm"), "case-99999.dcm' is not a file"),
         (lambda text: text, None),

@@ -430,7 +430,7 @@ def test_predictions_of_a_second_classifier_come_from_a_table(tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"second\.csv, line 3: case_id is .c1., which stands twice"):
         run(tmp_path, "classification", lines, "--compare", str(table))
     table.write_text("name,value\n")
-    with pytest.raises(ConfigError, match=r"second\.csv: found columns \['name', 'value'\]"):
+    with pytest.raises(ConfigError, match=r"second\.csv, line 1: found columns \['name', 'value'\]"):
         run(tmp_path, "classification", lines, "--compare", str(table))
 
 

@@ -259,6 +259,8 @@ def _row(folder: Path, line: Line, needed: Sequence[str]) -> ManifestRow:
     if empty:
         unless = "; truth may be empty only where label names the image's class" * ("truth" in empty)
         raise ConfigError(f"{line.where}: no value for {list(dict.fromkeys(empty))}{unless}", Reason.CONFIG_INVALID)
+    if "split" in needed and line.text("split") not in get_args(Split):
+        raise line.wrong("split", line.text("split"), f"one of {', '.join(get_args(Split))}")
     stated = line.text("case_truth")
     if stated not in ("", "0", "1"):
         raise line.wrong("case_truth", stated, "0, 1 or nothing")
@@ -282,8 +284,6 @@ def _spacing(line: Line) -> tuple[float, ...]:
 
 
 def _case(row: ManifestRow) -> Case:
-    if row.split not in get_args(Split):
-        raise row.line.wrong("split", row.split, f"one of {', '.join(get_args(Split))}")
     if len(row.spacing_mm) > 2:
         raise row.line.wrong("spacing_mm", row.line.cells["spacing_mm"], _STEPS)
     beside = [name for name in row.line.cells if name.startswith(BESIDE)]

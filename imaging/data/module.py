@@ -16,6 +16,7 @@ from imaging.data.patches import Patches, cut, cut_labels, dice
 from imaging.errors import ConfigError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.recipe import Recipe, is_of_volumes
+from imaging.table import clean
 
 
 class ImagingDataModule(pl.LightningDataModule):
@@ -59,7 +60,7 @@ class ImagingDataModule(pl.LightningDataModule):
         self.manifest = manifest
         self.recipe = recipe
         self.batch_size = batch_size
-        self.test_sites = frozenset(test_sites or [])
+        self.test_sites = frozenset(clean(site) for site in test_sites or [])
         self.classes = classes or []
         self.repeats = repeats or {}
         self.augmentation = augmentation or recipe.augmentation
