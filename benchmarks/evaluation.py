@@ -22,7 +22,7 @@ from scipy import ndimage
 from imaging.candidates import Extraction, detection_map, extract_candidates
 from imaging.evaluation.detection import Account, score_maps
 from imaging.evaluation.intervals import Bootstrap, Clusters, bootstrap
-from imaging.evaluation.matching import Lesion
+from imaging.evaluation.matching import MatchedLesion
 from imaging.evaluation.ranking import Average
 from imaging.evaluation.result import DetectionCase
 from imaging.evaluation.surface import surface_distances
@@ -101,7 +101,7 @@ def bootstraps(repeats: int, full: bool) -> None:
         truth = k < 300
         confidences = np.clip(rng.beta(2 + 2 * truth, 3, rng.integers(1, 4)), 0.01, 1)
         lesions = tuple(
-            Lesion(truth and i == 0, float(c) if rng.random() < 0.8 else 0.0) for i, c in enumerate(confidences)
+            MatchedLesion(truth and i == 0, float(c) if rng.random() < 0.8 else 0.0) for i, c in enumerate(confidences)
         )
         lesions = tuple(x for x in lesions if x.is_true or x.confidence > 0)
         cases.append(

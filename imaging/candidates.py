@@ -43,7 +43,7 @@ class Extraction:
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class LesionCandidate:
     """One part of a map: `mask` placed at `window`, and its confidence."""
 
     window: Window
@@ -51,7 +51,7 @@ class Candidate:
     confidence: float
 
 
-def extract_candidates(probability: NDArray[np.floating[Any]], how: Extraction | None = None) -> list[Candidate]:
+def extract_candidates(probability: NDArray[np.floating[Any]], how: Extraction | None = None) -> list[LesionCandidate]:
     """Candidates of a probability map ([slice,] row, column) in 0-1, in the protocol's order; empty when there is none.
 
     Raises ConfigError for values outside 0-1 or not finite.
@@ -72,7 +72,7 @@ def extract_candidates(probability: NDArray[np.floating[Any]], how: Extraction |
     return list(_parts(probability, float(how.threshold), how.drop_voxels))
 
 
-def detection_map(candidates: list[Candidate], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def detection_map(candidates: list[LesionCandidate], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The candidates as a map of their confidences, 0 elsewhere."""
     drawn = np.zeros(shape, dtype=np.float32)
     for candidate in candidates:
@@ -80,7 +80,7 @@ def detection_map(candidates: list[Candidate], shape: tuple[int, ...]) -> NDArra
     return drawn
 
 
-def _parts(values: Array, threshold: Any, drop_voxels: int) -> Iterator[Candidate]:
+def _parts(values: Array, threshold: Any, drop_voxels: int) -> Iterator[LesionCandidate]:
     """Components at or above the threshold (and above 0) with more voxels than `drop_voxels`, in array order."""
     above = (values >= threshold) & (values > 0)
     window = window_of(above)
@@ -94,14 +94,14 @@ def _parts(values: Array, threshold: Any, drop_voxels: int) -> Iterator[Candidat
         inner = objects[number - 1]
         placed = tuple(slice(s.start + o, s.stop + o) for s, o in zip(inner, offset, strict=True))
         mask = labels[inner] == number
-        yield Candidate(placed, mask, float(values[placed][mask].max()))
+        yield LesionCandidate(placed, mask, float(values[placed][mask].max()))
 
 
-def _dynamic(probability: Array, how: Extraction) -> list[Candidate]:
+def _dynamic(probability: Array, how: Extraction) -> list[LesionCandidate]:
     """The moving threshold. Only the part around the current peak is looked at, unless peaks tie or are too small."""
     left = probability.copy()
     near = np.zeros(left.shape, dtype=np.bool_)
-    kept: list[Candidate] = []
+    kept: list[LesionCandidate] = []
     while len(kept) < how.most:
         where = np.unravel_index(int(left.argmax()), left.shape)
         peak = left[where]
@@ -124,7 +124,7 @@ def _dynamic(probability: Array, how: Extraction) -> list[Candidate]:
     return kept
 
 
-def _part_at(values: Array, threshold: Any, seed: tuple[int, ...]) -> Candidate:
+def _part_at(values: Array, threshold: Any, seed: tuple[int, ...]) -> LesionCandidate:
     """The component around one voxel, in a window that grows until the component lies inside."""
     reach = 8
     while True:
@@ -139,15 +139,15 @@ def _part_at(values: Array, threshold: Any, seed: tuple[int, ...]) -> Candidate:
         )
         if not cut:
             placed = tuple(slice(s.start + i.start, s.start + i.stop) for i, s in zip(inner, window, strict=True))
-            return Candidate(placed, mask[inner], float(values[seed]))
+            return LesionCandidate(placed, mask[inner], float(values[seed]))
         reach *= 2
 
 
-def _peak_elsewhere(values: Array, peak: Any, part: Candidate) -> bool:
+def _peak_elsewhere(values: Array, peak: Any, part: LesionCandidate) -> bool:
     return _n_peaks(values, peak) > _n_peaks(values[part.window][part.mask], peak)
 
 
-def _small_peak(values: Array, peak: Any, parts: list[Candidate]) -> bool:
+def _small_peak(values: Array, peak: Any, parts: list[LesionCandidate]) -> bool:
     """Whether a voxel of the peak's height lies in no part that is large enough: the threshold can then not fall."""
     return _n_peaks(values, peak) > sum(_n_peaks(values[p.window][p.mask], peak) for p in parts)
 
@@ -156,7 +156,7 @@ def _n_peaks(values: Array, peak: Any) -> int:
     return int(np.count_nonzero(values == peak))
 
 
-def _grow(near: Bools, part: Candidate) -> None:
+def _grow(near: Bools, part: LesionCandidate) -> None:
     window = tuple(slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(part.window, near.shape, strict=True))
     inner = tuple(
         slice(s.start - w.start, s.start - w.start + m)

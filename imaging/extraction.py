@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from imaging.candidates import Candidate, Extraction, Threshold, extract_candidates
+from imaging.candidates import Extraction, LesionCandidate, Threshold, extract_candidates
 from imaging.findings import Detections, Finding, Mask, Prediction, cross_section, trace_outline
 from imaging.image import Array, Box, Grid, Image, resample
 from imaging.volume_region import Quantity, VolumeRegion
@@ -146,7 +146,7 @@ def bounds(volume_regions: Iterable[VolumeRegion]) -> Box | None:
     return Box(low=tuple(low.tolist()), high=tuple(high.tolist()))
 
 
-def _parts(chance: Array, cut: Cut, drop_voxels: int) -> list[Candidate]:
+def _parts(chance: Array, cut: Cut, drop_voxels: int) -> list[LesionCandidate]:
     """The parts of one class's probabilities with more than `drop_voxels` voxels."""
     threshold: Threshold = "dynamic" if cut.parts == "candidates" else cut.boundary
     found = extract_candidates(chance, Extraction(threshold, drop_voxels=drop_voxels))

@@ -23,7 +23,7 @@ _STORED_IN_16: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class VoiWindow:
     """One pair of Window Center and Window Width with the VOI LUT Function that goes with it (PS3.3 C.11.2.1.2)."""
 
     centre: float
@@ -44,7 +44,7 @@ class Window:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Table:
+class LookupTable:
     """One item of a Modality or VOI LUT Sequence (PS3.3 C.11.1.1, C.11.2.1.1): `entries` for inputs from `first` on.
 
     `bits` is the range of the entries, 0 to 2 ** bits - 1. Inputs beyond the ends take the end entries; between two
@@ -74,9 +74,9 @@ class Grayscale:
     photometric: Literal["MONOCHROME1", "MONOCHROME2"] = "MONOCHROME2"
     slope: float = 1.0
     intercept: float = 0.0
-    modality_table: Table | None = None
-    windows: tuple[Window, ...] = ()
-    tables: tuple[Table, ...] = ()
+    modality_table: LookupTable | None = None
+    windows: tuple[VoiWindow, ...] = ()
+    tables: tuple[LookupTable, ...] = ()
     lut_shape: Literal["IDENTITY", "INVERSE"] | None = None
     intent: str = ""
     padding: tuple[float, float] | None = None
@@ -90,10 +90,10 @@ class Grayscale:
         """
         return self.photometric == "MONOCHROME1"
 
-    def item(self, explanation: str = "") -> Table | Window | None:
+    def item(self, explanation: str = "") -> LookupTable | VoiWindow | None:
         """The VOI item to use: one of the tables where there are any, else of the windows (C.11.2 makes them
         alternatives, of which one applies); the one with this explanation, else the first. None without any."""
-        items: tuple[Table | Window, ...] = self.tables or self.windows
+        items: tuple[LookupTable | VoiWindow, ...] = self.tables or self.windows
         wanted = explanation.strip().upper()
         told = (item for item in items if wanted and item.explanation.strip().upper() == wanted)
         return next(told, items[0] if items else None)
@@ -103,7 +103,7 @@ class Grayscale:
         values = stored.astype(np.float64)
         return self.modality_table.apply(values) if self.modality_table else values * self.slope + self.intercept
 
-    def display(self, stored: Array, item: Table | Window | None) -> NDArray[np.float32]:
+    def display(self, stored: Array, item: LookupTable | VoiWindow | None) -> NDArray[np.float32]:
         """Stored values as float32 brightness of the same shape: 0 is black and 1 white under a VOI item.
 
         Without an item it is the modality value, negative where MONOCHROME1 turns it round: more is brighter still,
@@ -114,7 +114,7 @@ class Grayscale:
             light = self.modality(values)
             if item is not None:
                 light = item.apply(light)
-                light = light / (2.0**item.bits - 1.0) if isinstance(item, Table) else light
+                light = light / (2.0**item.bits - 1.0) if isinstance(item, LookupTable) else light
                 return np.asarray(1.0 - light if self.inverts else light, dtype=np.float32)
             return np.asarray(-light if self.inverts else light, dtype=np.float32)
 

@@ -65,7 +65,7 @@ class ImageClass:
 
 
 @dataclass(frozen=True)
-class File:
+class PinnedFile:
     """A file of the package, pinned."""
 
     name: str
@@ -73,7 +73,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Weights(File):
+class Weights(PinnedFile):
     """The network's weights, pinned.
 
     Args:
@@ -167,14 +167,14 @@ class Description:
     support: dict[str, list[str]]
     training: dict[str, Any]
     weights: Weights
-    golden: File
+    golden: PinnedFile
     golden_tolerance: float
     temperature: float = 1.0
     boundary: float = 0.5
     operating_point: float | None = None
     tile: list[int] = field(default_factory=list)
     overlap: int | None = None
-    locator: File | None = None
+    locator: PinnedFile | None = None
 
 
 @dataclass(frozen=True)
@@ -264,12 +264,12 @@ def load_package(folder: Path, explicit: bool = False) -> Package:
     return Package(folder, description, _identity(description), explicit, locator)
 
 
-def _load_locator(folder: Path, pinned: File) -> Package:
+def _load_locator(folder: Path, pinned: PinnedFile) -> Package:
     """The package that finds the organ. It may not have a locator itself."""
     inner = folder / pinned.name
     if Path(pinned.name).name != pinned.name or not (inner / DESCRIPTION).is_file():
         raise PackageError(f"package {folder.name}: there is no '{pinned.name}/{DESCRIPTION}'", Reason.PACKAGE_INVALID)
-    _verify(inner, File(DESCRIPTION, pinned.sha256))
+    _verify(inner, PinnedFile(DESCRIPTION, pinned.sha256))
     located = load_package(inner)
     if located.locator is not None:
         raise PackageError(
@@ -363,9 +363,9 @@ def write_description(folder: Path, description: Description) -> None:
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
-def pin(path: Path) -> File:
+def pin(path: Path) -> PinnedFile:
     """A file of the package with its sha256."""
-    return File(path.name, _sha256(path))
+    return PinnedFile(path.name, _sha256(path))
 
 
 def pin_weights(path: Path) -> Weights:
@@ -386,7 +386,7 @@ def read_typed(path: Path, kind: type[Any]) -> Any:
         raise PackageError(f"{path}: {detail}", Reason.PACKAGE_INVALID) from error
 
 
-def _verify(folder: Path, pinned: File) -> None:
+def _verify(folder: Path, pinned: PinnedFile) -> None:
     found = _sha256(_locate(folder, pinned))
     if found != pinned.sha256:
         raise PackageError(
@@ -395,7 +395,7 @@ def _verify(folder: Path, pinned: File) -> None:
         )
 
 
-def _locate(folder: Path, pinned: File) -> Path:
+def _locate(folder: Path, pinned: PinnedFile) -> Path:
     """Where a pinned file is: in the folder, or among the files that an installed distribution says are its own."""
     if isinstance(pinned, Weights) and pinned.distribution is not None:
         return _distributed(folder, pinned.name, pinned.distribution)

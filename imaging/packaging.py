@@ -32,8 +32,8 @@ from imaging.package import (
     FORMAT_VERSION,
     Card,
     Description,
-    File,
     Package,
+    PinnedFile,
     RecipeChoice,
     Weights,
     load_package,
@@ -124,7 +124,7 @@ def _draft(card: Card, config: dict[str, Any], cases: Sequence[Case]) -> Descrip
         support=_support([case for case in cases if case.split == "train"], find_modality(recipe.name)),
         training={},
         weights=Weights(*_UNPINNED),
-        golden=File(*_UNPINNED),
+        golden=PinnedFile(*_UNPINNED),
         golden_tolerance=GOLDEN_TOLERANCE,
         tile=list(task.get("tile") or []),
         overlap=task.get("overlap"),
@@ -156,12 +156,12 @@ def _refuse_other_names(card: str, field: str, told: list[str], trained: Sequenc
         )
 
 
-def _copied(locator: Path, out: Path) -> File:
+def _copied(locator: Path, out: Path) -> PinnedFile:
     """A copy of the package that finds the organ, inside the new one; verified before and after."""
     name = load_package(locator).name
     shutil.copytree(locator, out / name, dirs_exist_ok=True)
     load_package(out / name)
-    return File(name, pin(out / name / DESCRIPTION).sha256)
+    return PinnedFile(name, pin(out / name / DESCRIPTION).sha256)
 
 
 def _read_config(run: Path) -> dict[str, Any]:

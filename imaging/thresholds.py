@@ -15,7 +15,7 @@ from imaging.data.dataset import first_image
 from imaging.data.instances import enclosing_boxes, number_instances
 from imaging.data.manifest import Case
 from imaging.data.truth import read_labels, read_mask, read_values
-from imaging.evaluation.matching import PICAI, HitRule, Lesion, match_boxes, match_masks
+from imaging.evaluation.matching import PICAI, HitRule, MatchedLesion, match_boxes, match_masks
 from imaging.findings import Finding, Prediction
 from imaging.image import Array, Image
 from imaging.predictor import Predictor
@@ -47,7 +47,7 @@ class Watched:
     """One validation image or exam: its lesions, found or missed, its false positives, its highest score."""
 
     case: Case
-    lesions: tuple[Lesion, ...]
+    lesions: tuple[MatchedLesion, ...]
     score: float
 
     @property

@@ -22,7 +22,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imaging.phantoms.ultrasound.dicom import LATIN, Acquisition, dataset, file_bytes
+from imaging.phantoms.ultrasound.dicom import LATIN, UltrasoundAcquisition, dataset, file_bytes
 from tests.conftest import REPOSITORY
 
 
@@ -38,7 +38,7 @@ class Outcome:
 
 def write_studies(folder: Path, studies: int) -> None:
     """An export of one-image studies: six simulated pictures under many identities, every ninth of them broken."""
-    sources = [Acquisition("ABCD"[k % 4], LATIN, k, lesions="planted" if k % 2 else ()) for k in range(6)]
+    sources = [UltrasoundAcquisition("ABCD"[k % 4], LATIN, k, lesions="planted" if k % 2 else ()) for k in range(6)]
     pictures = [dataset(source) for source in sources]
     folder.mkdir(parents=True)
     for number in range(studies):

@@ -12,7 +12,7 @@ from imaging.harmonise.recipe import identity, settings
 from imaging.modalities.mammography.recipe import MammographyRecipe
 from imaging.models.build import build
 from imaging.models.networks import RetinaNetSettings
-from imaging.package import FORMAT_VERSION, Card, Description, File, Package, RecipeChoice, read_typed
+from imaging.package import FORMAT_VERSION, Card, Description, Package, PinnedFile, RecipeChoice, read_typed
 from imaging.packaging import write_package
 from tests.conftest import REPOSITORY
 
@@ -46,8 +46,8 @@ def write_detector(
         threshold=threshold,
         support=support or {},
         training={},
-        weights=File("", ""),
-        golden=File("", ""),
+        weights=PinnedFile("", ""),
+        golden=PinnedFile("", ""),
         golden_tolerance=0.02,
         tile=[160, 224],
         overlap=64,

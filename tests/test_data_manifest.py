@@ -25,7 +25,7 @@ from imaging.data.manifest import Case, Split, read_manifest, write_manifest
 from imaging.errors import ConfigError, OutputError
 from imaging.image import Array
 from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
-from imaging.phantoms.ultrasound.dicom import LATIN, Acquisition, dataset, file_bytes
+from imaging.phantoms.ultrasound.dicom import LATIN, UltrasoundAcquisition, dataset, file_bytes
 from tests.test_data_images import POSES, lps_affine, volume_values, write_mha, write_nifti, write_series
 
 
@@ -269,7 +269,7 @@ def test_screens_of_one_scanner_are_no_copies_once_only_tissue_is_compared(tmp_p
     cases = []
     for seed in (4, 5):
         path = tmp_path / f"{seed}.dcm"
-        path.write_bytes(file_bytes(dataset(Acquisition("C", LATIN, seed))))
+        path.write_bytes(file_bytes(dataset(UltrasoundAcquisition("C", LATIN, seed))))
         cases.append(Case(f"case-{seed}", f"patient-{seed}", "site", "train", path, path))
     assert [pair.kind for pair in find_duplicates(cases)] == ["near"]
     assert find_duplicates(cases, UltrasoundRecipe()) == []

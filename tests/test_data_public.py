@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from imaging.data.manifest import Case, read_manifest
 from imaging.data.public import prepare
-from imaging.data.public.frames import Frame, assign_splits
+from imaging.data.public.frames import PublicFrame, assign_splits
 from imaging.data.public.truths import enclosed, overlap
 from imaging.errors import ConfigError, InputError
 from imaging.image import Array
@@ -270,7 +270,7 @@ def test_the_curated_layout_and_a_pixel_size_of_another_picture(tmp_path: Path) 
 def test_splits_follow_the_hash_of_the_group_within_its_class() -> None:
     """Of 10 groups of a class round(2.0) are test and round(1.2) val, in order of their SHA-256."""
     frames = [
-        Frame(f"{label}{n}{copy}", f"{label}-{n}", "s", Path(), (), label)
+        PublicFrame(f"{label}{n}{copy}", f"{label}-{n}", "s", Path(), (), label)
         for label in ("x", "y")
         for n in range(10)
         for copy in "ab"

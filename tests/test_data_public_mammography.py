@@ -15,7 +15,7 @@ from PIL import Image as Picture
 from imaging.data.dataset import first_image
 from imaging.data.manifest import Case, read_manifest
 from imaging.data.public import prepare
-from imaging.data.public.frames import Frame, assign_splits, read_lines
+from imaging.data.public.frames import PublicFrame, assign_splits, read_lines
 from imaging.data.public.lesions import Lesions, box, disc, outline
 from imaging.errors import ConfigError, GeometryError, InputError
 from imaging.image import Array
@@ -482,9 +482,9 @@ def test_a_set_without_any_of_its_files_is_refused(tmp_path: Path) -> None:
 
 def test_a_published_test_side_is_kept_and_val_comes_from_the_rest() -> None:
     """Of 25 groups on the training side round(3.0) are val; a group on both sides is test."""
-    frames = [Frame(f"a{n}", f"g{n}", "s", Path(), published="train") for n in range(25)]
-    frames += [Frame(f"b{n}", f"t{n}", "s", Path(), published="test") for n in range(5)]
-    both = Frame("b", "g0", "s", Path(), published="test")
+    frames = [PublicFrame(f"a{n}", f"g{n}", "s", Path(), published="train") for n in range(25)]
+    frames += [PublicFrame(f"b{n}", f"t{n}", "s", Path(), published="test") for n in range(5)]
+    both = PublicFrame("b", "g0", "s", Path(), published="test")
     assert Counter(assign_splits(frames).values()) == {"train": 22, "val": 3, "test": 5}
     splits = assign_splits([*frames, both])
     assert splits["g0"] == "test"

@@ -16,9 +16,9 @@ import SimpleITK as sitk  # noqa: N813  # its own name for itself
 from imaging.data.images import read_image
 from imaging.data.manifest import Case, read_manifest, write_manifest
 from imaging.data.public import prepare
-from imaging.data.public.frames import Exam, split_of
+from imaging.data.public.frames import PublicExam, split_of
 from imaging.data.truth import Rules, read_truth
-from imaging.data.truth_table import Table
+from imaging.data.truth_table import ShapeTable
 from imaging.errors import ConfigError
 from imaging.image import LPS_TO_RAS, Array, Floats
 from tests.test_data_images import POSES, lps_affine, write_series
@@ -303,7 +303,7 @@ def test_prostatex_has_points_in_the_patient(tmp_path: Path) -> None:
     }
     case = cases["prostatex_ProstateX-0000"]
     image = read_image(next(case.image.glob("*t2*")))
-    found = read_truth(case.known_truth, image, Rules(table=Table(key="image")), row=case.case_id)
+    found = read_truth(case.known_truth, image, Rules(table=ShapeTable(key="image")), row=case.case_id)
     assert [point.label for point in found.points] == ["not-significant", "significant"]
     assert np.allclose([point.at for point in found.points], [(0.5, 0.5, 0.5), (1.5, 2.5, 3.5)], atol=1e-4)
     assert dropped == {
@@ -331,7 +331,7 @@ def test_a_patient_of_prostatex_who_is_in_picai_has_its_name_and_split(tmp_path:
     patients = {c.case_id[-1]: c.patient_id for c in cases.values()}
     assert patients == {"0": "picai-10795", "2": "prostatex-ProstateX-0002"}
     linked = cases["prostatex_ProstateX-0000"]
-    assert linked.split == split_of(Exam("any", "picai-10795", "RUMC", tmp_path))
+    assert linked.split == split_of(PublicExam("any", "picai-10795", "RUMC", tmp_path))
     other = Case("picai_10795_1000811", "picai-10795", "RUMC", "val", linked.image, None, "not-significant")
     assert linked.split == "test"  # of this name
     write_manifest(tmp_path / "both.csv", [linked, other])
@@ -343,7 +343,7 @@ def test_a_patient_of_prostatex_who_is_in_picai_has_its_name_and_split(tmp_path:
 
 
 def splits(patients: Sequence[str]) -> list[str]:
-    return [split_of(Exam("any", patient, "a", Path("any"))) for patient in patients]
+    return [split_of(PublicExam("any", patient, "a", Path("any"))) for patient in patients]
 
 
 def test_splits_hang_on_the_patients_name_alone() -> None:
@@ -353,7 +353,7 @@ def test_splits_hang_on_the_patients_name_alone() -> None:
     assert found.count("test") / 5000 == pytest.approx(0.20, abs=0.023)
     assert found.count("val") / 5000 == pytest.approx(0.12, abs=0.019)
     assert splits(names[::-1]) == found[::-1]
-    assert split_of(Exam("any", names[0], "a", Path("any"), published="val")) == "val"
+    assert split_of(PublicExam("any", names[0], "a", Path("any"), published="val")) == "val"
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -19,9 +19,9 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRLittleEndian
 
 from imaging.data.images import read_image
-from imaging.data.marks import BoxMark, Mask, Point, Region, fill_ellipse, fill_polygon
+from imaging.data.marks import BoxMark, Mask, PointMark, RegionMark, fill_ellipse, fill_polygon
 from imaging.data.truth import Rules, Truth, read_mask, read_truth
-from imaging.data.truth_table import Table
+from imaging.data.truth_table import ShapeTable
 from imaging.errors import GeometryError, ImagingError, InputError
 from imaging.image import Box, Floats, Grid, Image
 from tests.test_data_images import (
@@ -160,14 +160,14 @@ def test_an_empty_mask_is_empty_and_a_missing_one_is_an_error(picture: Image, tm
 def test_two_labels_on_one_voxel_make_no_label_map() -> None:
     grid = Grid.plane(1, 2)
     nothing = np.zeros((1, 2), dtype=np.bool_)
-    both = (Region("a", drawn("##")), Region("b", drawn(".#")))
+    both = (RegionMark("a", drawn("##")), RegionMark("b", drawn(".#")))
     truth = Truth(grid, both, (), (), nothing)
     with pytest.raises(InputError, match="1 voxels have another label too"):
         truth.label_map(["a", "b"])
     with pytest.raises(InputError, match="found label 'b'; allowed are"):
         truth.label_map(["a"])
     with pytest.raises(GeometryError, match=r"found a mask of \(2, 2\); its grid has \(1, 2\)"):
-        Truth(grid, (Region("a", drawn("##", "##")),), (), (), nothing)
+        Truth(grid, (RegionMark("a", drawn("##", "##")),), (), (), nothing)
 
 
 # Tables
@@ -182,7 +182,7 @@ def test_boxes_by_corner_and_by_index(picture: Image, tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", "image,label,x0,y0,x1,y1", "a,mass,1,2,4,5", "b,mass,0,0,1,1", "a,?,5,0,7,1")
     truth = read_truth(path, picture, row="a")
     assert truth.boxes == (BoxMark("mass", Box.from_xy(1, 2, 4, 5)), BoxMark("?", Box.from_xy(5, 0, 7, 1)))
-    rules = Rules(ignore=frozenset({"?"}), table=Table(convention="index"))
+    rules = Rules(ignore=frozenset({"?"}), table=ShapeTable(convention="index"))
     truth = read_truth(path, picture, rules, row="a")
     assert truth.boxes == (BoxMark("mass", Box.from_xy(1, 2, 5, 6)),)
     assert show(truth.ignore)[:3] == [".....###", ".....###", "........"]
@@ -196,9 +196,9 @@ def test_discs_and_points(picture: Image, tmp_path: Path) -> None:
     at_the_edge = read_truth(discs, picture, row="b").mask()
     assert show(at_the_edge)[3:] == [".......#", "......##", ".....###"]
     points = table(tmp_path / "points.csv", "image,x,y", "a,3,2")
-    assert read_truth(points, picture, row="a").points == (Point("lesion", (2.0, 3.0)),)
-    by_index = Rules(table=Table(convention="index"))
-    assert read_truth(points, picture, by_index, row="a").points == (Point("lesion", (2.5, 3.5)),)
+    assert read_truth(points, picture, row="a").points == (PointMark("lesion", (2.0, 3.0)),)
+    by_index = Rules(table=ShapeTable(convention="index"))
+    assert read_truth(points, picture, by_index, row="a").points == (PointMark("lesion", (2.5, 3.5)),)
 
 
 def test_a_point_in_the_patient(volume: Image, tmp_path: Path) -> None:
@@ -500,7 +500,7 @@ def test_regions_of_a_report(volume: Image, tmp_path: Path) -> None:
     assert show(first[place]) == ["......", ".###..", ".###..", "......"]
     assert show(second[place]) == ["....#.", "...###", "....#.", "......"]
     assert first.sum() + second.sum() == 6 + 5
-    assert truth.points == (Point("finding", (place + 0.5, 0.5, 2.5)),)
+    assert truth.points == (PointMark("finding", (place + 0.5, 0.5, 2.5)),)
 
 
 def test_reports_that_do_not_place_their_findings_here(volume: Image, tmp_path: Path) -> None:
@@ -548,7 +548,7 @@ def test_the_finding_point_falls_on_its_voxel(shared_data: Path, tmp_path: Path)
 @pytest.mark.shared_data
 def test_real_circles_and_boxes(shared_data: Path) -> None:
     films = shared_data / "mammography" / "mini_mias"
-    rules = Rules(table=Table(label="severity"))
+    rules = Rules(table=ShapeTable(label="severity"))
     for film, label in (("images/mdb001.png", "B"), ("images/mdb028.png", "M")):
         image = read_image(films / film, spacing_mm=(0.4, 0.4))
         truth = read_truth(films / "lesions.csv", image, rules, row=film)
@@ -561,7 +561,7 @@ def test_real_circles_and_boxes(shared_data: Path) -> None:
     assert read_truth(films / "lesions.csv", first, rules, row="images/mdb003.png").is_empty
     study = shared_data / "mammography" / "cbis_p00173"
     image = read_image(study / "right_cc.dcm")
-    by_index = Rules(table=Table(key="file", label="pathology", convention="index"))
+    by_index = Rules(table=ShapeTable(key="file", label="pathology", convention="index"))
     boxes = read_truth(study / "boxes.csv", image, by_index, row="right_cc.dcm").boxes
     assert BoxMark("BENIGN", Box.from_xy(2445, 2443, 2864, 2915)) in boxes
     assert image.source_grid.shape == (4560, 2864)

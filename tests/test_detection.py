@@ -27,7 +27,7 @@ from imaging.data.manifest import COLUMNS, read_manifest, write_manifest
 from imaging.data.module import ImagingDataModule
 from imaging.data.patches import Patches, cut, dice
 from imaging.errors import ConfigError
-from imaging.evaluation.matching import HitRule, Lesion
+from imaging.evaluation.matching import HitRule, MatchedLesion
 from imaging.evaluation.result import DetectionCase
 from imaging.harmonise.augmentation import Augmentation
 from imaging.image import Grid
@@ -564,9 +564,9 @@ def test_froc_is_that_counted_by_hand() -> None:
     from there on the third counts as well.
     """
     lines = (
-        (Lesion(True, 0.9), Lesion(False, 0.6)),
-        (Lesion(True, 0.8), Lesion(True, 0.4)),
-        (Lesion(False, 0.5),),
+        (MatchedLesion(True, 0.9), MatchedLesion(False, 0.6)),
+        (MatchedLesion(True, 0.8), MatchedLesion(True, 0.4)),
+        (MatchedLesion(False, 0.5),),
         (),
     )
     kept = [

@@ -16,7 +16,7 @@ from scipy import ndimage
 from imaging.candidates import Extraction, components, detection_map, extract_candidates
 from imaging.errors import ConfigError, GeometryError
 from imaging.evaluation.detection import Account, DetectionProtocol, by_exam, lesions_missed, measures, score_maps
-from imaging.evaluation.matching import HitRule, Lesion, match_boxes, match_maps
+from imaging.evaluation.matching import HitRule, MatchedLesion, match_boxes, match_maps
 from imaging.evaluation.ranking import figure, froc_curve
 from imaging.evaluation.result import DetectionCase
 
@@ -28,7 +28,7 @@ def picai() -> ModuleType:
         return pytest.importorskip("picai_eval", reason="picai_eval is not installed; the stored cases still run")
 
 
-def case_of(name: str, lesions: tuple[Lesion, ...], score: float) -> DetectionCase:
+def case_of(name: str, lesions: tuple[MatchedLesion, ...], score: float) -> DetectionCase:
     return DetectionCase(name, name, "a", any(x.is_true for x in lesions), score, lesions)
 
 
@@ -115,7 +115,7 @@ def test_the_published_curve_loses_its_lowest_operating_point_when_no_lesion_is_
     theirs = picai.Metrics(lines)
     assert list(theirs.lesion_TPR) == [0.5, 0.5]
     assert list(theirs.lesion_FPR) == [0.0, np.inf]
-    curve = froc_curve([Lesion(bool(t), c, o) for rows in lines.values() for t, c, o in rows], 2)
+    curve = froc_curve([MatchedLesion(bool(t), c, o) for rows in lines.values() for t, c, o in rows], 2)
     assert curve.sensitivity == pytest.approx([0.5, 1.0])
     assert curve.false_positives_per_image == pytest.approx([0.0, 0.5])
 
@@ -218,7 +218,7 @@ def test_hit_rules_of_boxes() -> None:
     assert lines(HitRule("overlap", 0.5)) == [(True, 0.0), (False, 0.9), (False, 0.8), (False, 0.7)]
     none = np.zeros((0, 4))
     assert match_boxes(none, np.zeros(0), none, HitRule("centre_in_box")) == ()
-    assert match_boxes(none, np.zeros(0), truth, HitRule("centre_in_box")) == (Lesion(True, 0.0),)
+    assert match_boxes(none, np.zeros(0), truth, HitRule("centre_in_box")) == (MatchedLesion(True, 0.0),)
 
 
 def test_inputs_that_cannot_be_scored_are_named() -> None:
@@ -245,21 +245,40 @@ def test_a_map_without_voxels_above_ten_has_no_candidate() -> None:
 def test_the_same_lesion_in_two_views_is_one_at_exam_level() -> None:
     """Lesion 1 is found in one of two views, lesion 2 in none; a false positive stands in each view."""
     views = [
-        DetectionCase("l", "p", "a", True, 0.8, (Lesion(True, 0.8, 0.5, "1"), Lesion(False, 0.3)), exam_id="e"),
-        DetectionCase("r", "p", "a", True, 0.2,
-                      (Lesion(True, 0.0, 0, "1"), Lesion(True, 0.0, 0, "2"), Lesion(False, 0.2)), exam_id="e"),
-    ]  # fmt: skip
+        DetectionCase(
+            "l", "p", "a", True, 0.8, (MatchedLesion(True, 0.8, 0.5, "1"), MatchedLesion(False, 0.3)), exam_id="e"
+        ),
+        DetectionCase(
+            "r",
+            "p",
+            "a",
+            True,
+            0.2,
+            (MatchedLesion(True, 0.0, 0, "1"), MatchedLesion(True, 0.0, 0, "2"), MatchedLesion(False, 0.2)),
+            exam_id="e",
+        ),
+    ]
     (exam,) = by_exam(views)
     assert (exam.case_id, exam.truth, exam.score, exam.n_images) == ("e", True, 0.8, 1)
     assert exam.lesions == (
-        Lesion(True, 0.8, 0.5, "1"), Lesion(True, 0.0, 0, "2"), Lesion(False, 0.3), Lesion(False, 0.2),
-    )  # fmt: skip
+        MatchedLesion(True, 0.8, 0.5, "1"),
+        MatchedLesion(True, 0.0, 0, "2"),
+        MatchedLesion(False, 0.3),
+        MatchedLesion(False, 0.2),
+    )
 
 
 def test_sensitivity_at_rates_by_hand() -> None:
     """Four lesions in four images. Down the list: hit .9, false .8, hit .7, two false .6 and .5, hit .4, one missed."""
-    lesions = (Lesion(True, 0.9), Lesion(False, 0.8), Lesion(True, 0.7), Lesion(False, 0.6), Lesion(False, 0.5),
-               Lesion(True, 0.4), Lesion(True, 0.0))  # fmt: skip
+    lesions = (
+        MatchedLesion(True, 0.9),
+        MatchedLesion(False, 0.8),
+        MatchedLesion(True, 0.7),
+        MatchedLesion(False, 0.6),
+        MatchedLesion(False, 0.5),
+        MatchedLesion(True, 0.4),
+        MatchedLesion(True, 0.0),
+    )
     cases = [DetectionCase(str(k), str(k), "a", True, 0.9, lesions if k == 0 else ()) for k in range(4)]
     account = Account.of(cases)
     rates = {0.1: 0.25, 0.25: 0.5, 0.5: 0.5, 0.75: 0.75, 8.0: 0.75}
@@ -273,8 +292,8 @@ def test_the_hit_rule_is_part_of_the_protocol() -> None:
 
 def test_a_failed_case_costs_whether_positive_or_negative() -> None:
     truth = plate((2, 2, 4, 4, 1), (10, 10, 4, 4, 1))
-    cases = [case_of(f"p{k}", (Lesion(True, 0.9),), 0.9) for k in range(4)]
-    cases += [case_of(f"n{k}", (Lesion(False, 0.2),), 0.2) for k in range(4)]
+    cases = [case_of(f"p{k}", (MatchedLesion(True, 0.9),), 0.9) for k in range(4)]
+    cases += [case_of(f"n{k}", (MatchedLesion(False, 0.2),), 0.2) for k in range(4)]
     good = {m.name: figure(m.statistic, 8) for m in measures(cases, DetectionProtocol())}
     failed = [
         DetectionCase("p0", "p0", "a", True, 0.0, lesions_missed(truth), "no prediction"),

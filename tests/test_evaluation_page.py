@@ -22,11 +22,11 @@ from imaging.evaluation.comparison import compare_auroc
 from imaging.evaluation.detection import DetectionProtocol
 from imaging.evaluation.evaluate import compare, evaluate_classification, evaluate_detection, evaluate_segmentation
 from imaging.evaluation.intervals import Bootstrap
-from imaging.evaluation.matching import Lesion
+from imaging.evaluation.matching import MatchedLesion
 from imaging.evaluation.merge import merge, without_cases
 from imaging.evaluation.page import render
 from imaging.evaluation.page.curves import Curve, froc, roc
-from imaging.evaluation.page.pictures import Picture, Seen, outline, picture
+from imaging.evaluation.page.pictures import Picture, PicturedCase, outline, picture
 from imaging.evaluation.page.plots import round_axis
 from imaging.evaluation.page.words import reach
 from imaging.evaluation.page.worst import worst_cases
@@ -50,11 +50,11 @@ def detection_cases(strength: float, seed: int) -> list[DetectionCase]:
             positive = n < n_positive
             score = float(expit(rng.normal((strength + 0.4 * k) * positive - 1)))
             found = rng.random() < 0.75
-            lesions = (Lesion(True, score if found else 0.0, 0.4 * found),) if positive else ()
-            lesions += (Lesion(False, score * 0.8),) * int(rng.random() < 0.4)
+            lesions = (MatchedLesion(True, score if found else 0.0, 0.4 * found),) if positive else ()
+            lesions += (MatchedLesion(False, score * 0.8),) * int(rng.random() < 0.4)
             age = (("age", "over 60" if n % 2 else "up to 60"),)
             cases.append(DetectionCase(f"{site[:2]}-{n:03}", f"p{n}", site, positive, score, lesions, subgroups=age))
-    lost = (Lesion(True, 0.0),)
+    lost = (MatchedLesion(True, 0.0),)
     cases[0] = replace(cases[0], case_id=HOSTILE, failed="no prediction at 'x.nii.gz'", lesions=lost)
     cases[1] = replace(cases[1], failed=HOSTILE, lesions=lost)
     cases[-1] = replace(cases[-1], failed="the prediction's grid is not the truth's", lesions=())
@@ -74,7 +74,7 @@ def pictures() -> list[Picture]:
     made = []
     for k, name in enumerate([HOSTILE, "Aa-002", "Aa-003", "Aa-004"]):
         image, truth = scan(40 + 9 * k, 60, k)
-        made.append(picture(name, "Aarhus", Seen(image, truth, scan(45 + 9 * k, 66 + 8 * k)[1], (1.0, 1.0))))
+        made.append(picture(name, "Aarhus", PicturedCase(image, truth, scan(45 + 9 * k, 66 + 8 * k)[1], (1.0, 1.0))))
     return made
 
 
@@ -254,7 +254,9 @@ def test_the_slice_of_a_volume_is_the_one_that_differs_most() -> None:
     truth[1:4, 10:20, 10:20] = 1
     prediction = truth.copy()
     prediction[2] = 0
-    shown = picture("a", "s", Seen(np.random.default_rng(0).random(truth.shape), truth, prediction, (3.0, 1.0, 0.5)))
+    shown = picture(
+        "a", "s", PicturedCase(np.random.default_rng(0).random(truth.shape), truth, prediction, (3.0, 1.0, 0.5))
+    )
     assert shown.where == "slice 3 of 5"
     assert shown.prediction == ""
     assert shown.grid == (60, 40)
@@ -266,7 +268,7 @@ def test_the_slice_of_a_volume_is_the_one_that_differs_most() -> None:
 def test_a_small_lesion_on_a_large_image_is_cut_out_and_kept() -> None:
     truth = np.zeros((3000, 2400), int)
     truth[2000:2004, 1000:1003] = 1
-    shown = picture("a", "s", Seen(truth * 7.0, truth, np.zeros_like(truth), (0.1, 0.1)))
+    shown = picture("a", "s", PicturedCase(truth * 7.0, truth, np.zeros_like(truth), (0.1, 0.1)))
     assert shown.grid == (99, 100)
     assert shown.truth
 

@@ -15,7 +15,7 @@ from imaging.evaluation.classification import ClassificationProtocol
 from imaging.evaluation.detection import DetectionProtocol
 from imaging.evaluation.evaluate import evaluate_classification, evaluate_detection, evaluate_segmentation
 from imaging.evaluation.intervals import Bootstrap
-from imaging.evaluation.matching import Lesion
+from imaging.evaluation.matching import MatchedLesion
 from imaging.evaluation.merge import merge, without_cases
 from imaging.evaluation.result import (
     ClassificationCase,
@@ -40,7 +40,9 @@ def detection_site(site: str, n_positive: int, n_negative: int = 12, seed: int =
     for k in range(n_positive + n_negative):
         positive = k < n_positive
         score = float(expit(rng.normal(1.5 * positive)))
-        lesions = (Lesion(True, score, 0.4),) if positive else (Lesion(False, score),) * int(rng.random() < 0.6)
+        lesions = (
+            (MatchedLesion(True, score, 0.4),) if positive else (MatchedLesion(False, score),) * int(rng.random() < 0.6)
+        )
         group = (("age", "over 60" if k % 2 else "up to 60"), ("scanner", "A" if k else "B"))
         cases.append(
             DetectionCase(f"{site}{k}", f"{site}p{k - (k % 3 == 1)}", site, positive, score, lesions, subgroups=group)
@@ -83,7 +85,10 @@ def test_one_positive_or_none_anywhere_gives_no_nan_in_any_task() -> None:
 
 
 def test_every_figure_carries_its_counts(three_sites: list[DetectionCase]) -> None:
-    cases = [replace(three_sites[0], failed="no prediction", lesions=(Lesion(True, 0.0),), score=0.0), *three_sites[1:]]
+    cases = [
+        replace(three_sites[0], failed="no prediction", lesions=(MatchedLesion(True, 0.0),), score=0.0),
+        *three_sites[1:],
+    ]
     result = record(cases)
     n_lesions = sum(x.is_true for case in cases for x in case.lesions)
     false = sum(not case.truth and bool(case.lesions) for case in cases)

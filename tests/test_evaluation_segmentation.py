@@ -19,7 +19,7 @@ from imaging.evaluation.detection import DetectionProtocol
 from imaging.evaluation.detection import measures as detection_measures
 from imaging.evaluation.evaluate import evaluate_segmentation
 from imaging.evaluation.intervals import Bootstrap
-from imaging.evaluation.matching import Lesion
+from imaging.evaluation.matching import MatchedLesion
 from imaging.evaluation.ranking import figure
 from imaging.evaluation.result import DetectionCase, Overlap, SegmentationCase
 from imaging.evaluation.segmentation import SegmentationProtocol, measures, score_failure, score_masks
@@ -66,10 +66,10 @@ def test_the_empty_policy() -> None:
     assert (both.state, both.dice, both.hd95) == ("true_negative", None, None)
     (false,) = score_masks(something, nothing, spacing, PROTOCOL)
     assert (false.state, false.dice, false.predicted_volume) == ("false_positive_on_empty", None, pytest.approx(0.1))
-    assert false.lesions == (Lesion(False, 1.0),)
+    assert false.lesions == (MatchedLesion(False, 1.0),)
     (missed,) = score_masks(nothing, something, spacing, PROTOCOL)
     assert (missed.state, missed.dice, missed.nsd, missed.hd95, missed.assd) == ("missed", 0.0, 0.0, 50.0, 50.0)
-    assert missed.lesions == (Lesion(True, 0.0),)
+    assert missed.lesions == (MatchedLesion(True, 0.0),)
     (failed,) = score_failure(something, spacing, PROTOCOL)
     assert failed == replace(missed, state="failed")
     assert score_failure(nothing, spacing, PROTOCOL)[0].state == "failed_on_empty"
@@ -131,12 +131,12 @@ def honest_cases(share_missed: float) -> tuple[list[tuple[np.ndarray, np.ndarray
 def detections(share_missed: float) -> list[DetectionCase]:
     """100 positives found at falling confidence (the first ones missed) and 100 negatives, half with a false one."""
     positive = [
-        DetectionCase(f"p{k:03d}", f"p{k:03d}", "a", True, score, (Lesion(True, score, 0.5 if score else 0.0),))
+        DetectionCase(f"p{k:03d}", f"p{k:03d}", "a", True, score, (MatchedLesion(True, score, 0.5 if score else 0.0),))
         for k in range(100)
         for score in [0.0 if k < round(100 * share_missed) else 0.9 - k / 200]
     ]
     return positive + [
-        DetectionCase(f"n{k:03d}", f"n{k:03d}", "a", False, score, (Lesion(False, score),) if score else ())
+        DetectionCase(f"n{k:03d}", f"n{k:03d}", "a", False, score, (MatchedLesion(False, score),) if score else ())
         for k in range(100)
         for score in [0.0 if k % 2 else 0.65 - k / 200]
     ]
@@ -202,9 +202,9 @@ def test_lesions_in_one_case_that_are_missed_cost_in_every_figure() -> None:
 
 def test_a_false_positive_on_a_healthy_case_never_raises_dice() -> None:
     """MONAI's Dice counts a healthy case with a false positive as 0 or leaves it out; here it is counted apart."""
-    perfect = Overlap("lesion", "both", 0.8, 0.7, 1.0, 0.0, 0.0, 1.0, 1.0, (Lesion(True, 1.0, 0.7),))
+    perfect = Overlap("lesion", "both", 0.8, 0.7, 1.0, 0.0, 0.0, 1.0, 1.0, (MatchedLesion(True, 1.0, 0.7),))
     healthy = Overlap(
-        "lesion", "false_positive_on_empty", None, None, None, None, None, 0.0, 3.0, (Lesion(False, 1.0),)
+        "lesion", "false_positive_on_empty", None, None, None, None, None, 0.0, 3.0, (MatchedLesion(False, 1.0),)
     )
     cases = [
         SegmentationCase(str(k), str(k), "a" if k < 5 else "b", (perfect if k % 5 else healthy,)) for k in range(10)

@@ -33,7 +33,7 @@ from imaging.evaluation.classification import (
 from imaging.evaluation.comparison import compare_auroc, compare_detection, holm
 from imaging.evaluation.heterogeneity import on_logit, random_effects
 from imaging.evaluation.intervals import Bootstrap, Clusters, bootstrap, measured_coverage, wilson
-from imaging.evaluation.matching import Lesion
+from imaging.evaluation.matching import MatchedLesion
 from imaging.evaluation.ranking import Auroc, AveragePrecision, Mean, figure
 from imaging.evaluation.result import ClassificationCase, DetectionCase
 from tests.conftest import REPOSITORY
@@ -358,7 +358,7 @@ def test_permutation_finds_a_better_model_and_not_a_copy() -> None:
         cases = []
         for k in range(60):
             score = float(expit(rng.normal() + (shift if k < 30 else -1)))
-            cases.append(DetectionCase(str(k), str(k // 2), "a", k < 30, score, (Lesion(k < 30, score),)))
+            cases.append(DetectionCase(str(k), str(k // 2), "a", k < 30, score, (MatchedLesion(k < 30, score),)))
         return cases
 
     good, poor = model(2.5, 0), model(0.0, 1)

@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file, get_testdata_files
 
 from imaging.dicom.headers.passport import read_passport
 from imaging.dicom.index import FileState, build_index, read_header
-from imaging.dicom.instance import REGIONS, WANTED, Facts, File, NotPlain, describe_common
+from imaging.dicom.instance import REGIONS, WANTED, Facts, HeaderFile, NotPlain, describe_common
 from imaging.dicom.parsing.firewall import inspect
 from imaging.errors import ImagingError, InputError, Reason
 
@@ -29,7 +29,7 @@ def compare(path: Path) -> str:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pydicom describes each oddity; the index silences it too
-                told.append(describe_common(File(path, "name", header.transfer_syntax_uid, None), source, []))
+                told.append(describe_common(HeaderFile(path, "name", header.transfer_syntax_uid, None), source, []))
         except NotPlain:
             return "not plain"
         except Exception as error:  # noqa: BLE001 - what pydicom raises, the walk must raise too

@@ -28,20 +28,20 @@ from safetensors.numpy import save as save_weights
 from imaging.commands import main
 from imaging.dicom.index import build_index
 from imaging.dicom.select import ImageRef
-from imaging.inference.processes import Frame, Processes, decode, load
+from imaging.inference.processes import Processes, TaskFrame, decode, load
 from imaging.package import Package
 from imaging.phantoms.export import EXPECTED, NOT_FOR_THIS
 from imaging.phantoms.ultrasound.dicom import (
     LATIN,
-    Acquisition,
     Patient,
+    UltrasoundAcquisition,
     dataset,
     file_bytes,
     tissue_mask,
     truth,
 )
 from imaging.phantoms.ultrasound.screen import Layout
-from imaging.phantoms.ultrasound.tissue import Lesion
+from imaging.phantoms.ultrasound.tissue import PlantedLesion
 from imaging.report.document import ECHOED
 from tests.conftest import REPOSITORY, require_tool
 from tests.crashes import descendants
@@ -50,7 +50,7 @@ from tests.judges import pixelmed, run_tool
 EXPORT = REPOSITORY / "data_samples" / "pacs_export"
 PACKAGE = REPOSITORY / "data_samples" / "packages" / "breast_us"
 SCHEMA = json.loads((REPOSITORY / "docs" / "summary.schema.json").read_text(encoding="utf-8"))
-CLEAR = Lesion(-3.0, 17.5, 12.0, 9.5, 8.0, echo_db=-22.0, irregularity=0.11, margin_mm=0.45, seed=5)
+CLEAR = PlantedLesion(-3.0, 17.5, 12.0, 9.5, 8.0, echo_db=-22.0, irregularity=0.11, margin_mm=0.45, seed=5)
 TIME = ["--content-time", "2026-01-31T12:00:00"]
 
 
@@ -73,10 +73,10 @@ def tree(folder: Path) -> dict[str, str]:
 class InProcess(Processes):
     """Decoding, reading and reporting in this process."""
 
-    def frames(self, images: Sequence[ImageRef]) -> Iterator[Frame]:
+    def frames(self, images: Sequence[ImageRef]) -> Iterator[TaskFrame]:
         for item, image in enumerate(images):
             for ref, decoded, seconds in decode(image):
-                yield Frame(item, ref, decoded, seconds)
+                yield TaskFrame(item, ref, decoded, seconds)
 
     def start(self, packages: Iterable[Package]) -> None:
         for package in packages:
@@ -91,9 +91,9 @@ def results(summary: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str,
     return ((study, result) for study in summary["studies"] for result in study["results"])
 
 
-def one_still(folder: Path, **facts: Any) -> Acquisition:
+def one_still(folder: Path, **facts: Any) -> UltrasoundAcquisition:
     """A folder with a single still that holds one clear lesion."""
-    acquisition = Acquisition(**{"vendor": "A", "patient": LATIN, "seed": 11, "lesions": (CLEAR,), **facts})
+    acquisition = UltrasoundAcquisition(**{"vendor": "A", "patient": LATIN, "seed": 11, "lesions": (CLEAR,), **facts})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "still").write_bytes(file_bytes(dataset(acquisition)))
     return acquisition
@@ -264,7 +264,7 @@ def test_a_heart_is_never_read_as_a_breast_even_with_an_explicit_package(tmp_pat
 
 def test_two_patients_under_one_study_get_no_report(tmp_path: Path) -> None:
     acquisition = one_still(tmp_path / "in")
-    other = dataset(Acquisition("A", LATIN, 12, lesions="planted"))
+    other = dataset(UltrasoundAcquisition("A", LATIN, 12, lesions="planted"))
     first = dataset(acquisition)
     other.StudyInstanceUID, other.SeriesInstanceUID = first.StudyInstanceUID, first.SeriesInstanceUID
     other.PatientID = "PHANTOM-9999"

@@ -30,7 +30,7 @@ from imaging.errors import ImagingError, Reason
 from imaging.extraction import extract, place
 from imaging.findings import Detections, Prediction
 from imaging.golden import UNREFERENCED
-from imaging.grayscale import Grayscale, Table, Window
+from imaging.grayscale import Grayscale, LookupTable, VoiWindow
 from imaging.harmonise.spatial import Crop, Flip, Respace, Transpose, grid_of, to_tensor
 from imaging.image import Grid, Image, Origin, View, resample
 from imaging.modalities.mammography.breast import anterior_point, breast_height, breast_mask, chest_side
@@ -135,7 +135,7 @@ def test_the_voi_item_is_chosen_by_its_explanation_and_tables_stand_before_windo
     assert grayscale is not None
     assert grayscale.item("NORMAL") is grayscale.tables[1]
     assert grayscale.item("SOFTER") is grayscale.tables[0]
-    assert grayscale.windows == (Window(8, 8, "LINEAR", "NORMAL"), Window(4, 2, "LINEAR", "SOFTER"))
+    assert grayscale.windows == (VoiWindow(8, 8, "LINEAR", "NORMAL"), VoiWindow(4, 2, "LINEAR", "SOFTER"))
 
 
 def test_rescale_or_a_modality_table_goes_first(tmp_path: Path) -> None:
@@ -165,10 +165,10 @@ def test_a_damaged_alternative_is_left_out_and_said(tmp_path: Path, tags: dict[s
 def test_a_window_and_the_table_of_its_values_agree_within_a_grey_level() -> None:
     """The 12-bit window 2000/3000 and its values rounded to 16 bits: one grey level of the source is 1/2999."""
     stored = np.arange(4096, dtype=np.uint16)[None]
-    window = Window(2000, 3000)
+    window = VoiWindow(2000, 3000)
     entries = np.rint(window.apply(np.arange(4096.0)) * 65535).astype(np.uint16)
     one = Grayscale(windows=(window,)).display(stored, window)
-    table = Table(0, entries, 16)
+    table = LookupTable(0, entries, 16)
     assert np.abs(one - Grayscale(tables=(table,)).display(stored, table)).max() < 1 / 2999
 
 

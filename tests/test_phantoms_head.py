@@ -15,7 +15,7 @@ from scipy import ndimage
 from imaging.commands import main
 from imaging.phantoms import export
 from imaging.phantoms.ultrasound.bmode import CURVED_3, Scan, Sonogram, simulate
-from imaging.phantoms.ultrasound.dicom import Acquisition, dataset, screen, truth
+from imaging.phantoms.ultrasound.dicom import UltrasoundAcquisition, dataset, screen, truth
 from imaging.phantoms.ultrasound.head import LARGEST_MM, SMALLEST_MM, Head, head_of
 from imaging.phantoms.ultrasound.planting import plant_head
 from imaging.phantoms.ultrasound.screen import VENDORS, Layout
@@ -155,7 +155,7 @@ def test_planted_heads_vary_and_mostly_lie_in_the_picture() -> None:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_an_obstetric_study_is_told_as_such(vendor: str) -> None:
-    ds = dataset(Acquisition(vendor, seed=3, head="planted", body_part="FETALHEAD"))
+    ds = dataset(UltrasoundAcquisition(vendor, seed=3, head="planted", body_part="FETALHEAD"))
     assert (ds.BodyPartExamined, ds.ImageType[2]) == ("FETALHEAD", "OBSTETRICAL")
     assert ds.ProcedureCodeSequence[0].CodeValue == "268445003"
     assert ds.TransducerType == "CURVED LINEAR"
@@ -165,15 +165,15 @@ def test_an_obstetric_study_is_told_as_such(vendor: str) -> None:
 
 
 def test_a_uterus_without_a_head_has_no_truth_and_a_cine_moves_its_head() -> None:
-    assert not truth(Acquisition("A", seed=3, body_part="FETALHEAD")).any()
-    clip = truth(Acquisition("B", seed=3, head=LEVEL, body_part="FETALHEAD", layout=Layout(frames=4)))
+    assert not truth(UltrasoundAcquisition("A", seed=3, body_part="FETALHEAD")).any()
+    clip = truth(UltrasoundAcquisition("B", seed=3, head=LEVEL, body_part="FETALHEAD", layout=Layout(frames=4)))
     assert clip.shape[0] == 4
     assert clip.reshape(4, -1).any(axis=1).all()
     assert (clip[0] != clip[1]).any()
 
 
 def test_second_half_of_a_split_screen_shows_no_head() -> None:
-    acquisition = Acquisition("A", seed=3, head=LEVEL, body_part="FETALHEAD", layout=Layout("split"))
+    acquisition = UltrasoundAcquisition("A", seed=3, head=LEVEL, body_part="FETALHEAD", layout=Layout("split"))
     mask, (left, right) = truth(acquisition), screen(acquisition).regions
     assert mask[:, left.column : left.column + left.columns].any()
     assert not mask[:, right.column : right.column + right.columns].any()

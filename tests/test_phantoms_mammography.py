@@ -15,7 +15,7 @@ from PIL import Image as Picture
 
 from imaging.commands import main
 from imaging.data.manifest import read_manifest
-from imaging.data.truth_table import Table, table_marks
+from imaging.data.truth_table import ShapeTable, table_marks
 from imaging.dicom.pixels.codecs import DECODERS, FrameFormat, announce
 from imaging.dicom.pixels.frames import Frames
 from imaging.errors import ConfigError, OutputError
@@ -391,7 +391,7 @@ def test_training_set_is_read_by_what_trains(tmp_path: Path) -> None:
         ds, mask = pydicom.dcmread(case.image), np.asarray(Picture.open(case.truth))
         assert mask.shape == (ds.Rows, ds.Columns)
         assert (ds.PatientID, ds.InstitutionName) == (row["patient_id"], row["site"])
-        marks = table_marks(manifest.parent / "boxes.csv", Grid.plane(*mask.shape), Table(), row["image"])
+        marks = table_marks(manifest.parent / "boxes.csv", Grid.plane(*mask.shape), ShapeTable(), row["image"])
         assert [mark.label for mark in marks] == ([] if row["label"] == "normal" else [row["label"]] * len(marks))
         covered = np.zeros(mask.shape, dtype=bool)
         for mark in marks:

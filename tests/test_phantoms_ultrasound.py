@@ -25,8 +25,8 @@ from imaging.phantoms.ultrasound.dicom import (
     LATIN,
     NAMELESS,
     SWEDISH,
-    Acquisition,
     Patient,
+    UltrasoundAcquisition,
     dataset,
     file_bytes,
     screen,
@@ -35,12 +35,12 @@ from imaging.phantoms.ultrasound.dicom import (
 )
 from imaging.phantoms.ultrasound.planting import plant_lesion
 from imaging.phantoms.ultrasound.screen import Layout
-from imaging.phantoms.ultrasound.tissue import Lesion
+from imaging.phantoms.ultrasound.tissue import PlantedLesion
 from tests.conftest import REPOSITORY, require_tool
 
 SAMPLES = REPOSITORY / "data_samples"
 PLAIN = Scan(LINEAR_10, 40.0, anatomy="homogeneous", looks=1, noise_db=-200.0)
-DISC = Lesion(-4.0, 17.0, 10.0, 8.0, irregularity=0.0)
+DISC = PlantedLesion(-4.0, 17.0, 10.0, 8.0, irregularity=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def dicom_files(folder: Path) -> list[str]:
     return [n for n in names if n not in export.BROKEN and n != "DICOMDIR"]
 
 
-def reread(acquisition: Acquisition) -> pydicom.FileDataset:
+def reread(acquisition: UltrasoundAcquisition) -> pydicom.FileDataset:
     return pydicom.dcmread(io.BytesIO(file_bytes(dataset(acquisition))))
 
 
@@ -119,7 +119,7 @@ def test_posterior_sign_is_where_physics_puts_it(posterior: str, sign: int) -> N
 
 
 def test_noise_rises_with_depth_where_nothing_echoes() -> None:
-    silent = Lesion(0.0, 20.0, 300.0, 300.0, echo_db=-120.0, irregularity=0.0, posterior="none")
+    silent = PlantedLesion(0.0, 20.0, 300.0, 300.0, echo_db=-120.0, irregularity=0.0, posterior="none")
     sonogram = simulate(replace(PLAIN, noise_db=-78.0), 4, (silent,))
     assert mean_level(sonogram, (-15, 15), (33, 39)) > mean_level(sonogram, (-15, 15), (5, 15)) + 20
 
@@ -208,7 +208,7 @@ VENDOR_CASES = {
 
 @pytest.mark.parametrize("vendor", VENDOR_CASES)
 def test_each_vendor_stores_in_its_own_way(vendor: str) -> None:
-    acquisition = Acquisition(vendor, seed=3, lesions="planted")
+    acquisition = UltrasoundAcquisition(vendor, seed=3, lesions="planted")
     ds = reread(acquisition)
     assert (ds.PhotometricInterpretation, ds.file_meta.TransferSyntaxUID) == VENDOR_CASES[vendor]
     assert ds.Manufacturer == f"Synthetic Vendor {vendor}"
@@ -222,7 +222,7 @@ def test_each_vendor_stores_in_its_own_way(vendor: str) -> None:
 def test_region_calibration_brings_the_truth_back_to_millimetres() -> None:
     """PhysicalDelta is centimetres per pixel (code 3), anisotropic for vendor B; the reference pixel is the face."""
     lesion = replace(DISC, seed=1)
-    acquisition = Acquisition("B", seed=4, lesions=(lesion,))
+    acquisition = UltrasoundAcquisition("B", seed=4, lesions=(lesion,))
     region = reread(acquisition).SequenceOfUltrasoundRegions[0]
     assert (region.PhysicalUnitsXDirection, region.PhysicalUnitsYDirection) == (3, 3)
     assert region.PhysicalDeltaX == pytest.approx(1.25 * region.PhysicalDeltaY)
@@ -235,25 +235,27 @@ def test_region_calibration_brings_the_truth_back_to_millimetres() -> None:
 
 
 def test_layouts_write_the_regions_they_show() -> None:
-    split = reread(Acquisition(seed=5, lesions=(DISC,), layout=Layout("split"), scan=PLAIN)).SequenceOfUltrasoundRegions
+    split = reread(
+        UltrasoundAcquisition(seed=5, lesions=(DISC,), layout=Layout("split"), scan=PLAIN)
+    ).SequenceOfUltrasoundRegions
     assert [(r.RegionSpatialFormat, r.RegionDataType) for r in split] == [(1, 1), (1, 1)]
     assert split[0].RegionLocationMaxX1 < split[1].RegionLocationMinX0
-    duplex = reread(Acquisition(seed=5, layout=Layout("duplex"), scan=PLAIN)).SequenceOfUltrasoundRegions
+    duplex = reread(UltrasoundAcquisition(seed=5, layout=Layout("duplex"), scan=PLAIN)).SequenceOfUltrasoundRegions
     assert [(r.RegionSpatialFormat, r.RegionDataType) for r in duplex] == [(1, 1), (3, 3)]
     assert (duplex[1].PhysicalUnitsXDirection, duplex[1].PhysicalUnitsYDirection) == (4, 7)
-    flow = reread(Acquisition(seed=5, layout=Layout("colour"), scan=PLAIN))
+    flow = reread(UltrasoundAcquisition(seed=5, layout=Layout("colour"), scan=PLAIN))
     assert [(r.RegionSpatialFormat, r.RegionDataType) for r in flow.SequenceOfUltrasoundRegions] == [(1, 1), (1, 2)]
     assert flow.UltrasoundColorDataPresent == 1
     saturation = np.ptp(flow.pixel_array.astype(int), axis=-1)
     box = flow.SequenceOfUltrasoundRegions[1]
     assert (saturation[box.RegionLocationMinY0 : box.RegionLocationMaxY1] > 100).sum() > 2000
-    bare = reread(Acquisition(seed=5, layout=Layout(calibrated=False), scan=PLAIN))
+    bare = reread(UltrasoundAcquisition(seed=5, layout=Layout(calibrated=False), scan=PLAIN))
     assert "SequenceOfUltrasoundRegions" not in bare
     assert "PixelSpacing" not in bare
 
 
 def test_cine_is_multiframe_with_frame_time() -> None:
-    acquisition = Acquisition("A", seed=6, lesions="planted", layout=Layout(frames=3), scan=PLAIN)
+    acquisition = UltrasoundAcquisition("A", seed=6, lesions="planted", layout=Layout(frames=3), scan=PLAIN)
     ds = reread(acquisition)
     assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.3.1"
     assert ds.FrameIncrementPointer == 0x00181063
@@ -263,7 +265,7 @@ def test_cine_is_multiframe_with_frame_time() -> None:
 
 
 def test_no_text_on_tissue_and_the_name_outside_it() -> None:
-    shown = Acquisition("A", LATIN, 7, scan=PLAIN)
+    shown = UltrasoundAcquisition("A", LATIN, 7, scan=PLAIN)
     hidden = replace(shown, layout=Layout(text=False))
     changed = (dataset(shown).pixel_array != dataset(hidden).pixel_array).any(axis=-1)
     assert changed.any()
@@ -274,17 +276,17 @@ def test_no_text_on_tissue_and_the_name_outside_it() -> None:
 
 @pytest.mark.parametrize("patient", [LATIN, GREEK, JAPANESE, NAMELESS], ids=["ligature", "greek", "japanese", "empty"])
 def test_names_survive_the_file(patient: Patient) -> None:
-    ds = reread(Acquisition("D", patient, 8, scan=PLAIN))
+    ds = reread(UltrasoundAcquisition("D", patient, 8, scan=PLAIN))
     assert str(ds.PatientName) == patient.name
     assert ds.PatientID.startswith("PHANTOM-")
 
 
 def test_names_use_the_bytes_that_their_character_set_prescribes() -> None:
     """PS3.5 H.3.1: Japanese components switch to JIS X 0208 with ESC 2/4 4/2 and back with ESC 2/8 4/2."""
-    assert "Lecœur".encode() in file_bytes(dataset(Acquisition("D", LATIN, 8, scan=PLAIN)))
-    assert "Ελένη".encode("iso8859_7") in file_bytes(dataset(Acquisition("D", GREEK, 8, scan=PLAIN)))
+    assert "Lecœur".encode() in file_bytes(dataset(UltrasoundAcquisition("D", LATIN, 8, scan=PLAIN)))
+    assert "Ελένη".encode("iso8859_7") in file_bytes(dataset(UltrasoundAcquisition("D", GREEK, 8, scan=PLAIN)))
     assert b"\x1b$B" + "山田".encode("iso2022_jp")[3:-3] + b"\x1b(B" in file_bytes(
-        dataset(Acquisition("D", JAPANESE, 8, scan=PLAIN))
+        dataset(UltrasoundAcquisition("D", JAPANESE, 8, scan=PLAIN))
     )
     assert JAPANESE.screen_name == "YAMADA, TAROU"
     assert LATIN.screen_name == "LECOEUR, ZOE"
@@ -292,9 +294,9 @@ def test_names_use_the_bytes_that_their_character_set_prescribes() -> None:
 
 
 def test_patient_orientation_and_anatomy_can_be_missing() -> None:
-    assert not reread(Acquisition("D", seed=8, scan=PLAIN)).PatientOrientation
-    assert "PatientOrientation" not in reread(Acquisition("D", seed=8, scan=PLAIN, orientation="absent"))
-    assert "BodyPartExamined" not in reread(Acquisition("D", seed=8, scan=PLAIN, body_part=None))
+    assert not reread(UltrasoundAcquisition("D", seed=8, scan=PLAIN)).PatientOrientation
+    assert "PatientOrientation" not in reread(UltrasoundAcquisition("D", seed=8, scan=PLAIN, orientation="absent"))
+    assert "BodyPartExamined" not in reread(UltrasoundAcquisition("D", seed=8, scan=PLAIN, body_part=None))
 
 
 # Exports
@@ -329,7 +331,7 @@ def test_export_has_modest_size(fresh: Path) -> None:
 
 
 def test_same_seed_same_bytes_and_another_seed_other_pixels() -> None:
-    acquisition = Acquisition("C", JAPANESE, 9, "planted")
+    acquisition = UltrasoundAcquisition("C", JAPANESE, 9, "planted")
     first = file_bytes(dataset(acquisition))
     screen.cache_clear()
     assert file_bytes(dataset(acquisition)) == first
@@ -354,7 +356,9 @@ def test_dciodvfy_finds_no_error(fresh: Path) -> None:
 def test_dciodvfy_accepts_every_encoding_of_a_cine_and_unstated_anatomy(vendor: str, tmp_path: Path) -> None:
     validator = require_tool("dciodvfy")
     encoding = VENDOR_CASES[vendor][0]
-    clip = Acquisition(vendor, NAMELESS, 4, layout=Layout(frames=2), encoding=encoding, body_part=None, scan=PLAIN)
+    clip = UltrasoundAcquisition(
+        vendor, NAMELESS, 4, layout=Layout(frames=2), encoding=encoding, body_part=None, scan=PLAIN
+    )
     path = tmp_path / "clip.dcm"
     path.write_bytes(file_bytes(dataset(clip)))
     run = subprocess.run([validator, str(path)], capture_output=True, text=True, check=False)
@@ -409,7 +413,7 @@ def test_expected_outcomes_cover_every_ultrasound_study_and_stand_in_the_readme(
         assert f"| {' | '.join(map(str, cells))} |" in readme
 
 
-def told(answer: export.Answer) -> str:
+def told(answer: export.ExpectedAnswer) -> str:
     applicable = answer.applicability == "applicable"
     return f"{answer.finding}, {answer.completeness}" if applicable else "not applicable"
 
@@ -454,7 +458,7 @@ def test_labels_follow_the_look_of_the_lesion() -> None:
 
 
 def test_run_length_coding_keeps_every_pixel() -> None:
-    plain = Acquisition("A", seed=5, scan=PLAIN)
+    plain = UltrasoundAcquisition("A", seed=5, scan=PLAIN)
     coded = reread(replace(plain, rle=True))
     assert coded.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.5"
     assert coded.SOPInstanceUID == dataset(plain).SOPInstanceUID

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
-from imaging.data.marks import Mask, Region, fill_polygon
+from imaging.data.marks import Mask, RegionMark, fill_polygon
 from imaging.data.predicted import predicted_findings, read_results
 from imaging.data.truth_dicom import dicom_marks
 from imaging.image import Floats, Grid, Image, Origin, SourceRef
@@ -120,7 +120,7 @@ def test_a_report_as_truth_is_the_report_as_prediction(tmp_path: Path) -> None:
         for item, points in zip(outlines, drawn, strict=True):
             item.GraphicData = np.vstack([points, points[:1]])[:, ::-1].ravel().tolist()
         dataset.save_as(path)
-        truths = [mark.mask for mark in dicom_marks(path, image, is_resampled=False) if isinstance(mark, Region)]
+        truths = [mark.mask for mark in dicom_marks(path, image, is_resampled=False) if isinstance(mark, RegionMark)]
         predictions = [mask for mask, _ in predicted_findings(read_results([path]), image)]
         assert len(truths) == len(predictions) == len(outlines)
         for truth, prediction in zip(truths, predictions, strict=True):

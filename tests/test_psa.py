@@ -25,8 +25,8 @@ from imaging.image import Origin
 from imaging.inference.answer import Answer
 from imaging.inference.context import assign
 from imaging.inference.processes import Processes
-from imaging.inference.router import Task, plan
-from imaging.inference.run import Run, run_inference
+from imaging.inference.router import StudyTask, plan
+from imaging.inference.run import InferenceRun, run_inference
 from imaging.modalities.prostate.conclusions import conclude
 from imaging.modalities.prostate.psa import read_psa
 from imaging.package import Package, load_package
@@ -224,7 +224,7 @@ def run_psa(tmp_path: Path, package: Package, monkeypatch: pytest.MonkeyPatch) -
     """
     read: list[str] = []
 
-    def answer(task: Task, frames: Iterator[Any], processes: Processes, context: Context) -> Answer:
+    def answer(task: StudyTask, frames: Iterator[Any], processes: Processes, context: Context) -> Answer:
         list(frames)
         read.append(task.study_uid)
         refs = tuple(ref for image in task.group.images() for ref in image.source_refs())
@@ -248,7 +248,9 @@ def run_psa(tmp_path: Path, package: Package, monkeypatch: pytest.MonkeyPatch) -
         read.clear()
         facts: tuple[FactTable, ...] = () if text is None else (read_psa(table(tmp_path, text)),)
         when = datetime(2026, 1, 31, 12)
-        summary = run_inference(Run(tmp_path / "in", tmp_path / "out", (package,), None, when, facts=facts), Quiet())
+        summary = run_inference(
+            InferenceRun(tmp_path / "in", tmp_path / "out", (package,), None, when, facts=facts), Quiet()
+        )
         schema = json.loads((REPOSITORY / "docs" / "summary.schema.json").read_text(encoding="utf-8"))
         Draft202012Validator(schema).validate(summary)
         return summary, sorted(read)

@@ -22,7 +22,7 @@ from imaging.errors import PackageError, Reason
 from imaging.findings import Reading, Thumbnail
 from imaging.image import Box, Grid
 from imaging.inference.answer import Answer, answer
-from imaging.inference.processes import Frame, Processes, RunLimits
+from imaging.inference.processes import Processes, RunLimits, TaskFrame
 from imaging.inference.router import plan
 from imaging.inference.summary import released
 from imaging.package import ImageClass, Package, load_package
@@ -117,9 +117,9 @@ def answered(package: Package, says: Callable[[int], dict[str, float]], finds: b
     task = plan(index, [package]).tasks()[0]
     refs = [image.source_refs()[0] for image in task.group.images()]
 
-    def frames() -> Iterator[Frame]:
+    def frames() -> Iterator[TaskFrame]:
         for number, ref in enumerate(refs):
-            yield Frame(number, (ref,), cast(Any, SimpleNamespace(notes=(), number=number)), 0.0)
+            yield TaskFrame(number, (ref,), cast(Any, SimpleNamespace(notes=(), number=number)), 0.0)
 
     def read(_: Package, image: Any) -> Reading:
         ref = refs[image.number]

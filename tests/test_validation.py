@@ -10,14 +10,14 @@ import pytest
 
 from imaging import thresholds as validation
 from imaging.data.manifest import Case
-from imaging.evaluation.matching import Lesion
+from imaging.evaluation.matching import MatchedLesion
 from imaging.thresholds import Judged, Watched, chosen, decide_candidates, false_positives
 
 
 def film(name: str, patient: str, *lines: tuple[bool, float]) -> Watched:
     """A film with its true lesions (True, score that found it or 0) and its false positives (False, score)."""
     case = Case(name, patient, "a", "val", Path(name), Path(name))
-    return Watched(case, tuple(Lesion(*line) for line in lines), max((score for _, score in lines), default=0.0))
+    return Watched(case, tuple(MatchedLesion(*line) for line in lines), max((score for _, score in lines), default=0.0))
 
 
 # Two patients with a lesion, three without; six films.

@@ -11,7 +11,7 @@ from imaging.commands.evaluation_inputs import Sources, read_prediction, read_so
 from imaging.data.manifest import ManifestRow
 from imaging.data.maps import Map
 from imaging.errors import ImagingError
-from imaging.evaluation.page.pictures import Picture, Seen, picture
+from imaging.evaluation.page.pictures import Picture, PicturedCase, picture
 from imaging.evaluation.page.worst import worst_cases
 from imaging.evaluation.result import EvaluationResult
 
@@ -44,13 +44,13 @@ def worst_pictures(
     return drawn
 
 
-def _seen(row: ManifestRow, sources: Sources, extraction: Extraction | None) -> Seen | None:
+def _seen(row: ManifestRow, sources: Sources, extraction: Extraction | None) -> PicturedCase | None:
     truth = read_truth(sources, row)
     if truth.array.ndim not in (2, 3):
         return None
     prediction = read_prediction(sources, row, truth)
     base = read_source(row, truth)
-    return Seen(
+    return PicturedCase(
         prediction.array if base is None else base, _labels(truth.array), _shown(prediction, extraction), truth.spacing
     )
 

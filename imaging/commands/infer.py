@@ -96,6 +96,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="PSA of prostate exams: a CSV with psa_ng_ml and either StudyInstanceUID or PatientID",
     )
+    _add_machine_arguments(parser)
+
+
+def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where and how it runs; of these only `--device` and `--threads` reach the last bits of a result."""
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda or cuda:N")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="decoder processes; default: the number of CPUs, at most 4"
@@ -123,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
     from imaging.inference.processes import RunLimits
-    from imaging.inference.run import Run, has_failure, parse_time, run_inference
+    from imaging.inference.run import InferenceRun, has_failure, parse_time, run_inference
     from imaging.modalities.prostate.psa import read_psa
 
     hush()
@@ -137,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--out: missing; name the folder for the results, or add --dry-run", Reason.CONFIG_INVALID)
     when = parse_time(args.content_time) if args.content_time else None
     cpus = os.cpu_count() or 1
-    order = Run(
+    order = InferenceRun(
         export=args.export,
         out=args.out,
         packages=tuple(packages),

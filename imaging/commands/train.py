@@ -24,7 +24,7 @@ from imaging.tasks.checkpoints import (
     load_checkpoint,
     newest_whole,
 )
-from imaging.tasks.progress import Previews, Progress
+from imaging.tasks.progress import TrainingProgress, ValidationPictures
 from imaging.tasks.task import Task
 
 _HELP = """\
@@ -70,7 +70,7 @@ class _TrainCli(LightningCLI):
         run, fitting = Path(chosen["run"]), self.subcommand == "fit"
         own: list[Callback] = []
         if fitting and not chosen["trainer"]["fast_dev_run"]:
-            own = [Progress(), Previews(run / "previews"), KeepRandomState()]
+            own = [TrainingProgress(), ValidationPictures(run / "previews"), KeepRandomState()]
             own += [KeepBest(run, self.model), KeepNewest(run, chosen["save_every_steps"])]
         # Every row is written at once: a killed run has told what it did.
         loggers = [

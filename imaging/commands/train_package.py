@@ -35,7 +35,7 @@ Its figures: `imaging evaluate` on the results of `imaging infer` (benchmarks/re
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """Which public set a package learns from, which recipe it uses, and how many phantoms of which kind join it.
 
     Without a public set phantoms are all there is, for training and for validation. `truth` names the label map beside
@@ -50,12 +50,12 @@ class Plan:
 
 
 PLANS = {
-    "breast_us": Plan("busi", "ultrasound", "breast", 120),
-    "fetal_head_us": Plan("hc18", "ultrasound", "head", 60),
+    "breast_us": TrainingPlan("busi", "ultrasound", "breast", 120),
+    "fetal_head_us": TrainingPlan("hc18", "ultrasound", "head", 60),
     # Simulated digital mammograms taught nothing that held on film (data_samples/README.md).
-    "mammography_mass": Plan("mini_mias_mass", "mammography"),
-    "prostate_gland": Plan(None, "prostate", "prostate", 80, truth="zones.nii.gz"),
-    "prostate_lesion": Plan(None, "prostate", "prostate", 80),
+    "mammography_mass": TrainingPlan("mini_mias_mass", "mammography"),
+    "prostate_gland": TrainingPlan(None, "prostate", "prostate", 80, truth="zones.nii.gz"),
+    "prostate_lesion": TrainingPlan(None, "prostate", "prostate", 80),
 }
 _PHANTOM_SEED = 5
 
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _manifest(plan: Plan, data: Path | None, work: Path) -> Path:
+def _manifest(plan: TrainingPlan, data: Path | None, work: Path) -> Path:
     """The table of real cases and phantoms; made once, so that a second start trains on the same cases."""
     from imaging.data.manifest import write_manifest
 
@@ -132,7 +132,7 @@ def _real(public_set: str, data: Path | None, folder: Path) -> list[Case]:
         return read_manifest(prepare(public_set, data, folder, show))
 
 
-def _phantoms(plan: Plan, folder: Path) -> list[Case]:
+def _phantoms(plan: TrainingPlan, folder: Path) -> list[Case]:
     """Simulated cases, with the label map that is learned."""
     from imaging.data.manifest import read_manifest
     from imaging.modalities import training_set

@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Region:
+class RegionMark:
     """A labelled mask ([slice,] row, column) bool on the truth's grid; an empty one says: looked for, not there."""
 
     label: str
@@ -34,14 +34,14 @@ class BoxMark:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class PointMark:
     """A labelled point in array axis order, corner convention: the centre of the first pixel is at 0.5."""
 
     label: str
     at: tuple[float, ...]
 
 
-Mark = Region | BoxMark | Point
+Mark = RegionMark | BoxMark | PointMark
 
 
 def patient_corners(lps_mm: Floats, grid: Grid) -> Floats:

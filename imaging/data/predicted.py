@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from imaging.data.marks import Mask, Region
+from imaging.data.marks import Mask, RegionMark
 from imaging.data.result_masks import damage_told, finding_marks, segment_masks
 from imaging.dicom.results.read import read_result
 from imaging.dicom.results.records import ReadFinding, ReadReport, ReadSegment, ReadSegmentation
@@ -166,12 +166,12 @@ def _only_image(
 def _areas(finding: ReadFinding, image: Image) -> list[Mask]:
     """The outline of a finding as a mask; none where it lies on another image. Raises InputError for a point."""
     marks = finding_marks("results", finding, image)
-    if points := [mark for mark in marks if not isinstance(mark, Region)]:
+    if points := [mark for mark in marks if not isinstance(mark, RegionMark)]:
         raise InputError(
             f"results, finding '{points[0].label}': is a point, which has no extent; allowed are outlines and segments",
             Reason.GEOMETRY,
         )
-    return [mark.mask for mark in marks if isinstance(mark, Region)]
+    return [mark.mask for mark in marks if isinstance(mark, RegionMark)]
 
 
 def _refuse_unread(reports: Sequence[ReadReport]) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from imaging.data.images import SAME_PLACE, describe, reorient
-from imaging.data.marks import Mark, Mask, Point, Region, fill_ellipse, fill_polygon, other_grid
+from imaging.data.marks import Mark, Mask, PointMark, RegionMark, fill_ellipse, fill_polygon, other_grid
 from imaging.dicom.results.content_tree import Reference
 from imaging.dicom.results.records import ReadFinding, ReadSegment, ReadSegmentation
 from imaging.errors import GeometryError, ImagingError, InputError, Reason
@@ -104,11 +104,11 @@ def finding_marks(where: str, finding: ReadFinding, image: Image) -> list[Mark]:
         )
     if finding.graphic_type in ("POINT", "MULTIPOINT"):
         lifted = [(place + 0.5,) if len(grid.shape) == 3 else () for place in places]
-        return [Point(label, (*above, *map(float, point))) for above in lifted for point in points]
+        return [PointMark(label, (*above, *map(float, point))) for above in lifted for point in points]
     outline = _outlined(where, finding, points, flat)
     whole = np.zeros(grid.shape, dtype=np.bool_)
     whole.reshape(-1, *flat)[places] = outline
-    return [Region(label, whole)]
+    return [RegionMark(label, whole)]
 
 
 def _outlined(where: str, finding: ReadFinding, points: Floats, shape: tuple[int, ...]) -> Mask:

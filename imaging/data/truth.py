@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from imaging.data.images import read_image, reorient
-from imaging.data.marks import BoxMark, Mark, Mask, Point, Region, other_grid
+from imaging.data.marks import BoxMark, Mark, Mask, PointMark, RegionMark, other_grid
 from imaging.data.truth_dicom import dicom_marks
-from imaging.data.truth_table import Table, table_marks
+from imaging.data.truth_table import ShapeTable, table_marks
 from imaging.errors import GeometryError, InputError, Reason
 from imaging.image import Array, Grid, Image, resample
 
@@ -37,9 +37,9 @@ class Truth:
     """
 
     grid: Grid
-    regions: tuple[Region, ...]
+    regions: tuple[RegionMark, ...]
     boxes: tuple[BoxMark, ...]
-    points: tuple[Point, ...]
+    points: tuple[PointMark, ...]
     ignore: Mask
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class Rules:
     names: Mapping[int, str] | None = None
     ignore: frozenset[str] = frozenset()
     is_resampled: bool = False
-    table: Table = field(default_factory=Table)
+    table: ShapeTable = field(default_factory=ShapeTable)
 
 
 def read_truth(path: Path, image: Image, rules: Rules | None = None, row: str = "") -> Truth:
@@ -187,7 +187,7 @@ def _assembled(path: Path, grid: Grid, marks: Sequence[Mark], rules: Rules) -> T
     for mark in marks:
         if mark.label not in rules.ignore:
             kept.append(mark)
-        elif isinstance(mark, Region):
+        elif isinstance(mark, RegionMark):
             ignore |= mark.mask
         elif isinstance(mark, BoxMark):
             ignore[mark.box.pixels] = True
@@ -195,9 +195,9 @@ def _assembled(path: Path, grid: Grid, marks: Sequence[Mark], rules: Rules) -> T
             raise InputError(
                 f"truth {path.name}: the point '{mark.label}' is to be ignored; allowed are areas", Reason.GEOMETRY
             )
-    regions = tuple(mark for mark in kept if isinstance(mark, Region))
+    regions = tuple(mark for mark in kept if isinstance(mark, RegionMark))
     boxes = tuple(mark for mark in kept if isinstance(mark, BoxMark))
-    return Truth(grid, regions, boxes, tuple(mark for mark in kept if isinstance(mark, Point)), ignore)
+    return Truth(grid, regions, boxes, tuple(mark for mark in kept if isinstance(mark, PointMark)), ignore)
 
 
 def _from_label_map(path: Path, grid: Grid, rules: Rules) -> list[Mark]:
@@ -220,7 +220,7 @@ def _from_label_map(path: Path, grid: Grid, rules: Rules) -> list[Mark]:
     if unknown := sorted(set(present) - set(names)):
         raise InputError(f"truth {path.name}: found values {unknown}; named are {names}", Reason.CONFIG_INVALID)
     placed = _on_grid(path, values, image.grid, grid, rules.is_resampled)
-    return [Region(label, placed == value) for value, label in names.items()]
+    return [RegionMark(label, placed == value) for value, label in names.items()]
 
 
 def _on_grid(path: Path, values: Array, own: Grid, grid: Grid, is_resampled: bool) -> Array:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from imaging.data.images import describe
-from imaging.data.marks import Mark, Mask, Point, Region, fill_polygon, patient_corners
+from imaging.data.marks import Mark, Mask, PointMark, RegionMark, fill_polygon, patient_corners
 from imaging.data.result_masks import ON_PLANE, damage_told, finding_marks, segment_masks
 from imaging.dicom.index import read_header
 from imaging.dicom.results.read import read_result
@@ -42,7 +42,7 @@ def _from_result(where: str, path: Path, image: Image, is_resampled: bool) -> li
     if isinstance(result, ReadReport):
         return [mark for finding in result.findings for mark in finding_marks(where, finding, image)]
     placed = segment_masks(where, result, image, is_resampled)
-    return [Region(segment.label or str(segment.number), mask) for segment, mask in placed]
+    return [RegionMark(segment.label or str(segment.number), mask) for segment, mask in placed]
 
 
 def _refuse_other_images(where: str, told: set[str], own: set[str], what: str) -> None:
@@ -74,9 +74,9 @@ def _from_contours(where: str, header: Any, image: Image) -> list[Mark]:
         drawn = contours[number].get("ContourSequence") or [] if number in contours else []
         points, mask = _drawn(where, label, drawn, grid)
         if drawn and len(points) == len(drawn):
-            marks += [Point(label, tuple(at.tolist())) for at in points]
+            marks += [PointMark(label, tuple(at.tolist())) for at in points]
         else:
-            marks.append(Region(label, mask))
+            marks.append(RegionMark(label, mask))
     return marks
 
 

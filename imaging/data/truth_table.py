@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from imaging.data.images import describe
-from imaging.data.marks import BoxMark, Mark, Point, Region, fill_ellipse, patient_corners
+from imaging.data.marks import BoxMark, Mark, PointMark, RegionMark, fill_ellipse, patient_corners
 from imaging.errors import GeometryError, InputError, Reason
 from imaging.image import Box, Floats, Grid
 from imaging.table import Line, clean, read_table
@@ -19,7 +19,7 @@ Convention = Literal["corner", "index"]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ShapeTable:
     """How a CSV of shapes is read. `key` is the column that names the image, `label` the one that names the thing.
 
     `convention` says what its coordinates count: `corner` (the first pixel spans 0 to 1), or `index` (pixels by
@@ -31,7 +31,7 @@ class Table:
     convention: Convention = "corner"
 
 
-def table_marks(path: Path, grid: Grid, table: Table, row: str) -> list[Mark]:
+def table_marks(path: Path, grid: Grid, table: ShapeTable, row: str) -> list[Mark]:
     """The marks of one image. Raises InputError when no row names it, or a lesion has no position."""
     read = read_table(path, f"truth {path.name}", (table.key,), InputError)
     columns, lines = read.columns, [line for line in read.lines if line.text(table.key) == clean(row)]
@@ -52,7 +52,7 @@ def table_marks(path: Path, grid: Grid, table: Table, row: str) -> list[Mark]:
     return [mark for mark in found if mark is not None]
 
 
-def _table_mark(line: Line, kind: tuple[str, ...], grid: Grid, table: Table) -> Mark | None:
+def _table_mark(line: Line, kind: tuple[str, ...], grid: Grid, table: ShapeTable) -> Mark | None:
     if not any(line.cells[name] for name in kind) and line.text("lesion") == "0":
         return None
     allowed = "a number, or none in all of them where lesion is 0: a lesion without a position is no truth"
@@ -75,13 +75,13 @@ def _disc(where: str, label: str, values: Floats, grid: Grid, convention: Conven
         raise InputError(f"{where}: radius {radius:g}; allowed are positive ones", Reason.GEOMETRY)
     _check_inside(where, [(y, x)], grid)
     centre = np.array([y, x])
-    return Region(label, fill_ellipse(centre, np.diag([radius, radius]), grid.shape))
+    return RegionMark(label, fill_ellipse(centre, np.diag([radius, radius]), grid.shape))
 
 
 def _pixel_point(where: str, label: str, values: Floats, grid: Grid, convention: Convention) -> Mark:
     x, y = values + (0.5 if convention == "index" else 0.0)
     _check_inside(where, [(y, x)], grid)
-    return Point(label, (float(y), float(x)))
+    return PointMark(label, (float(y), float(x)))
 
 
 def _patient_point(where: str, label: str, values: Floats, grid: Grid, convention: Convention) -> Mark:
@@ -90,7 +90,7 @@ def _patient_point(where: str, label: str, values: Floats, grid: Grid, conventio
         raise InputError(f"{where}: a point in the patient for an image in {grid.frame}", Reason.GEOMETRY)
     at = patient_corners(values[None], grid)
     _check_inside(where, at, grid)
-    return Point(label, tuple(at[0].tolist()))
+    return PointMark(label, tuple(at[0].tolist()))
 
 
 def _check_inside(where: str, corners: Any, grid: Grid) -> None:

@@ -18,14 +18,14 @@ Lost = tuple[SourceRef, ImagingError]
 
 
 @dataclass(frozen=True, eq=False)
-class Exam:
+class ReadExam:
     """What was read: `image` is None where the key volume could not be; `lost` has every frame that was not read."""
 
     image: Image | None
     lost: tuple[Lost, ...]
 
 
-def read_exam(exam: Volumes, disposable: bool = False) -> Exam:
+def read_exam(exam: Volumes, disposable: bool = False) -> ReadExam:
     """The volume of the key role, with the others in `Image.beside`, each read as the exam's readers say.
 
     The notes of all volumes stand in the image's. `disposable` as in `codecs`.
@@ -41,9 +41,9 @@ def read_exam(exam: Volumes, disposable: bool = False) -> Exam:
     if first is None:
         reason = Reason.MISSING_ROLE
         without = InputError(f"{_study(exam)}: there is no {exam.key} that can be read; the exam needs it", reason)
-        return Exam(None, (*lost, *((ref, without) for volume in volumes.values() for ref in volume.refs)))
+        return ReadExam(None, (*lost, *((ref, without) for volume in volumes.values() for ref in volume.refs)))
     notes = dict.fromkeys((*first.notes, *(note for volume in volumes.values() for note in volume.notes)))
-    return Exam(replace(first, beside=volumes, notes=tuple(notes)), tuple(lost))
+    return ReadExam(replace(first, beside=volumes, notes=tuple(notes)), tuple(lost))
 
 
 def _volume(role: str, images: Sequence[ImageRef], reader: Reader | None, disposable: bool) -> Image:

@@ -21,11 +21,10 @@ from imaging.dicom.instance import (
     WANTED,
     Asked,
     Facts,
-    File,
+    HeaderFile,
     Instance,
     NotPlain,
     Parts,
-    Region,
     describe,
     describe_refused,
     is_image,
@@ -40,7 +39,7 @@ from imaging.workers import WorkerLimits, Workers
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["FileState", "Index", "Instance", "Region", "Series", "build_index", "read_header", "walk"]
+__all__ = ["FileState", "Index", "Instance", "Series", "build_index", "read_header", "walk"]
 
 State = Literal["used", "skipped", "refused"]
 
@@ -212,12 +211,12 @@ def _scan(root: Path, name: str, asked: Asked) -> tuple[Found, tuple[str, ...]]:
     except InputError as error:
         return FileState(name, "skipped" if error.reason in _SKIPPED else "refused", error.reason), ()
     odd: list[str] = []
-    found = _judged(File(path, name, header.transfer_syntax_uid, asked), header, odd)
+    found = _judged(HeaderFile(path, name, header.transfer_syntax_uid, asked), header, odd)
     passed = f"values that cannot be read are passed over: {', '.join(dict.fromkeys(odd))}"
     return found, (*header.remarks, *([passed] if odd else []))
 
 
-def _judged(file: File, header: Header, odd: list[str]) -> Found:
+def _judged(file: HeaderFile, header: Header, odd: list[str]) -> Found:
     """An image that may be read, one of its study that may not, or the state of a file that belongs to none."""
     if header.media_class_uid == _DICOMDIR:
         return FileState(file.name, "skipped", Reason.DICOMDIR)
@@ -238,7 +237,7 @@ def _judged(file: File, header: Header, odd: list[str]) -> Found:
         return FileState(file.name, "refused", reason if header.refusal else Reason.MISSING_UID)
 
 
-def _described(file: File, header: Header, odd: list[str]) -> Instance:
+def _described(file: HeaderFile, header: Header, odd: list[str]) -> Instance:
     try:
         return describe(file, Facts.of(header), odd)
     except NotPlain:

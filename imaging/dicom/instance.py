@@ -32,7 +32,7 @@ from imaging.image import Origin
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-    from imaging.dicom.headers.acquisition import Acquisition
+    from imaging.dicom.headers.acquisition import MrAcquisition
 
 # Modality by SOP class, for a header that does not state it: classes that are made by one modality alone.
 _MODALITY_OF_CLASS: Final = {
@@ -109,7 +109,7 @@ _DECIMAL: Final = pattern(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class UltrasoundRegion:
     """One item of SequenceOfUltrasoundRegions (PS3.3 C.8.5.5).
 
     `box` is (row, column, row, column), half-open, as declared: it may reach outside the image. `spacing_mm` is
@@ -158,13 +158,13 @@ class Instance:
     body_part: str
     patient_key: str
     spacing_mm: tuple[float, float] | None
-    regions: tuple[Region, ...]
+    regions: tuple[UltrasoundRegion, ...]
     origin: Origin
     passport: Passport
     refusal: ReasonCode | None = None
     patient_id_key: str = ""
     projection: Projection | None = None
-    acquisition: Acquisition | None = None
+    acquisition: MrAcquisition | None = None
 
 
 Parts = frozenset[str] | None
@@ -293,7 +293,7 @@ def _numbers(text: str, form: Any, kind: Any) -> Any:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-class File(NamedTuple):
+class HeaderFile(NamedTuple):
     """Where a file is, its path in the export, its transfer syntax, and what is asked of it."""
 
     path: Path
@@ -302,7 +302,7 @@ class File(NamedTuple):
     asked: Asked
 
 
-def describe(file: File, header: Dataset | Facts, odd: list[str]) -> Instance:
+def describe(file: HeaderFile, header: Dataset | Facts, odd: list[str]) -> Instance:
     """The facts of one image header; `odd` is told the keyword of each value that could not be read.
 
     Raises InputError: MISSING_UID when a UID is missing, UNREADABLE_HEADER when its size cannot be told.
@@ -327,7 +327,7 @@ def describe(file: File, header: Dataset | Facts, odd: list[str]) -> Instance:
     return replace(instance, projection=projection, spacing_mm=projection.spacing_mm)
 
 
-def describe_common(file: File, header: Dataset | Facts, odd: list[str]) -> Instance:
+def describe_common(file: HeaderFile, header: Dataset | Facts, odd: list[str]) -> Instance:
     """What the headers of all images say alike. Raises as `describe`."""
     uids = [_read(header, key, _word, "", odd) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
     if not all(uids):
@@ -447,7 +447,7 @@ def _provenance(header: Dataset | Facts, site: str | None) -> _Provenance:
     return _known[key, site]
 
 
-def describe_refused(file: File, header: Header, reason: ReasonCode) -> Instance:
+def describe_refused(file: HeaderFile, header: Header, reason: ReasonCode) -> Instance:
     """What is known of an image that must not or cannot be described. Raises InputError when a UID is missing."""
     values = dict(header.values)
     for keyword in ("Rows", "Columns"):
@@ -476,7 +476,7 @@ def is_image(header: Header) -> bool:
     )
 
 
-def _region(item: Dataset | Facts, number: int, shape: tuple[int, int], odd: list[str]) -> Region:
+def _region(item: Dataset | Facts, number: int, shape: tuple[int, int], odd: list[str]) -> UltrasoundRegion:
     """One region. An edge that is not stated is that of the image, and a kind that is not stated may be tissue."""
     centimetres = all(_read(item, f"PhysicalUnits{axis}Direction", int, 0, odd) == _CENTIMETRES for axis in ("X", "Y"))
     steps = tuple(abs(_read(item, f"PhysicalDelta{axis}", float, 0.0, odd)) * 10 for axis in ("Y", "X"))
@@ -492,7 +492,7 @@ def _region(item: Dataset | Facts, number: int, shape: tuple[int, int], odd: lis
         if kind is None:
             odd.append(keyword)
         kinds.append(_TISSUE if kind is None else kind)
-    return Region(
+    return UltrasoundRegion(
         number=number,
         box=(edges["MinY0"], edges["MinX0"], edges["MaxY1"] + 1, edges["MaxX1"] + 1),
         spatial_format=kinds[0],

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from imaging.dicom.headers.classes import STILLS
-from imaging.dicom.index import Instance, Region, Series
+from imaging.dicom.index import Instance, Series
+from imaging.dicom.instance import UltrasoundRegion
 from imaging.errors import Reason, ReasonCode
 from imaging.image import Image, SourceRef
 
@@ -43,7 +44,7 @@ class ImageRef:
     """One instance, or one region of it, or the `frames` of it that are meant, from 1; None means all of them."""
 
     instance: Instance
-    region: Region | None = None
+    region: UltrasoundRegion | None = None
     frames: tuple[int, ...] | None = None
 
     def source_refs(self) -> list[SourceRef]:

@@ -20,7 +20,7 @@ from imaging.evaluation.intervals import wilson
 from imaging.evaluation.matching import Array, Floats
 from imaging.evaluation.ranking import Auroc, Fixed, Mean, SensitivityAtRate, check_scores, roc_curve
 from imaging.evaluation.result import ClassificationCase, Counts, Interval
-from imaging.evaluation.sites import Measure, too_few
+from imaging.evaluation.sites import SiteMeasure, too_few
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +152,17 @@ def _realised(site: str, threshold: float, cases: Sequence[ClassificationCase]) 
     )
 
 
-def _line(truth: Array, probability: Floats, counts: Counts, independent: bool) -> list[Measure]:
+def _line(truth: Array, probability: Floats, counts: Counts, independent: bool) -> list[SiteMeasure]:
     """Calibration slope and intercept of the cases with a prediction; Wald limits where each is another patient."""
     found = recalibration(truth, probability)
     if found is None:
         absent = too_few(truth) or "n/a (no finite line)"
         return [
-            Measure(name, Fixed(0.0), counts, absent, ideal=ideal)
+            SiteMeasure(name, Fixed(0.0), counts, absent, ideal=ideal)
             for name, ideal in (("calibration_slope", 1.0), ("calibration_intercept", 0.0))
         ]
     return [
-        Measure(
+        SiteMeasure(
             name,
             Fixed(value),
             counts,
@@ -189,7 +189,7 @@ def sensitivity_at_specificity(truth: Array, score: Array, specificity: float) -
     return SensitivityAtRate(np.arange(truth.size), truth, ranks, ~truth, 1 - specificity)
 
 
-def measures(cases: Sequence[ClassificationCase], protocol: ClassificationProtocol) -> list[Measure]:
+def measures(cases: Sequence[ClassificationCase], protocol: ClassificationProtocol) -> list[SiteMeasure]:
     """The figures of classification on these cases. Calibration counts cases with a prediction, Brier all."""
     truth, score = _arrays(cases)
     probability = np.array([(0.0 if c.truth else 1.0) if c.failed else c.score for c in cases], dtype=np.float64)
@@ -200,14 +200,15 @@ def measures(cases: Sequence[ClassificationCase], protocol: ClassificationProtoc
     classes = (int(truth.sum()), int((~truth).sum()))
     patients = len({(c.site, c.patient_id) for c in cases})
     return [
-        Measure("auroc", Auroc(truth, score), counts, absent, "logit", classes=classes),
+        SiteMeasure("auroc", Auroc(truth, score), counts, absent, "logit", classes=classes),
         *(
-            Measure(f"sensitivity_at_specificity_{s:g}", sensitivity_at_specificity(truth, score, s), counts, absent)
+            SiteMeasure(name, sensitivity_at_specificity(truth, score, s), counts, absent)
             for s in protocol.specificities
+            for name in [f"sensitivity_at_specificity_{s:g}"]
         ),
-        Measure("brier", Mean((probability - truth) ** 2, np.ones(len(cases))), counts, empty, "identity", False,
+        SiteMeasure("brier", Mean((probability - truth) ** 2, np.ones(len(cases))), counts, empty, "identity", False,
                 n_clusters=patients),
         *_line(truth[scored], probability[scored], counts, patients == len(cases)),
-        Measure("expected_calibration_error", expected_error(truth, probability, scored), counts,
+        SiteMeasure("expected_calibration_error", expected_error(truth, probability, scored), counts,
                 empty if scored.any() else "n/a (0 predictions)", "identity", False, n_clusters=patients),
     ]  # fmt: skip

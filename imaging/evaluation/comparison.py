@@ -16,7 +16,7 @@ from imaging.evaluation.intervals import Bootstrap, Clusters, bootstrap
 from imaging.evaluation.matching import Array, Floats
 from imaging.evaluation.ranking import AveragePrecision, Fixed, SensitivityAtRate, Statistic, figure
 from imaging.evaluation.result import ClassificationCase, DetectionCase, Difference, Interval
-from imaging.evaluation.sites import CaseT, Measure, Plan, in_order
+from imaging.evaluation.sites import CaseT, SiteMeasure, SitePlan, in_order
 
 _CHUNK = 512
 
@@ -75,7 +75,7 @@ def compare_detection(
 
 
 def compare_measures(
-    first: Sequence[CaseT], second: Sequence[CaseT], plan: Plan[CaseT], endpoints: Sequence[str]
+    first: Sequence[CaseT], second: Sequence[CaseT], plan: SitePlan[CaseT], endpoints: Sequence[str]
 ) -> tuple[Difference, ...]:
     """Paired differences of the endpoints, with Holm's correction over those that have a p.
 
@@ -108,9 +108,9 @@ def compare_measures(
 class _Pair:
     """One measure of the first model, of the second, and of both models' cases in one list."""
 
-    first: Measure
-    second: Measure
-    both: Measure
+    first: SiteMeasure
+    second: SiteMeasure
+    both: SiteMeasure
 
     def __call__(self, weights: Floats) -> Floats:
         return np.asarray(self.first.statistic(weights) - self.second.statistic(weights))

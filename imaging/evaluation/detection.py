@@ -14,10 +14,10 @@ from typing import cast, get_args
 import numpy as np
 
 from imaging.candidates import Extraction, components, detection_map, extract_candidates
-from imaging.evaluation.matching import PICAI, Array, Bools, Floats, HitRule, Lesion, RuleKind, match_maps
+from imaging.evaluation.matching import PICAI, Array, Bools, Floats, HitRule, MatchedLesion, RuleKind, match_maps
 from imaging.evaluation.ranking import Auroc, Average, AveragePrecision, SensitivityAtRate, Statistic
 from imaging.evaluation.result import Counts, DetectionCase
-from imaging.evaluation.sites import LEAST_PER_CLASS, Measure, too_few
+from imaging.evaluation.sites import LEAST_PER_CLASS, SiteMeasure, too_few
 
 RATES = (0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 4.0)
 OCTAVES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -60,7 +60,7 @@ class DetectionProtocol:
 
 def score_maps(
     detection: Array, truth: Array, protocol: DetectionProtocol | None = None
-) -> tuple[tuple[Lesion, ...], float]:
+) -> tuple[tuple[MatchedLesion, ...], float]:
     """Lesions and case score (highest confidence, 0 without a candidate) of one map against one truth mask."""
     protocol = protocol or DetectionProtocol()
     if protocol.extraction is not None:
@@ -68,9 +68,9 @@ def score_maps(
     return match_maps(detection, truth, protocol.rule), float(np.max(detection, initial=0.0))
 
 
-def lesions_missed(truth: Array) -> tuple[Lesion, ...]:
+def lesions_missed(truth: Array) -> tuple[MatchedLesion, ...]:
     """What a failed case has to account for: every lesion of its truth mask, missed."""
-    return (Lesion(True, 0.0),) * components(truth)[1]
+    return (MatchedLesion(True, 0.0),) * components(truth)[1]
 
 
 def by_exam(cases: Sequence[DetectionCase]) -> list[DetectionCase]:
@@ -85,8 +85,8 @@ def by_exam(cases: Sequence[DetectionCase]) -> list[DetectionCase]:
 
 
 def _joined(name: str, images: list[DetectionCase]) -> DetectionCase:
-    best: dict[str, Lesion] = {}
-    single: list[Lesion] = []
+    best: dict[str, MatchedLesion] = {}
+    single: list[MatchedLesion] = []
     for lesion in (lesion for image in images for lesion in image.lesions):
         if not (lesion.is_true and lesion.key):
             single.append(lesion)
@@ -144,7 +144,7 @@ class Account:
         return SensitivityAtRate(self.case, self.is_true, self.confidence, self.n_images, rate)
 
 
-def measures(cases: Sequence[DetectionCase], protocol: DetectionProtocol) -> list[Measure]:
+def measures(cases: Sequence[DetectionCase], protocol: DetectionProtocol) -> list[SiteMeasure]:
     """The figures of detection on these cases, in the order of a table."""
     account = Account.of(cases)
     lesion_counts, case_counts = _lesion_counts(cases, account), _case_counts(cases)
@@ -154,14 +154,16 @@ def measures(cases: Sequence[DetectionCase], protocol: DetectionProtocol) -> lis
     no_lesions = "" if n_lesions >= LEAST_PER_CLASS else f"n/a ({n_lesions} positives)"
     no_classes = too_few(account.truth)
     return [
-        Measure("score", Average(account.average_precision(), account.auroc()), case_counts, no_classes or no_lesions),
-        Measure("auroc", account.auroc(), case_counts, no_classes, "logit", classes=account.classes),
-        Measure("average_precision", account.average_precision(), lesion_counts, no_lesions),
+        SiteMeasure(
+            "score", Average(account.average_precision(), account.auroc()), case_counts, no_classes or no_lesions
+        ),
+        SiteMeasure("auroc", account.auroc(), case_counts, no_classes, "logit", classes=account.classes),
+        SiteMeasure("average_precision", account.average_precision(), lesion_counts, no_lesions),
         *(
-            Measure(f"sensitivity_at_{rate:g}_per_image", account.sensitivity_at(rate), lesion_counts, no_lesions)
+            SiteMeasure(f"sensitivity_at_{rate:g}_per_image", account.sensitivity_at(rate), lesion_counts, no_lesions)
             for rate in protocol.rates
         ),
-        Measure("pf1", ProbabilisticF1(account.truth, probability), case_counts, no_classes or no_probability),
+        SiteMeasure("pf1", ProbabilisticF1(account.truth, probability), case_counts, no_classes or no_probability),
     ]
 
 

@@ -27,7 +27,7 @@ from imaging.evaluation.result import (
     Task,
 )
 from imaging.evaluation.segmentation import SegmentationProtocol
-from imaging.evaluation.sites import CaseT, Plan, Summary, in_order, summarise
+from imaging.evaluation.sites import CaseT, SitePlan, Summary, in_order, summarise
 
 Words = dict[str, str | float | int]
 
@@ -85,20 +85,20 @@ def evaluate_classification(
     return replace(record, classification=tuple(ordered))
 
 
-def _detection_plan(protocol: DetectionProtocol, how: Bootstrap) -> Plan[DetectionCase]:
-    return Plan(lambda c: detection.measures(c, protocol), lambda case: case.truth, how)
+def _detection_plan(protocol: DetectionProtocol, how: Bootstrap) -> SitePlan[DetectionCase]:
+    return SitePlan(lambda c: detection.measures(c, protocol), lambda case: case.truth, how)
 
 
-def _segmentation_plan(protocol: SegmentationProtocol, how: Bootstrap) -> Plan[SegmentationCase]:
-    return Plan(
+def _segmentation_plan(protocol: SegmentationProtocol, how: Bootstrap) -> SitePlan[SegmentationCase]:
+    return SitePlan(
         lambda c: segmentation.measures(c, protocol),
         lambda case: any(overlap.truth_volume > 0 for overlap in case.overlaps),
         how,
     )
 
 
-def _classification_plan(protocol: ClassificationProtocol, how: Bootstrap) -> Plan[ClassificationCase]:
-    return Plan(lambda c: classification.measures(c, protocol), lambda case: case.truth, how)
+def _classification_plan(protocol: ClassificationProtocol, how: Bootstrap) -> SitePlan[ClassificationCase]:
+    return SitePlan(lambda c: classification.measures(c, protocol), lambda case: case.truth, how)
 
 
 def compare(first: EvaluationResult, second: EvaluationResult) -> EvaluationResult:

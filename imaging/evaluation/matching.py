@@ -58,7 +58,7 @@ PICAI = HitRule("overlap", 0.10)
 
 
 @dataclass(frozen=True, slots=True)
-class Lesion:
+class MatchedLesion:
     """One line of a detection's account.
 
     A true lesion with the confidence that found it (0 when missed) and its overlap, or a false positive. `key` names
@@ -82,7 +82,7 @@ def overlaps(truth: NDArray[np.int32], n_truth: int, candidates: NDArray[np.int3
     return np.asarray((inside + _SMOOTHING) / (union + _SMOOTHING))
 
 
-def assign(quality: Floats, confidences: Floats, keys: tuple[str, ...] = ()) -> tuple[Lesion, ...]:
+def assign(quality: Floats, confidences: Floats, keys: tuple[str, ...] = ()) -> tuple[MatchedLesion, ...]:
     """Lesions found, lesions missed and false positives of one image.
 
     `quality` (lesion, candidate) is 0 where the hit rule fails. As many lesions as possible are matched first (one is
@@ -94,15 +94,15 @@ def assign(quality: Floats, confidences: Floats, keys: tuple[str, ...] = ()) -> 
     taken = {int(r): int(c) for r, c in zip(rows, columns, strict=True) if hits[r, c]}
     named = keys or ("",) * quality.shape[0]
     found = [
-        Lesion(True, float(confidences[taken[r]]), float(quality[r, taken[r]]), named[r])
+        MatchedLesion(True, float(confidences[taken[r]]), float(quality[r, taken[r]]), named[r])
         if r in taken
-        else Lesion(True, 0.0, 0.0, named[r])
+        else MatchedLesion(True, 0.0, 0.0, named[r])
         for r in range(quality.shape[0])
     ]
-    return (*found, *(Lesion(False, float(confidences[c])) for c in np.flatnonzero(~hits.any(axis=0))))
+    return (*found, *(MatchedLesion(False, float(confidences[c])) for c in np.flatnonzero(~hits.any(axis=0))))
 
 
-def match_maps(detection: Array, truth: Array, rule: HitRule = PICAI) -> tuple[Lesion, ...]:
+def match_maps(detection: Array, truth: Array, rule: HitRule = PICAI) -> tuple[MatchedLesion, ...]:
     """Lesions of a truth mask against a detection map of the same shape, each component one candidate.
 
     `detection` holds one confidence per component, 0 elsewhere; `truth` is non-zero inside lesions. Both may be empty.
@@ -126,7 +126,9 @@ def match_maps(detection: Array, truth: Array, rule: HitRule = PICAI) -> tuple[L
     return match_boxes(_boxes(labels), confidences, _boxes(lesions), rule)
 
 
-def match_masks(candidates: Sequence[tuple[Bools, float]], truth: Array, rule: HitRule = PICAI) -> tuple[Lesion, ...]:
+def match_masks(
+    candidates: Sequence[tuple[Bools, float]], truth: Array, rule: HitRule = PICAI
+) -> tuple[MatchedLesion, ...]:
     """Lesions of a truth mask against findings with a mask of its shape each, which may touch or overlap."""
     confidence = np.array([score for _, score in candidates], dtype=np.float64)
     lesions, count = components(truth)
@@ -165,7 +167,7 @@ def read_candidates(detection: Array) -> tuple[NDArray[np.int32], Floats]:
 
 def match_boxes(
     boxes: Floats, confidences: Floats, truth: Floats, rule: HitRule, keys: tuple[str, ...] = ()
-) -> tuple[Lesion, ...]:
+) -> tuple[MatchedLesion, ...]:
     """Lesions of true boxes (m, 2d) against candidate boxes (n, 2d) with confidences (n,); both may be empty.
 
     Under the two centre rules the most confident of several hits takes the lesion.

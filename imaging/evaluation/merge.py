@@ -15,8 +15,8 @@ from imaging.evaluation.result import (
     Counts,
     EvaluationResult,
     Figure,
-    Group,
     Inputs,
+    Subgroup,
 )
 from imaging.evaluation.sites import between_sites, extremes
 
@@ -69,11 +69,11 @@ def without_cases(result: EvaluationResult) -> EvaluationResult:
     )
 
 
-def _without_names(groups: Sequence[Group]) -> tuple[Group, ...]:
+def _without_names(groups: Sequence[Subgroup]) -> tuple[Subgroup, ...]:
     """Subgroups under the rule; those that are suppressed have no name, which might be that of one patient."""
     under = [_suppressed(group) for group in groups]
     shown = [group for group in under if not group.suppressed]
-    hidden = Group(f"fewer than {SUPPRESSED_BELOW} patients", None, None, suppressed=True)
+    hidden = Subgroup(f"fewer than {SUPPRESSED_BELOW} patients", None, None, suppressed=True)
     return (*shown, *([hidden] if len(shown) < len(under) else []))
 
 
@@ -103,9 +103,9 @@ def told_twice(results: Sequence[EvaluationResult]) -> list[str]:
     return remarks
 
 
-def _suppressed(group: Group) -> Group:
+def _suppressed(group: Subgroup) -> Subgroup:
     if group.suppressed or group.n_patients is None or group.n_patients < SUPPRESSED_BELOW:
-        return Group(group.name, None, None, suppressed=True)
+        return Subgroup(group.name, None, None, suppressed=True)
     return replace(group, figures=tuple(_suppressed_figure(figure) for figure in group.figures))
 
 
@@ -147,7 +147,7 @@ def _merge_aggregates(results: Sequence[EvaluationResult], inputs: Inputs) -> Ev
         )
     sizes = [(group.n_cases, group.n_patients) for group in sites if group.n_cases is not None and group.n_patients]
     whole = len(sizes) == len(sites)
-    pooled = Group(
+    pooled = Subgroup(
         "pooled", sum(n or 0 for n, _ in sizes) if whole else None, sum(n or 0 for _, n in sizes) if whole else None
     )
     return replace(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import ConfigError, Reason
-from imaging.evaluation.matching import Array, Bools, Floats, Lesion
+from imaging.evaluation.matching import Array, Bools, Floats, MatchedLesion
 
 Ints = NDArray[np.intp]
 
@@ -182,7 +182,7 @@ class FrocCurve:
         return self.false_positives / self.n_images
 
 
-def froc_curve(lesions: Sequence[Lesion], n_images: int) -> FrocCurve:
+def froc_curve(lesions: Sequence[MatchedLesion], n_images: int) -> FrocCurve:
     """Every operating point of a list of lesions and false positives; a missed lesion (confidence 0) is none."""
     confidence = np.array([x.confidence for x in lesions], dtype=np.float64)
     true = np.array([x.is_true for x in lesions], dtype=np.bool_)

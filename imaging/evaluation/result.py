@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from imaging.errors import InputError, Reason
-from imaging.evaluation.matching import Lesion
+from imaging.evaluation.matching import MatchedLesion
 
 SCHEMA_VERSION = 1
 SUPPRESSED_BELOW = 5
@@ -91,7 +91,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Group:
+class Subgroup:
     """The figures of one site, one subgroup, or all cases; `suppressed` where there are too few cases to show."""
 
     name: str
@@ -148,7 +148,7 @@ class DetectionCase:
     site: str
     truth: bool
     score: float
-    lesions: tuple[Lesion, ...]
+    lesions: tuple[MatchedLesion, ...]
     failed: str = ""
     n_images: int = 1
     exam_id: str = ""
@@ -171,7 +171,7 @@ class Overlap:
     assd: float | None
     truth_volume: float
     predicted_volume: float
-    lesions: tuple[Lesion, ...] = ()
+    lesions: tuple[MatchedLesion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +231,8 @@ class Difference:
 class Comparison:
     """A second model on the same cases and truth: its own figures and failures, and the paired differences."""
 
-    pooled: Group
-    sites: tuple[Group, ...]
+    pooled: Subgroup
+    sites: tuple[Subgroup, ...]
     differences: tuple[Difference, ...]
     failures: tuple[tuple[str, str], ...] = ()
 
@@ -249,11 +249,11 @@ class EvaluationResult:
     versions: dict[str, str]
     protocol: dict[str, str | float | int]
     inputs: Inputs
-    pooled: Group
-    sites: tuple[Group, ...]
+    pooled: Subgroup
+    sites: tuple[Subgroup, ...]
     macro: tuple[Extreme, ...]
     heterogeneity: tuple[Heterogeneity, ...]
-    subgroups: dict[str, tuple[Group, ...]] = field(default_factory=dict)
+    subgroups: dict[str, tuple[Subgroup, ...]] = field(default_factory=dict)
     detection: tuple[DetectionCase, ...] = ()
     segmentation: tuple[SegmentationCase, ...] = ()
     classification: tuple[ClassificationCase, ...] = ()

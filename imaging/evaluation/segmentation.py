@@ -17,10 +17,10 @@ import numpy as np
 from imaging.candidates import components, window_of
 from imaging.errors import ConfigError, GeometryError, Reason
 from imaging.evaluation.intervals import wilson
-from imaging.evaluation.matching import PICAI, Array, Bools, Floats, HitRule, Lesion, assign, overlaps
+from imaging.evaluation.matching import PICAI, Array, Bools, Floats, HitRule, MatchedLesion, assign, overlaps
 from imaging.evaluation.ranking import Mean, Ratio
 from imaging.evaluation.result import Counts, Overlap, SegmentationCase
-from imaging.evaluation.sites import Measure
+from imaging.evaluation.sites import SiteMeasure
 from imaging.evaluation.surface import surface_distances
 
 _IN_UNITS = ("hd95", "assd", "volume_difference", "false_positive_volume_on_empty")
@@ -111,7 +111,7 @@ def score_failure(truth: Array, spacing: tuple[float, ...], protocol: Segmentati
         if not mask.any():
             found.append(Overlap(name, "failed_on_empty", None, None, None, None, None, 0.0, 0.0))
             continue
-        lesions = (Lesion(True, 0.0),) * components(mask)[1]
+        lesions = (MatchedLesion(True, 0.0),) * components(mask)[1]
         volume = float(mask.sum()) * size
         found.append(Overlap(name, "failed", 0.0, 0.0, 0.0, protocol.cap, protocol.cap, volume, 0.0, lesions))
     return tuple(found)
@@ -160,7 +160,7 @@ def _overlap(
     )
 
 
-def _lesions(prediction: Bools, truth: Bools, rule: HitRule) -> tuple[Lesion, ...]:
+def _lesions(prediction: Bools, truth: Bools, rule: HitRule) -> tuple[MatchedLesion, ...]:
     """Components as lesions; a mask has no confidence, so each predicted one has 1."""
     lesions, n_lesions = components(truth)
     parts, n_parts = components(prediction)
@@ -168,22 +168,22 @@ def _lesions(prediction: Bools, truth: Bools, rule: HitRule) -> tuple[Lesion, ..
     return assign(np.where(quality < rule.least, 0.0, quality), np.ones(n_parts))
 
 
-def measures(cases: Sequence[SegmentationCase], protocol: SegmentationProtocol) -> list[Measure]:
+def measures(cases: Sequence[SegmentationCase], protocol: SegmentationProtocol) -> list[SiteMeasure]:
     """The figures of segmentation on these cases, class by class."""
     return [m for name, _ in protocol.labels for m in _measures(name, cases, protocol)]
 
 
-def _measures(name: str, cases: Sequence[SegmentationCase], protocol: SegmentationProtocol) -> list[Measure]:
+def _measures(name: str, cases: Sequence[SegmentationCase], protocol: SegmentationProtocol) -> list[SiteMeasure]:
     rows = [next(o for o in case.overlaps if o.label == name) for case in cases]
     there = np.array([row.state in _COST for row in rows], dtype=np.bool_)
     patients = len({(c.site, c.patient_id) for c, counted in zip(cases, there, strict=True) if counted})
     counts = _counts(rows)
     absent = "" if there.any() else "n/a (0 positives)"
 
-    def mean(figure: str, value: Callable[[Overlap], float | None], higher: bool) -> Measure:
+    def mean(figure: str, value: Callable[[Overlap], float | None], higher: bool) -> SiteMeasure:
         values = np.array([value(row) or 0.0 for row in rows], dtype=np.float64)
         statistic = Mean(values, there)
-        return Measure(f"{name} {figure}", statistic, counts, absent, "identity", higher, n_clusters=patients)
+        return SiteMeasure(f"{name} {figure}", statistic, counts, absent, "identity", higher, n_clusters=patients)
 
     return [
         mean("dice", lambda row: row.dice, True),
@@ -209,7 +209,7 @@ def _counts(rows: Sequence[Overlap]) -> Counts:
     )
 
 
-def _lesion_measures(name: str, cases: Sequence[SegmentationCase], rows: Sequence[Overlap]) -> list[Measure]:
+def _lesion_measures(name: str, cases: Sequence[SegmentationCase], rows: Sequence[Overlap]) -> list[SiteMeasure]:
     true = _per_case(rows, lambda x: x.is_true)
     found = _per_case(rows, lambda x: x.is_true and x.confidence > 0)
     false = _per_case(rows, lambda x: not x.is_true)
@@ -221,7 +221,7 @@ def _lesion_measures(name: str, cases: Sequence[SegmentationCase], rows: Sequenc
     absent = "" if n_lesions else "n/a (0 positives)"
     patients = len({(c.site, c.patient_id) for c, n in zip(cases, true, strict=True) if n})
     return [
-        Measure(f"{name} {figure}", statistic, counts, absent, n_clusters=patients)
+        SiteMeasure(f"{name} {figure}", statistic, counts, absent, n_clusters=patients)
         for figure, statistic in (
             ("lesion_sensitivity", Ratio(found, true)),
             ("lesion_f1", Ratio(2 * found, true + found + false)),
@@ -230,13 +230,13 @@ def _lesion_measures(name: str, cases: Sequence[SegmentationCase], rows: Sequenc
     ]
 
 
-def _per_case(rows: Sequence[Overlap], which: Callable[[Lesion], bool]) -> Floats:
+def _per_case(rows: Sequence[Overlap], which: Callable[[MatchedLesion], bool]) -> Floats:
     return np.array([sum(map(which, row.lesions)) for row in rows], dtype=np.float64)
 
 
 def _empty_measures(
     name: str, cases: Sequence[SegmentationCase], rows: Sequence[Overlap], protocol: SegmentationProtocol
-) -> list[Measure]:
+) -> list[SiteMeasure]:
     """Of cases without the structure: how often nothing was claimed, and the mean volume that was."""
     empty = np.array([row.state not in _COST for row in rows], dtype=np.bool_)
     clean = np.array([row.state == "true_negative" for row in rows], dtype=np.float64)
@@ -253,10 +253,10 @@ def _empty_measures(
     patients = len({(c.site, c.patient_id) for c, counted in zip(cases, empty, strict=True) if counted})
     interval = wilson(kept, n) if patients == n else None  # Wilson's needs independent cases
     return [
-        Measure(
+        SiteMeasure(
             f"{name} specificity_on_empty", Mean(clean, empty), counts, absent, interval=interval, n_clusters=patients
         ),
-        Measure(
+        SiteMeasure(
             f"{name} {protocol.figure('false_positive_volume_on_empty')}", Mean(volume, empty), counts, absent,
             "identity", False, n_clusters=patients,
         ),

@@ -13,13 +13,22 @@ from imaging.evaluation.heterogeneity import on_logit, random_effects
 from imaging.evaluation.intervals import Bootstrap, Clusters, Drawn, bootstrap
 from imaging.evaluation.matching import Array
 from imaging.evaluation.ranking import Statistic, figure
-from imaging.evaluation.result import SUPPRESSED_BELOW, Counts, Effect, Extreme, Figure, Group, Heterogeneity, Interval
+from imaging.evaluation.result import (
+    SUPPRESSED_BELOW,
+    Counts,
+    Effect,
+    Extreme,
+    Figure,
+    Heterogeneity,
+    Interval,
+    Subgroup,
+)
 
 LEAST_PER_CLASS = 3
 LEAST_SITES = 3
 
 
-class Case(Protocol):
+class ScoredCase(Protocol):
     """What every task's case has."""
 
     @property
@@ -32,11 +41,11 @@ class Case(Protocol):
     def subgroups(self) -> tuple[tuple[str, str], ...]: ...
 
 
-CaseT = TypeVar("CaseT", bound=Case)
+CaseT = TypeVar("CaseT", bound=ScoredCase)
 
 
 @dataclass(frozen=True, eq=False)
-class Measure:
+class SiteMeasure:
     """One figure to be: its statistic over the cases and the counts behind it.
 
     `absent` says why there is none, such as `n/a (2 positives)`. `interval` is given where a formula has one;
@@ -57,10 +66,10 @@ class Measure:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan(Generic[CaseT]):
+class SitePlan(Generic[CaseT]):
     """How a task is summarised: its measures, which cases are positive (for strata), and the bootstrap."""
 
-    measures: Callable[[Sequence[CaseT]], list[Measure]]
+    measures: Callable[[Sequence[CaseT]], list[SiteMeasure]]
     positive: Callable[[CaseT], bool]
     how: Bootstrap
 
@@ -69,11 +78,11 @@ class Plan(Generic[CaseT]):
 class Summary:
     """The figures of one evaluation; cases of unequal sites are never ranked, their worst is named."""
 
-    pooled: Group
-    sites: tuple[Group, ...]
+    pooled: Subgroup
+    sites: tuple[Subgroup, ...]
     macro: tuple[Extreme, ...]
     heterogeneity: tuple[Heterogeneity, ...]
-    subgroups: dict[str, tuple[Group, ...]]
+    subgroups: dict[str, tuple[Subgroup, ...]]
 
 
 def too_few(truth: Array) -> str:
@@ -90,7 +99,7 @@ def in_order(cases: Sequence[CaseT]) -> list[CaseT]:
     return sorted(cases, key=lambda case: (case.site, case.patient_id, case.case_id))
 
 
-def summarise(cases: Sequence[CaseT], plan: Plan[CaseT]) -> Summary:
+def summarise(cases: Sequence[CaseT], plan: SitePlan[CaseT]) -> Summary:
     """Every group of figures of these cases."""
     cases = in_order(cases)
     by_site: dict[str, list[CaseT]] = defaultdict(list)
@@ -106,7 +115,7 @@ def summarise(cases: Sequence[CaseT], plan: Plan[CaseT]) -> Summary:
     )
 
 
-def group_of(name: str, cases: Sequence[CaseT], plan: Plan[CaseT]) -> Group:
+def group_of(name: str, cases: Sequence[CaseT], plan: SitePlan[CaseT]) -> Subgroup:
     """The figures of one group of cases."""
     planned = plan.measures(cases)
     patients = [case.patient_id for case in cases]
@@ -116,10 +125,10 @@ def group_of(name: str, cases: Sequence[CaseT], plan: Plan[CaseT]) -> Group:
     answers = bootstrap([m.statistic for m in asked], clusters, plan.how, behind)
     drawn = dict(zip((m.name for m in asked), answers, strict=True))
     figures = tuple(_figure(m, len(cases), drawn.get(m.name, Drawn(m.interval, None))) for m in planned)
-    return Group(name, len(cases), clusters.stratum.size, figures)
+    return Subgroup(name, len(cases), clusters.stratum.size, figures)
 
 
-def _figure(measure: Measure, n_cases: int, drawn: Drawn) -> Figure:
+def _figure(measure: SiteMeasure, n_cases: int, drawn: Drawn) -> Figure:
     if measure.absent:
         return _named(measure, None, None, None)
     value = figure(measure.statistic, n_cases)
@@ -131,7 +140,7 @@ def _figure(measure: Measure, n_cases: int, drawn: Drawn) -> Figure:
     return _named(measure, value, drawn.interval, effect)
 
 
-def _named(measure: Measure, value: float | None, interval: Interval | None, effect: Effect | None) -> Figure:
+def _named(measure: SiteMeasure, value: float | None, interval: Interval | None, effect: Effect | None) -> Figure:
     return Figure(
         measure.name,
         value,
@@ -144,7 +153,7 @@ def _named(measure: Measure, value: float | None, interval: Interval | None, eff
     )
 
 
-def _of_each(sites: Sequence[Group]) -> dict[str, list[tuple[str, Figure]]]:
+def _of_each(sites: Sequence[Subgroup]) -> dict[str, list[tuple[str, Figure]]]:
     named: dict[str, list[tuple[str, Figure]]] = defaultdict(list)
     for site in sites:
         for one in site.figures:
@@ -152,7 +161,7 @@ def _of_each(sites: Sequence[Group]) -> dict[str, list[tuple[str, Figure]]]:
     return named
 
 
-def extremes(sites: Sequence[Group]) -> tuple[Extreme, ...]:
+def extremes(sites: Sequence[Subgroup]) -> tuple[Extreme, ...]:
     """Macro mean and worst site of every figure; sites without a value are counted."""
     found = []
     for name, rows in _of_each(sites).items():
@@ -172,7 +181,7 @@ def _badness(kind: Figure, value: float) -> float:
     return -value if kind.higher_is_better else value
 
 
-def between_sites(sites: Sequence[Group]) -> tuple[Heterogeneity, ...]:
+def between_sites(sites: Sequence[Subgroup]) -> tuple[Heterogeneity, ...]:
     """Random effects of every figure with a value and a variance at three sites or more."""
     found = []
     for name, rows in _of_each(sites).items():
@@ -201,7 +210,7 @@ def between_sites(sites: Sequence[Group]) -> tuple[Heterogeneity, ...]:
     return tuple(found)
 
 
-def _subgroups(cases: Sequence[CaseT], plan: Plan[CaseT]) -> dict[str, tuple[Group, ...]]:
+def _subgroups(cases: Sequence[CaseT], plan: SitePlan[CaseT]) -> dict[str, tuple[Subgroup, ...]]:
     members: dict[str, dict[str, list[CaseT]]] = defaultdict(lambda: defaultdict(list))
     for case in cases:
         for name, value in case.subgroups:
@@ -209,7 +218,7 @@ def _subgroups(cases: Sequence[CaseT], plan: Plan[CaseT]) -> dict[str, tuple[Gro
     return {name: _with_suppression(cells, plan) for name, cells in sorted(members.items())}
 
 
-def _with_suppression(cells: dict[str, list[CaseT]], plan: Plan[CaseT]) -> tuple[Group, ...]:
+def _with_suppression(cells: dict[str, list[CaseT]], plan: SitePlan[CaseT]) -> tuple[Subgroup, ...]:
     """The groups of one characteristic; cells under five patients are hidden.
 
     Where one cell alone would be hidden it could be had by subtraction, so the next smallest is hidden with it.
@@ -219,6 +228,6 @@ def _with_suppression(cells: dict[str, list[CaseT]], plan: Plan[CaseT]) -> tuple
     if len(hidden) == 1 and len(sizes) > 1:
         hidden.add(min((v for v in sizes if v not in hidden), key=lambda v: (sizes[v], v)))
     return tuple(
-        Group(value, None, None, suppressed=True) if value in hidden else group_of(value, cells[value], plan)
+        Subgroup(value, None, None, suppressed=True) if value in hidden else group_of(value, cells[value], plan)
         for value in sorted(cells)
     )

@@ -14,8 +14,8 @@ from imaging.exam.context import Context
 from imaging.exam.result import ExamResult, Unread
 from imaging.findings import Reading, Thumbnail
 from imaging.image import Origin, SourceRef
-from imaging.inference.processes import Frame, Processes
-from imaging.inference.router import Task
+from imaging.inference.processes import Processes, TaskFrame
+from imaging.inference.router import StudyTask
 
 # Images of a result without findings that are shown all the same, so that a reader sees what was read: the four views
 # of a screening exam.
@@ -31,7 +31,9 @@ class Answer:
     seconds: dict[str, float]
 
 
-def answer(task: Task, frames: Iterable[Frame], processes: Processes, context: Context | None = None) -> Answer:
+def answer(
+    task: StudyTask, frames: Iterable[TaskFrame], processes: Processes, context: Context | None = None
+) -> Answer:
     """Reads every frame that belongs to the task, within the time that a study may take.
 
     `context` is what is known of the exam besides.
@@ -73,7 +75,7 @@ class _Gathered:
             self.shown.add(item)
 
 
-def _sum_up(task: Task, gathered: _Gathered, context: Context) -> Answer:
+def _sum_up(task: StudyTask, gathered: _Gathered, context: Context) -> Answer:
     package, card = task.package, task.package.description.card
     images = list(task.group.images())
     passports = [ref.instance.passport for ref in images]
@@ -106,7 +108,7 @@ def _sum_up(task: Task, gathered: _Gathered, context: Context) -> Answer:
     return Answer(result, tuple(gathered.thumbnails[ref] for ref in dict.fromkeys(keys)), dict(gathered.seconds))
 
 
-def _unseen_note(task: Task) -> tuple[str, ...]:
+def _unseen_note(task: StudyTask) -> tuple[str, ...]:
     places = "A place" if task.unseen == 1 else f"{task.unseen} places"
     note = f"{places} of the export could not be looked into and may hold more images of this study"
     return (note,) if task.unseen else ()

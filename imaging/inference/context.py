@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from imaging.dicom.index import Index
 from imaging.dicom.instance import is_one_patient
 from imaging.exam.context import Context, FactTable, Key, Stated
-from imaging.inference.router import Plan, Task
+from imaging.inference.router import RunPlan, StudyTask
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Assigned:
     contexts: dict[tuple[str, str], dict[str, Stated]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
-    def of(self, task: Task) -> Context:
+    def of(self, task: StudyTask) -> Context:
         """The facts of a task; empty where nobody states any."""
         return self.contexts.get((task.study_uid, task.package.name), {})
 
 
-def assign(tables: Iterable[FactTable], index: Index, planned: Plan) -> Assigned:
+def assign(tables: Iterable[FactTable], index: Index, planned: RunPlan) -> Assigned:
     """The facts of every exam whose modality declares them.
 
     A PatientID is used where it means one patient with one such study: a value of one year says nothing of another's.
@@ -40,12 +40,12 @@ def assign(tables: Iterable[FactTable], index: Index, planned: Plan) -> Assigned
 
 
 def _assign(
-    table: FactTable, index: Index, planned: Plan, contexts: dict[tuple[str, str], dict[str, Stated]]
+    table: FactTable, index: Index, planned: RunPlan, contexts: dict[tuple[str, str], dict[str, Stated]]
 ) -> Iterator[str]:
     """Enters each row that is used into `contexts`; the remarks on the others."""
     fact = table.fact
     yield from (f"The table of {fact.title} {remark}" for remark in table.remarks)
-    tasks: dict[str, list[Task]] = defaultdict(list)
+    tasks: dict[str, list[StudyTask]] = defaultdict(list)
     for task in planned.tasks():
         if fact in task.package.modality.context:
             for name in _names(task, table.key):
@@ -72,7 +72,7 @@ def _unfit(table: FactTable, is_shared: bool, studies: set[str]) -> str:
     return ""
 
 
-def _names(task: Task, key: Key) -> Iterator[str]:
+def _names(task: StudyTask, key: Key) -> Iterator[str]:
     """What a row may call the study of a task."""
     if key == "StudyInstanceUID":
         yield task.study_uid

@@ -83,7 +83,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class TaskFrame:
     """One decoded frame, or all frames of an exam's volumes, or the error that they cost.
 
     `item` counts the parts asked for; `seconds` is the decoding.
@@ -116,7 +116,7 @@ class Processes:
         self._reporter.close()
         self._model.close()
 
-    def frames(self, parts: Sequence[ImageRef | Volumes]) -> Iterator[Frame]:
+    def frames(self, parts: Sequence[ImageRef | Volumes]) -> Iterator[TaskFrame]:
         """Every frame of every part, in order. A part whose decoder was lost ends with its other frames unread."""
         given: dict[int, set[SourceRef]] = defaultdict(set)
         batch = max(1, _IN_HAND // self.limits.workers)
@@ -124,11 +124,11 @@ class Processes:
             if isinstance(part, ImagingError):
                 for ref in parts[item].source_refs():
                     if ref not in given[item]:
-                        yield Frame(item, (ref,), part, 0.0)
+                        yield TaskFrame(item, (ref,), part, 0.0)
             else:
                 refs, image, seconds = part
                 given[item].update(refs)
-                yield Frame(item, refs, image, seconds)
+                yield TaskFrame(item, refs, image, seconds)
 
     def start(self, packages: Iterable[Package]) -> None:
         """Load the packages in the model process while decoders and report process start; each takes seconds.

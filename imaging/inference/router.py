@@ -12,7 +12,7 @@ from imaging.package import Package
 
 
 @dataclass(frozen=True)
-class Task:
+class StudyTask:
     """A group of one study that a package reads; `unseen` counts the places that may hold more images of it."""
 
     study_uid: str
@@ -31,32 +31,32 @@ class NotApplicable:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """Every study × package in a stable order. `rejected` names each image file that a package leaves out, and why."""
 
-    works: tuple[Task | NotApplicable, ...]
+    works: tuple[StudyTask | NotApplicable, ...]
     rejected: dict[tuple[str, str], tuple[Rejected, ...]]
 
-    def tasks(self) -> list[Task]:
-        return [work for work in self.works if isinstance(work, Task)]
+    def tasks(self) -> list[StudyTask]:
+        return [work for work in self.works if isinstance(work, StudyTask)]
 
-    def left_out(self, work: Task | NotApplicable) -> tuple[Rejected, ...]:
+    def left_out(self, work: StudyTask | NotApplicable) -> tuple[Rejected, ...]:
         return self.rejected[work.study_uid, work.package.name]
 
 
-def plan(index: Index, packages: Sequence[Package]) -> Plan:
+def plan(index: Index, packages: Sequence[Package]) -> RunPlan:
     """What each package reads of each study."""
-    works: list[Task | NotApplicable] = []
+    works: list[StudyTask | NotApplicable] = []
     rejected: dict[tuple[str, str], tuple[Rejected, ...]] = {}
     for study_uid, series in index.studies().items():
         for package in packages:
             selection = _select(series, package)
             rejected[study_uid, package.name] = selection.rejected
             if selection.group:
-                works.append(Task(study_uid, package, selection.group, len(index.unseen.get(study_uid, ()))))
+                works.append(StudyTask(study_uid, package, selection.group, len(index.unseen.get(study_uid, ()))))
             else:
                 works.append(NotApplicable(study_uid, package, _most_telling(selection)))
-    return Plan(tuple(works), rejected)
+    return RunPlan(tuple(works), rejected)
 
 
 def _select(series: list[Series], package: Package) -> Selection:

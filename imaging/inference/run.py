@@ -26,8 +26,8 @@ from imaging.image import Array, Origin
 from imaging.inference.answer import Answer, answer
 from imaging.inference.context import assign
 from imaging.inference.ledger import Ledger, digest
-from imaging.inference.processes import Delivery, Frame, Processes, RunLimits
-from imaging.inference.router import NotApplicable, Plan, Task, plan
+from imaging.inference.processes import Delivery, Processes, RunLimits, TaskFrame
+from imaging.inference.router import NotApplicable, RunPlan, StudyTask, plan
 from imaging.inference.store import clear_staging, publish, study_folder, write_file
 from imaging.inference.summary import (
     Json,
@@ -44,7 +44,7 @@ from imaging.report.kind import Scheme
 from imaging.report.page import render
 
 
-class Progress(Protocol):
+class RunProgress(Protocol):
     """Who listens to a run: told how many frames are to come, each frame done, and each study's outcome."""
 
     def begin(self, frames: int) -> None: ...
@@ -53,7 +53,7 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
-class Run:
+class InferenceRun:
     """What to do: the export, where results go, which packages, and what the user said of it.
 
     `codes` says how CAD reports write SNOMED codes; `also` names the kinds of objects to write beside those that every
@@ -75,7 +75,7 @@ class Run:
     limits: RunLimits = field(default_factory=RunLimits)
 
 
-def run_inference(run: Run, progress: Progress) -> Json:
+def run_inference(run: InferenceRun, progress: RunProgress) -> Json:
     """Every study × package answered and published under `run.out`; the summary is given back, and written last.
 
     Raises InputError when there is no export, PackageError when a package is damaged, OutputError when the output is
@@ -113,7 +113,9 @@ def has_failure(summary: Json) -> bool:
 class _Going:
     """A run on its way: what is answered, from this run or an earlier one."""
 
-    def __init__(self, run: Run, index: Index, planned: Plan, ledger: Ledger, progress: Progress) -> None:
+    def __init__(
+        self, run: InferenceRun, index: Index, planned: RunPlan, ledger: Ledger, progress: RunProgress
+    ) -> None:
         self._run = run
         self._index = index
         self._plan = planned
@@ -156,7 +158,7 @@ class _Going:
         self._ledger.close_run(files, dict(self.seconds) if "decode" in self.seconds else {})
         return summary
 
-    def _pending(self) -> Iterator[tuple[Task, str]]:
+    def _pending(self) -> Iterator[tuple[StudyTask, str]]:
         for work in self._plan.works:
             if isinstance(work, NotApplicable):
                 self._told[work.study_uid, work.package.name] = not_applicable(work.package.name, work.reason)
@@ -170,7 +172,7 @@ class _Going:
             else:
                 yield work, fingerprint
 
-    def _fingerprint(self, task: Task) -> str:
+    def _fingerprint(self, task: StudyTask) -> str:
         """Changes when anything does that the answer rests on: the files, package, site, time, codes and facts."""
         run = self._run
         files = []
@@ -184,13 +186,13 @@ class _Going:
         told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes, *run.also)
         return digest(*told, *stated, *([str(task.unseen)] if task.unseen else []), *files)
 
-    def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def _counted(self, frames: Iterable[TaskFrame]) -> Iterator[TaskFrame]:
         for frame in frames:
             yield frame
             for _ in frame.refs:
                 self._progress.frame()
 
-    def _release(self, task: Task, given: Answer, processes: Processes) -> tuple[Json, dict[str, bytes]]:
+    def _release(self, task: StudyTask, given: Answer, processes: Processes) -> tuple[Json, dict[str, bytes]]:
         """What is said of the task and the files of its folder; no file when the report was not released."""
         begin = perf_counter()
         paths = {ref.instance.sop_uid: ref.instance.path for ref in task.group.images()}
@@ -210,7 +212,7 @@ class _Going:
         self.seconds["report"] += perf_counter() - begin
         return told, files
 
-    def _publish(self, task: Task, fingerprint: str, told: Json, files: dict[str, bytes]) -> None:
+    def _publish(self, task: StudyTask, fingerprint: str, told: Json, files: dict[str, bytes]) -> None:
         begin = perf_counter()
         folder = _folder(task)
         if files or (self._run.out / folder).exists():
@@ -221,10 +223,10 @@ class _Going:
         self._progress.study(study_folder(task.study_uid), [told])
         self.seconds["write"] += perf_counter() - begin
 
-    def _study(self, uid: str, works: list[Task | NotApplicable]) -> Json:
+    def _study(self, uid: str, works: list[StudyTask | NotApplicable]) -> Json:
         """One study's part of the summary, written as its findings.json."""
         instances = [i for series in self._index.studies()[uid] for i in series.instances]
-        grouped = [ref.instance for work in works if isinstance(work, Task) for ref in work.group.images()]
+        grouped = [ref.instance for work in works if isinstance(work, StudyTask) for ref in work.group.images()]
         about = grouped or instances
         modality = "\\".join(sorted({i.modality for i in about}))
         results = [self._told[uid, work.package.name] | selection_of(work, self._plan.left_out(work)) for work in works]
@@ -233,19 +235,19 @@ class _Going:
         return study
 
 
-def _failed(task: Task, reason: ReasonCode) -> Json:
+def _failed(task: StudyTask, reason: ReasonCode) -> Json:
     return not_released(task.package.name, task.group.name, reason)
 
 
-def _folder(task: Task) -> str:
+def _folder(task: StudyTask) -> str:
     return f"{study_folder(task.study_uid)}/{task.package.name}"
 
 
-def _key(task: Task) -> str:
+def _key(task: StudyTask) -> str:
     return digest(task.study_uid, task.package.name, task.group.name)
 
 
-def _file_states(index: Index, planned: Plan, studies: Sequence[Json]) -> list[FileState]:
+def _file_states(index: Index, planned: RunPlan, studies: Sequence[Json]) -> list[FileState]:
     """Exactly one state per file of the export: used when any package analysed it, else why not."""
     names = {i.sop_uid: i.name for series in index.series for i in series.instances}
     grouped = {ref.instance.name for task in planned.tasks() for ref in task.group.images()}

@@ -13,7 +13,7 @@ from imaging.errors import ReasonCode
 from imaging.exam.result import ExamFinding, ExamResult
 from imaging.findings import Code, Rating, Thumbnail
 from imaging.image import LPS_TO_RAS, Origin, View
-from imaging.inference.router import NotApplicable, Task
+from imaging.inference.router import NotApplicable, StudyTask
 from imaging.package import Package
 from imaging.report.document import Document
 
@@ -119,12 +119,12 @@ def not_applicable(package: str, reason: ReasonCode) -> Json:
     return {**_blank(package, "", "not_applicable"), **reason_of(reason)}
 
 
-def selection_of(work: Task | NotApplicable, left_out: Sequence[tuple[Instance, ReasonCode]]) -> Json:
+def selection_of(work: StudyTask | NotApplicable, left_out: Sequence[tuple[Instance, ReasonCode]]) -> Json:
     """Which images the package read as what, and why not the others: both by series, in the order of the series.
 
     Series are named by UID and number: their descriptions are free text and may hold names.
     """
-    roles = work.group.roles if isinstance(work, Task) else {}
+    roles = work.group.roles if isinstance(work, StudyTask) else {}
     return {
         "roles": {role: _series_of(ref.instance for ref in refs) for role, refs in roles.items()},
         "rejected": [

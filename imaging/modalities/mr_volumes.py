@@ -18,7 +18,7 @@ from imaging.errors import Reason, ReasonCode
 from imaging.image import Floats
 
 if TYPE_CHECKING:
-    from imaging.dicom.headers.acquisition import Acquisition, MrFrame
+    from imaging.dicom.headers.acquisition import MrAcquisition, MrFrame
     from imaging.dicom.index import Instance, Series
 
 # Half of what neighbouring slices are apart at least: volumes nearer than this share their slices.
@@ -34,7 +34,7 @@ Member = tuple["Instance", "MrFrame"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class VolumeLimits:
     """What a volume of the organ must be.
 
     `most_tilt_degrees` is how far the slice normal may lean from the head-foot axis, `least_coverage_mm` how high the
@@ -58,7 +58,7 @@ class Candidate:
         return self.members[0][1].kind
 
     @property
-    def acquisition(self) -> Acquisition:
+    def acquisition(self) -> MrAcquisition:
         found = self.members[0][0].acquisition
         assert found is not None
         return found
@@ -102,7 +102,7 @@ class Candidate:
         return near and np.allclose(own.spacing_mm, its.spacing_mm, rtol=1e-3)
 
 
-def find_candidates(series: Series, limits: Limits) -> list[Candidate]:
+def find_candidates(series: Series, limits: VolumeLimits) -> list[Candidate]:
     """The volumes of a series, each with its fault."""
     groups: dict[tuple[object, ...], list[Member]] = defaultdict(list)
     orientations: list[Floats] = []
@@ -173,7 +173,7 @@ def _depths(members: Iterable[Member]) -> Floats:
     return np.array([np.asarray(frame.corner) @ normal for _, frame in placed])
 
 
-def _judged(series: Series, members: tuple[Member, ...], limits: Limits) -> Candidate:
+def _judged(series: Series, members: tuple[Member, ...], limits: VolumeLimits) -> Candidate:
     """The frames in order along their normal, and what keeps them from being a volume of the organ."""
     if _unplaced(members) or min(members[0][1].spacing_mm) <= 0:
         return Candidate(series, members, Reason.GEOMETRY)
@@ -181,7 +181,7 @@ def _judged(series: Series, members: tuple[Member, ...], limits: Limits) -> Cand
     return Candidate(series, ordered, _fault(Candidate(series, ordered), limits))
 
 
-def _fault(volume: Candidate, limits: Limits) -> Reason | None:
+def _fault(volume: Candidate, limits: VolumeLimits) -> Reason | None:
     first, depths = volume.members[0][1], _depths(volume.members)
     normal = np.cross(np.array(first.across), np.array(first.down))
     if abs(normal[2]) < np.cos(np.radians(limits.most_tilt_degrees)):

@@ -29,9 +29,9 @@ from imaging.phantoms.ultrasound.dicom import (
     LATIN,
     SPANISH,
     SWEDISH,
-    Acquisition,
     BodyPart,
     Patient,
+    UltrasoundAcquisition,
     dataset,
     file_bytes,
     truth,
@@ -40,7 +40,7 @@ from imaging.phantoms.ultrasound.dicom import (
 from imaging.phantoms.ultrasound.head import LARGEST_MM, SMALLEST_MM, head_of
 from imaging.phantoms.ultrasound.planting import plant_head, plant_lesion
 from imaging.phantoms.ultrasound.screen import Arrangement, Layout, VendorLetter
-from imaging.phantoms.ultrasound.tissue import Lesion
+from imaging.phantoms.ultrasound.tissue import PlantedLesion
 
 DEFAULT_SEED = 20
 SITES: dict[str, VendorLetter] = {"site-a": "A", "site-b": "B", "site-c": "C", "site-d": "D"}
@@ -53,9 +53,11 @@ MANIFEST_COLUMNS: dict[Kind, tuple[str, ...]] = {
 _ARRANGEMENTS: tuple[Arrangement, ...] = ("single", "split", "duplex")
 _SPLITS = ("train", "train", "val", "train", "test", "train", "train")
 
-_SHADOWING = Lesion(-3.0, 17.5, 12.0, 9.5, 8.0, echo_db=-22.0, irregularity=0.11, margin_mm=0.45, seed=5)
-_ROUND = Lesion(6.0, 15.0, 9.0, 6.5, -6.0, -30.0, irregularity=0.03, margin_mm=0.2, posterior="enhancement", seed=6)
-_DEEP = Lesion(5.0, 21.0, 13.0, 11.0, 0.0, -23.0, irregularity=0.10, margin_mm=0.45, seed=7)
+_SHADOWING = PlantedLesion(-3.0, 17.5, 12.0, 9.5, 8.0, echo_db=-22.0, irregularity=0.11, margin_mm=0.45, seed=5)
+_ROUND = PlantedLesion(
+    6.0, 15.0, 9.0, 6.5, -6.0, -30.0, irregularity=0.03, margin_mm=0.2, posterior="enhancement", seed=6
+)
+_DEEP = PlantedLesion(5.0, 21.0, 13.0, 11.0, 0.0, -23.0, irregularity=0.10, margin_mm=0.45, seed=7)
 
 
 _HEAD = head_of(176.0, 0.78, 8, (4.0, 63.0, 12.0))
@@ -65,7 +67,7 @@ _LATE = head_of(255.0, 0.79, 13, (2.0, 74.0, 352.0))
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ExpectedAnswer:
     """What a package must conclude about one study."""
 
     applicability: Literal["applicable", "not_applicable"]
@@ -73,7 +75,7 @@ class Answer:
     completeness: Literal["all", "some", "none"]
 
 
-NOT_FOR_THIS = Answer("not_applicable", "unknown", "none")
+NOT_FOR_THIS = ExpectedAnswer("not_applicable", "unknown", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,29 +85,29 @@ class Expected:
     patient: Patient
     study: int
     body_part: BodyPart
-    breast: Answer = NOT_FOR_THIS
-    head: Answer = NOT_FOR_THIS
+    breast: ExpectedAnswer = NOT_FOR_THIS
+    head: ExpectedAnswer = NOT_FOR_THIS
 
     @property
     def study_uid(self) -> str:
         return uid("study", self.patient.patient_id, self.study)
 
-    def by(self, kind: Kind) -> Answer:
+    def by(self, kind: Kind) -> ExpectedAnswer:
         """The answer of a package of this kind."""
         return self.breast if kind == "breast" else self.head
 
 
 EXPECTED = (
-    Expected(LATIN, 1, "BREAST", breast=Answer("applicable", "yes", "all")),
-    Expected(LATIN, 2, "BREAST", breast=Answer("applicable", "yes", "all")),
-    Expected(GREEK, 1, "BREAST", breast=Answer("applicable", "no", "all")),
+    Expected(LATIN, 1, "BREAST", breast=ExpectedAnswer("applicable", "yes", "all")),
+    Expected(LATIN, 2, "BREAST", breast=ExpectedAnswer("applicable", "yes", "all")),
+    Expected(GREEK, 1, "BREAST", breast=ExpectedAnswer("applicable", "no", "all")),
     Expected(GREEK, 2, "HEART"),
-    Expected(JAPANESE, 1, "BREAST", breast=Answer("applicable", "unknown", "some")),
-    Expected(JAPANESE, 2, "BREAST", breast=Answer("applicable", "unknown", "none")),
-    Expected(SPANISH, 1, "FETALHEAD", head=Answer("applicable", "yes", "all")),
-    Expected(SPANISH, 2, "FETALHEAD", head=Answer("applicable", "yes", "all")),
-    Expected(SWEDISH, 1, "FETALHEAD", head=Answer("applicable", "yes", "all")),
-    Expected(SWEDISH, 2, "FETALHEAD", head=Answer("applicable", "yes", "some")),
+    Expected(JAPANESE, 1, "BREAST", breast=ExpectedAnswer("applicable", "unknown", "some")),
+    Expected(JAPANESE, 2, "BREAST", breast=ExpectedAnswer("applicable", "unknown", "none")),
+    Expected(SPANISH, 1, "FETALHEAD", head=ExpectedAnswer("applicable", "yes", "all")),
+    Expected(SPANISH, 2, "FETALHEAD", head=ExpectedAnswer("applicable", "yes", "all")),
+    Expected(SWEDISH, 1, "FETALHEAD", head=ExpectedAnswer("applicable", "yes", "all")),
+    Expected(SWEDISH, 2, "FETALHEAD", head=ExpectedAnswer("applicable", "yes", "some")),
 )
 """One row per study of `write_export`, for packages that read the body parts BREAST and FETALHEAD."""
 
@@ -124,15 +126,15 @@ JPEG_CODED = (
 """Objects whose pixel bytes come from the installed JPEG encoder and may differ with its version."""
 
 
-def acquisitions(seed: int = DEFAULT_SEED) -> dict[str, Acquisition]:
+def acquisitions(seed: int = DEFAULT_SEED) -> dict[str, UltrasoundAcquisition]:
     """Every ultrasound object of the sample export by its path, the broken ones as they were before the damage."""
     return _breast_acquisitions(seed) | _head_acquisitions(seed)
 
 
-def _breast_acquisitions(seed: int) -> dict[str, Acquisition]:
-    a = Acquisition("A", LATIN, seed, (_SHADOWING,), Layout(calipers=True))
-    plain = Acquisition("D", GREEK, seed + 4)
-    third = Acquisition("C", JAPANESE, seed + 7)
+def _breast_acquisitions(seed: int) -> dict[str, UltrasoundAcquisition]:
+    a = UltrasoundAcquisition("A", LATIN, seed, (_SHADOWING,), Layout(calipers=True))
+    plain = UltrasoundAcquisition("D", GREEK, seed + 4)
+    third = UltrasoundAcquisition("C", JAPANESE, seed + 7)
     return {
         "DICOM/PA0001/ST0001/SE0001/IM0001": a,
         "DICOM/PA0001/ST0001/SE0001/IM0002": replace(
@@ -141,7 +143,7 @@ def _breast_acquisitions(seed: int) -> dict[str, Acquisition]:
         "DICOM/PA0001/ST0001/SE0001/IM0003": replace(
             a, seed=seed + 2, lesions=(), layout=Layout("duplex"), instance=3, rle=True
         ),
-        "DICOM/PA0001/ST0002/SE0001/US000001.dcm": Acquisition(
+        "DICOM/PA0001/ST0002/SE0001/US000001.dcm": UltrasoundAcquisition(
             "C", LATIN, seed + 3, (_DEEP,), Layout(calibrated=False), study=2
         ),
         "DICOM/PA0002/ST0001/SE0001/IM0001": plain,
@@ -149,16 +151,18 @@ def _breast_acquisitions(seed: int) -> dict[str, Acquisition]:
         "DICOM/PA0002/ST0002/SE0001/IM0001": replace(plain, seed=seed + 6, body_part="HEART", study=2),
         "DICOM/PA0003/ST0001/SE0001/IM0001": third,
         BROKEN[0]: replace(third, seed=seed + 8, instance=2),
-        BROKEN[1]: Acquisition("B", JAPANESE, seed + 9, study=2),
+        BROKEN[1]: UltrasoundAcquisition("B", JAPANESE, seed + 9, study=2),
     }
 
 
-def _head_acquisitions(seed: int) -> dict[str, Acquisition]:
+def _head_acquisitions(seed: int) -> dict[str, UltrasoundAcquisition]:
     """Fetal heads: a calibrated still, one without calibration, a cine, and a study with a broken second still."""
-    first = Acquisition("C", SPANISH, seed + 10, head=_HEAD, body_part="FETALHEAD")
-    bare = Acquisition("B", SPANISH, seed + 11, head=_YOUNG, body_part="FETALHEAD", layout=Layout(calibrated=False))
-    clip = Acquisition("D", SWEDISH, seed + 12, head=_LATE, body_part="FETALHEAD", layout=Layout(frames=6))
-    late = Acquisition("B", SWEDISH, seed + 13, head=_OLD, body_part="FETALHEAD", study=2)
+    first = UltrasoundAcquisition("C", SPANISH, seed + 10, head=_HEAD, body_part="FETALHEAD")
+    bare = UltrasoundAcquisition(
+        "B", SPANISH, seed + 11, head=_YOUNG, body_part="FETALHEAD", layout=Layout(calibrated=False)
+    )
+    clip = UltrasoundAcquisition("D", SWEDISH, seed + 12, head=_LATE, body_part="FETALHEAD", layout=Layout(frames=6))
+    late = UltrasoundAcquisition("B", SWEDISH, seed + 13, head=_OLD, body_part="FETALHEAD", study=2)
     return {
         "DICOM/PA0005/ST0001/SE0001/IM0001": first,
         "DICOM/PA0005/ST0002/SE0001/IM0001": replace(bare, study=2),
@@ -245,7 +249,7 @@ def _png(grey: NDArray[np.uint8]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", stored) + chunk(b"IEND", b"")
 
 
-def training_cases(cases: int, seed: int, kind: Kind = "breast") -> list[tuple[str, str, Acquisition]]:
+def training_cases(cases: int, seed: int, kind: Kind = "breast") -> list[tuple[str, str, UltrasoundAcquisition]]:
     """(site, split, acquisition) of every case: sites in turn, one or two cases a patient.
 
     Half of the breasts have a lesion; one uterus in twelve shows no head.
@@ -260,7 +264,7 @@ def training_cases(cases: int, seed: int, kind: Kind = "breast") -> list[tuple[s
         patient_turn = turn // 3 * 2 + (1 if turn % 3 == 2 else 0)  # two cases, one case, two cases, ...
         patient_number = patient_turn * len(sites) + place
         patient = Patient(f"{seed:04d}-{patient_number:05d}", f"Phantom^{site.title()}-{patient_number}")
-        usual = Acquisition(vendor, patient, seed * 100_003 + number, site=site, instance=number + 1)
+        usual = UltrasoundAcquisition(vendor, patient, seed * 100_003 + number, site=site, instance=number + 1)
         if kind == "head":
             case = _vary_head(replace(usual, patient=replace(patient, birth_date="19930415"), body_part="FETALHEAD"))
         else:
@@ -270,7 +274,7 @@ def training_cases(cases: int, seed: int, kind: Kind = "breast") -> list[tuple[s
     return made
 
 
-def _vary(usual: Acquisition, has_lesion: bool) -> Acquisition:
+def _vary(usual: UltrasoundAcquisition, has_lesion: bool) -> UltrasoundAcquisition:
     """A site's usual breast scan with day-to-day variation; with a lesion or not."""
     rng = np.random.default_rng([usual.seed, 91])
     scan = _vary_scan(rng, usual.setting, usual.setting.depth_mm * float(rng.uniform(0.85, 1.15)))
@@ -278,7 +282,7 @@ def _vary(usual: Acquisition, has_lesion: bool) -> Acquisition:
     return replace(usual, scan=scan, layout=_vary_layout(rng), lesions=lesions, orientation=_orientation(usual))
 
 
-def _vary_head(usual: Acquisition) -> Acquisition:
+def _vary_head(usual: UltrasoundAcquisition) -> UltrasoundAcquisition:
     """A site's usual obstetric scan with day-to-day variation; the depth, 90 to 180 mm, suits the head."""
     rng = np.random.default_rng([usual.seed, 93])
     around_mm = float(rng.uniform(SMALLEST_MM, LARGEST_MM))
@@ -306,7 +310,7 @@ def _vary_layout(rng: np.random.Generator) -> Layout:
     )
 
 
-def _orientation(usual: Acquisition) -> Literal["empty", "absent"]:
+def _orientation(usual: UltrasoundAcquisition) -> Literal["empty", "absent"]:
     return "absent" if usual.vendor == "D" else "empty"
 
 
@@ -346,12 +350,12 @@ def write_training_set(
     return manifest
 
 
-def _label(acquisition: Acquisition) -> str:
+def _label(acquisition: UltrasoundAcquisition) -> str:
     """normal, or the worst kind of its masses."""
     kinds = {lesion.kind for lesion in acquisition.masses}
     return "malignant" if "malignant" in kinds else "benign" if kinds else "normal"
 
 
-def _circumference(acquisition: Acquisition) -> str:
+def _circumference(acquisition: UltrasoundAcquisition) -> str:
     head = acquisition.fetal_head
     return "" if head is None else f"{head.circumference_mm:.2f}"

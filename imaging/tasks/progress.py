@@ -19,7 +19,7 @@ from imaging.tasks.task import Task
 _SHOWN = 8
 
 
-class Progress(Callback):
+class TrainingProgress(Callback):
     """One line per epoch with its validation figures, images per second, the share of time spent waiting for data,
     and the time that remains. The numbers are logged too."""
 
@@ -73,7 +73,7 @@ class Progress(Callback):
         )
 
 
-class Previews(Callback):
+class ValidationPictures(Callback):
     """After every validation, one picture of the first cases: what was predicted (red) and what is true (green)."""
 
     def __init__(self, folder: Path) -> None:

@@ -35,7 +35,7 @@ from imaging.data.public import (
     vindr_mammo,
 )
 from imaging.data.public.exams import write_exam, write_points
-from imaging.data.public.frames import Collection, Dropped, Frame, assign_splits
+from imaging.data.public.frames import Collection, Dropped, PublicFrame, assign_splits
 from imaging.data.public.truths import is_plain, read_union
 from imaging.errors import ConfigError, GeometryError, InputError, OutputError, Reason
 
@@ -112,7 +112,7 @@ def _write_exams(
 
 
 def _write_truths(
-    out: Path, frames: Sequence[Frame], progress: Callable[[int, int], None] | None
+    out: Path, frames: Sequence[PublicFrame], progress: Callable[[int, int], None] | None
 ) -> tuple[dict[str, Path | None], list[Dropped]]:
     """The truth of each frame by its case, and the frames whose lesions cannot be drawn."""
     truths: dict[str, Path | None] = {}
@@ -129,7 +129,7 @@ def _write_truths(
     return truths, undrawn
 
 
-def _truth(out: Path, frame: Frame) -> Path | None:
+def _truth(out: Path, frame: PublicFrame) -> Path | None:
     """The frame's truth file: the set's own mask, or one in `out`; films of one size share that of nothing."""
     if not frame.has_truth:
         return None
@@ -149,7 +149,7 @@ def _truth(out: Path, frame: Frame) -> Path | None:
     return path
 
 
-def _case(frame: Frame, split: Split, truth: Path | None) -> Case:
+def _case(frame: PublicFrame, split: Split, truth: Path | None) -> Case:
     place = (frame.case_id, frame.group_id, frame.site, split)
     return Case(*place, frame.image, truth, frame.label, frame.spacing_mm)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from imaging.data.public.frames import CURATED, Collection, Frame, no_layout, read_curated, read_lines, read_step
+from imaging.data.public.frames import CURATED, Collection, PublicFrame, no_layout, read_curated, read_lines, read_step
 from imaging.errors import ConfigError, Reason
 
 NAME: Final = "brest"
@@ -40,7 +40,7 @@ def read(folder: Path) -> Collection:
     return Collection(tuple(_frame(pictures, f"{tables[0].name}, line {n}", x) for n, x in lines))
 
 
-def _frame(pictures: Path, where: str, line: dict[str, str]) -> Frame:
+def _frame(pictures: Path, where: str, line: dict[str, str]) -> PublicFrame:
     where, label = f"set {NAME}, {where}", line["Classification"].lower()
     if label not in CLASSES:
         raise ConfigError(
@@ -54,7 +54,7 @@ def _frame(pictures: Path, where: str, line: dict[str, str]) -> Frame:
     for path in (image, *masks):
         if not path.is_file():
             raise ConfigError(f"{where}: looked for {path}; there is no such file", Reason.CONFIG_INVALID)
-    return Frame(image.stem, f"brest-{image.stem}", NAME, image, masks, label, _spacing(where, line))
+    return PublicFrame(image.stem, f"brest-{image.stem}", NAME, image, masks, label, _spacing(where, line))
 
 
 def _spacing(where: str, line: dict[str, str]) -> tuple[float, float] | None:

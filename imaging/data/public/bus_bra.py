@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from imaging.data.public.frames import CURATED, Collection, Frame, no_layout, read_curated, read_lines
+from imaging.data.public.frames import CURATED, Collection, PublicFrame, no_layout, read_curated, read_lines
 from imaging.errors import ConfigError, Reason
 
 NAME: Final = "bus_bra"
@@ -30,7 +30,7 @@ def read(folder: Path) -> Collection:
     return Collection(tuple(_frame(folder, number, line) for number, line in lines))
 
 
-def _frame(folder: Path, number: int, line: dict[str, str]) -> Frame:
+def _frame(folder: Path, number: int, line: dict[str, str]) -> PublicFrame:
     where = f"set {NAME}, {TABLE}, line {number}"
     name, label = line["ID"], line["Pathology"].lower()
     if label not in CLASSES:
@@ -46,4 +46,4 @@ def _frame(folder: Path, number: int, line: dict[str, str]) -> Frame:
                 f"{where}: looked for {path.relative_to(folder)}; there is no such file", Reason.CONFIG_INVALID
             )
     device = re.sub(r"[^a-z0-9]+", "-", line["Device"].lower()).strip("-") or "unknown"
-    return Frame(name, f"bus-bra-{line['Case']}", f"bus-bra-{device}", image, (mask,), label)
+    return PublicFrame(name, f"bus-bra-{line['Case']}", f"bus-bra-{device}", image, (mask,), label)

@@ -13,7 +13,7 @@ from typing import Final
 
 from imaging.data.duplicates import find_duplicates
 from imaging.data.manifest import Case
-from imaging.data.public.frames import CURATED, Collection, Dropped, Frame, no_layout, picture_size, read_curated
+from imaging.data.public.frames import CURATED, Collection, Dropped, PublicFrame, no_layout, picture_size, read_curated
 from imaging.data.public.truths import overlap, read_union
 from imaging.errors import GeometryError
 
@@ -38,7 +38,7 @@ def read(folder: Path) -> Collection:
     return _without_copies(found)
 
 
-def _class(folder: Path, label: str) -> list[Frame]:
+def _class(folder: Path, label: str) -> list[PublicFrame]:
     if not folder.is_dir():
         return []
     numbered = [(int(match[2]), path) for path in folder.glob("*.png") if (match := _IMAGE.fullmatch(path.name))]
@@ -46,15 +46,15 @@ def _class(folder: Path, label: str) -> list[Frame]:
     for number, path in sorted(numbered):
         masks = tuple(sorted(folder.glob(f"{path.stem}_mask*.png")))
         case_id = f"{NAME}_{label}_{number:04d}"
-        frames.append(Frame(case_id, case_id, NAME, path, masks, label))
+        frames.append(PublicFrame(case_id, case_id, NAME, path, masks, label))
     return frames
 
 
-def _without_copies(frames: list[Frame]) -> Collection:
+def _without_copies(frames: list[PublicFrame]) -> Collection:
     """One frame of each group of copies; none of a group that stands in two classes or whose masks contradict."""
     faults = {frame.case_id: _fault(frame) for frame in frames}
     dropped = [Dropped(f.image, f.label, faults[f.case_id]) for f in frames if faults[f.case_id]]
-    kept: list[Frame] = []
+    kept: list[PublicFrame] = []
     for group in groups_of_copies([frame for frame in frames if not faults[frame.case_id]]):
         best, reason = max(group, key=_pixels), _contradiction(group)
         left = group if reason else [frame for frame in group if frame is not best]
@@ -63,7 +63,7 @@ def _without_copies(frames: list[Frame]) -> Collection:
     return Collection(tuple(kept), tuple(dropped))
 
 
-def _fault(frame: Frame) -> str:
+def _fault(frame: PublicFrame) -> str:
     if not frame.masks and frame.label != "normal":
         return "no mask file"
     try:
@@ -73,7 +73,7 @@ def _fault(frame: Frame) -> str:
     return ""
 
 
-def groups_of_copies(frames: list[Frame]) -> list[list[Frame]]:
+def groups_of_copies(frames: list[PublicFrame]) -> list[list[PublicFrame]]:
     """The frames joined by being pictures of one scene, in the order of their first frames."""
     cases = [Case(f.case_id, f.case_id, f.site, "train", f.image, f.image) for f in frames]
     parent = {frame.case_id: frame.case_id for frame in frames}
@@ -86,13 +86,13 @@ def groups_of_copies(frames: list[Frame]) -> list[list[Frame]]:
     for pair in find_duplicates(cases):
         ends = sorted((root(pair.first.case_id), root(pair.second.case_id)))
         parent[ends[1]] = ends[0]
-    joined: dict[str, list[Frame]] = defaultdict(list)
+    joined: dict[str, list[PublicFrame]] = defaultdict(list)
     for frame in frames:
         joined[root(frame.case_id)].append(frame)
     return list(joined.values())
 
 
-def _contradiction(group: list[Frame]) -> str:
+def _contradiction(group: list[PublicFrame]) -> str:
     if len(labels := sorted({frame.label for frame in group})) > 1:
         return f"same frame in {len(labels)} classes: {', '.join(labels)}"
     masks = [read_union(frame) for frame in group] if len(group) > 1 else []
@@ -100,6 +100,6 @@ def _contradiction(group: list[Frame]) -> str:
     return f"masks of one frame contradict each other: Dice {least:.2f}" if least < LEAST_OVERLAP else ""
 
 
-def _pixels(frame: Frame) -> int:
+def _pixels(frame: PublicFrame) -> int:
     rows, columns = picture_size(frame.image)
     return rows * columns

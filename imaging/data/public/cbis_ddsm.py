@@ -30,8 +30,8 @@ from imaging.data.public.films import files_below, find_collection, read_film, s
 from imaging.data.public.frames import (
     Collection,
     Dropped,
-    Frame,
     Line,
+    PublicFrame,
     no_layout,
     read_box,
     read_choice,
@@ -105,7 +105,7 @@ def _lesion(where: str, line: Line, published: Literal["train", "test"]) -> _Les
     return _Lesion(film, folder, read_choice(where, "pathology", line["pathology"], PATHOLOGY), published)
 
 
-def _frame(top: Path, patient: str, side: str, view: str, lesions: list[_Lesion]) -> Frame | Dropped:
+def _frame(top: Path, patient: str, side: str, view: str, lesions: list[_Lesion]) -> PublicFrame | Dropped:
     label = worst(lesion.label for lesion in lesions)
     copies = {lesion.film: files_below(top / lesion.film) for lesion in lesions}
     image = next((files[0] for files in copies.values() if len(files) == 1), None)
@@ -119,7 +119,7 @@ def _frame(top: Path, patient: str, side: str, view: str, lesions: list[_Lesion]
     shapes = tuple(partial(_mask, top / lesion.folder) for lesion in lesions)
     published: Literal["train", "test"] = "test" if any(one.published == "test" for one in lesions) else "train"
     case_id, group = f"cbis_{patient}_{side}_{view}", f"cbis-{patient}"
-    return Frame(case_id, group, NAME, image, label=label, lesions=Lesions(size, shapes), published=published)
+    return PublicFrame(case_id, group, NAME, image, label=label, lesions=Lesions(size, shapes), published=published)
 
 
 def _mask(folder: Path, size: Size) -> tuple[Window, Mask]:
@@ -149,7 +149,7 @@ def _curated(folder: Path) -> Collection:
     return Collection(tuple(_boxed(folder / name, found) for name, found in lines.items()))
 
 
-def _boxed(image: Path, lines: list[tuple[str, Line]]) -> Frame:
+def _boxed(image: Path, lines: list[tuple[str, Line]]) -> PublicFrame:
     where, first = lines[0]
     patient, side, view = _place(where, first["patient"], first["side"], first["view"])
     size = size_of(read_film(image))
@@ -162,7 +162,7 @@ def _boxed(image: Path, lines: list[tuple[str, Line]]) -> Frame:
             )
     is_test = "-Test_" in str(read_header(image).get("PatientID") or "")
     label = worst(read_choice(where, "pathology", line["pathology"], PATHOLOGY) for where, line in lines)
-    return Frame(
+    return PublicFrame(
         f"cbis_{patient}_{side}_{view}",
         f"cbis-{patient}",
         NAME,

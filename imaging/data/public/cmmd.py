@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.data.public.films import files_below, find_collection, read_film
-from imaging.data.public.frames import Collection, Dropped, Frame, no_layout, read_choice, read_lines, worst
+from imaging.data.public.frames import Collection, Dropped, PublicFrame, no_layout, read_choice, read_lines, worst
 from imaging.errors import InputError
 
 NAME: Final = "cmmd"
@@ -46,14 +46,14 @@ def _classes(table: Path) -> dict[str, dict[str, str]]:
     return classes
 
 
-def _patient(folder: Path, classes: dict[str, str]) -> list[Frame | Dropped]:
+def _patient(folder: Path, classes: dict[str, str]) -> list[PublicFrame | Dropped]:
     files = files_below(folder)
     if not files:
         return [Dropped(folder, worst(classes.values()) if classes else "", "no DICOM file of this patient")]
     return [_frame(path, f"{folder.name}_{number:02d}", folder.name, classes) for number, path in enumerate(files, 1)]
 
 
-def _frame(path: Path, name: str, patient: str, classes: dict[str, str]) -> Frame | Dropped:
+def _frame(path: Path, name: str, patient: str, classes: dict[str, str]) -> PublicFrame | Dropped:
     try:
         projection = read_film(path).projection
     except InputError as error:
@@ -64,4 +64,4 @@ def _frame(path: Path, name: str, patient: str, classes: dict[str, str]) -> Fram
     if view.laterality not in classes:
         return Dropped(path, "", f"no line of {TABLE} for breast {view.laterality} of {patient}")
     label = classes[view.laterality]
-    return Frame(f"{NAME}_{name}", f"{NAME}-{patient}", NAME, path, label=label, has_truth=False)
+    return PublicFrame(f"{NAME}_{name}", f"{NAME}-{patient}", NAME, path, label=label, has_truth=False)

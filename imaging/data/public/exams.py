@@ -17,7 +17,7 @@ import numpy as np
 
 from imaging.data.images import read_image
 from imaging.data.manifest import Case
-from imaging.data.public.frames import Dropped, Exam, split_of
+from imaging.data.public.frames import Dropped, PublicExam, split_of
 from imaging.data.truth import Rules, read_truth
 from imaging.errors import GeometryError, ImagingError, InputError, Reason
 from imaging.image import Array, Grid, Image
@@ -30,7 +30,7 @@ PERIPHERAL, TRANSITION = 1, 2
 POINTS: Final = Path("truth") / "points.csv"
 
 
-def write_exam(out: Path, exam: Exam) -> Case | Dropped:
+def write_exam(out: Path, exam: PublicExam) -> Case | Dropped:
     """The case of an exam, with what it needs written below `out`; or why the exam is left out.
 
     An exam of which the set says that something is there, while nothing is drawn, has no truth: its places are unknown.
@@ -47,7 +47,7 @@ def write_exam(out: Path, exam: Exam) -> Case | Dropped:
     return Case(*place, volumes[KEY], truth, exam.label, beside=beside, organ=exam.organ)
 
 
-def write_points(out: Path, exams: Sequence[Exam]) -> None:
+def write_points(out: Path, exams: Sequence[PublicExam]) -> None:
     """`out`/truth/points.csv of the exams whose truths are points, a line each; `image` is the case's id."""
     lines = [{"image": exam.case_id, **point} for exam in exams for point in exam.points]
     if not lines:
@@ -58,7 +58,7 @@ def write_points(out: Path, exams: Sequence[Exam]) -> None:
         table.writerows(lines)
 
 
-def _written_parts(out: Path, exam: Exam) -> dict[str, Path]:
+def _written_parts(out: Path, exam: PublicExam) -> dict[str, Path]:
     """A 4-D NIfTI as one file per volume, voxels and header kept. Raises InputError for another number of volumes."""
     try:
         stored = nibabel.load(exam.image)
@@ -80,7 +80,7 @@ def _written_parts(out: Path, exam: Exam) -> dict[str, Path]:
     return paths
 
 
-def _truth(out: Path, exam: Exam, path: Path) -> Path | None:
+def _truth(out: Path, exam: PublicExam, path: Path) -> Path | None:
     """The truth file; None where nothing is known of places."""
     if exam.points:
         return out / POINTS
@@ -102,7 +102,7 @@ def _truth(out: Path, exam: Exam, path: Path) -> Path | None:
     return written
 
 
-def _drawn(exam: Exam, image: Image) -> tuple[Array, bool]:
+def _drawn(exam: PublicExam, image: Image) -> tuple[Array, bool]:
     """The truth's values on the grid of the image, and whether those of the file are the same there."""
     if exam.truth is None:
         return np.zeros(image.grid.shape, dtype=np.uint8), False

@@ -25,7 +25,7 @@ _NAMED: Final = 8  # entries of a folder that an error names
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class PublicFrame:
     """One picture of a set. `group_id` joins the pictures of one patient or lesion and decides the split.
 
     `masks` are files of which the truth is the union, none where nothing is there; with `is_outlined` they hold closed
@@ -48,7 +48,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Exam:
+class PublicExam:
     """One exam of a set. `image` is its axial T2W, or the folder of its DICOM study; `beside` the others by role.
 
     `parts` names the volumes along the last axis of a 4-D `image` instead. `truth` is a label map, None where nothing
@@ -87,15 +87,15 @@ class Dropped:
 class Collection:
     """The frames of a set, or its exams, and those that were left out."""
 
-    frames: tuple[Frame, ...]
+    frames: tuple[PublicFrame, ...]
     dropped: tuple[Dropped, ...] = ()
-    exams: tuple[Exam, ...] = ()
+    exams: tuple[PublicExam, ...] = ()
 
     @classmethod
-    def of(cls, found: Sequence[Frame | Exam | Dropped]) -> Collection:
+    def of(cls, found: Sequence[PublicFrame | PublicExam | Dropped]) -> Collection:
         """What was found, in its order."""
-        frames = tuple(one for one in found if isinstance(one, Frame))
-        exams = tuple(one for one in found if isinstance(one, Exam))
+        frames = tuple(one for one in found if isinstance(one, PublicFrame))
+        exams = tuple(one for one in found if isinstance(one, PublicExam))
         return cls(frames, tuple(one for one in found if isinstance(one, Dropped)), exams)
 
 
@@ -120,7 +120,9 @@ def read_curated(folder: Path, site: str) -> Collection:
             step = read_step(where, "pixel_size_mm", line["pixel_size_mm"])
             spacing = (step, step)
         frames.append(
-            Frame(line["case_id"], line[group], site, image, (folder / line["mask"],), line.get("class", ""), spacing)
+            PublicFrame(
+                line["case_id"], line[group], site, image, (folder / line["mask"],), line.get("class", ""), spacing
+            )
         )
     return Collection(tuple(frames))
 
@@ -212,7 +214,7 @@ def worst(labels: Iterable[str]) -> str:
     return max(labels, key=SEVERITY.index)
 
 
-def assign_splits(frames: Sequence[Frame]) -> dict[str, Split]:
+def assign_splits(frames: Sequence[PublicFrame]) -> dict[str, Split]:
     """Group → split: of each class the groups in order of the SHA-256 of their names, first 20 % test, then 12 % val.
 
     A group whose frames have several classes counts with its first. Where a set publishes its sides, a group with one
@@ -237,7 +239,7 @@ def assign_splits(frames: Sequence[Frame]) -> dict[str, Split]:
     return splits
 
 
-def split_of(exam: Exam) -> Split:
+def split_of(exam: PublicExam) -> Split:
     """The published side; else by the patient's name alone: of its SHA-256 as a share of 1, below 0.2 test, 0.32 val.
 
     No other patient enters, so two sets that hold one patient under one name give him one split.

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from imaging.data.public.frames import CURATED, Collection, Frame, no_layout, read_curated, read_lines, read_step
+from imaging.data.public.frames import CURATED, Collection, PublicFrame, no_layout, read_curated, read_lines, read_step
 from imaging.errors import ConfigError, Reason
 
 NAME: Final = "hc18"
@@ -35,7 +35,7 @@ def read(folder: Path) -> Collection:
     return Collection(tuple(_frame(pictures, number, line) for number, line in lines))
 
 
-def _frame(pictures: Path, number: int, line: dict[str, str]) -> Frame:
+def _frame(pictures: Path, number: int, line: dict[str, str]) -> PublicFrame:
     where, name = f"set {NAME}, {TABLE}, line {number}", line["filename"]
     match = _IMAGE.fullmatch(name)
     if match is None:
@@ -47,6 +47,6 @@ def _frame(pictures: Path, number: int, line: dict[str, str]) -> Frame:
         if not path.is_file():
             raise ConfigError(f"{where}: looked for {path}; there is no such file", Reason.CONFIG_INVALID)
     step = read_step(where, "pixel size(mm)", line["pixel size(mm)"])
-    return Frame(
+    return PublicFrame(
         f"{NAME}_{image.stem}", f"s{match[1]}", NAME, image, (contour,), spacing_mm=(step, step), is_outlined=True
     )

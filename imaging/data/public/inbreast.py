@@ -19,7 +19,7 @@ from typing import Any, Final
 from xml.parsers.expat import ExpatError
 
 from imaging.data.public.films import read_film, size_of
-from imaging.data.public.frames import Collection, Dropped, Frame, Line, no_layout, read_lines
+from imaging.data.public.frames import Collection, Dropped, Line, PublicFrame, no_layout, read_lines
 from imaging.data.public.lesions import Corner, Lesions, Shape, outline
 from imaging.errors import ConfigError, InputError, Reason
 
@@ -52,7 +52,7 @@ def read(folder: Path) -> Collection:
     return Collection.of(found)
 
 
-def _frame(top: Path, where: str, line: Line, images: list[tuple[str, Path]]) -> Frame | Dropped:
+def _frame(top: Path, where: str, line: Line, images: list[tuple[str, Path]]) -> PublicFrame | Dropped:
     name, match = line["File Name"], _BIRADS.fullmatch(line["Bi-Rads"].lower())
     if match is None:
         raise ConfigError(
@@ -71,7 +71,7 @@ def _frame(top: Path, where: str, line: Line, images: list[tuple[str, Path]]) ->
     if not shapes and match[1] != "1":
         return Dropped(image, label, f"BI-RADS {line['Bi-Rads']}, but no outline in {OUTLINES}/{name}.xml")
     lesions = Lesions(size, shapes)
-    return Frame(f"{NAME}_{name}", f"{NAME}-{patient}", NAME, image, label=label, lesions=lesions)
+    return PublicFrame(f"{NAME}_{name}", f"{NAME}-{patient}", NAME, image, label=label, lesions=lesions)
 
 
 def _shapes(path: Path) -> tuple[Shape, ...]:

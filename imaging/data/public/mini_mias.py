@@ -23,8 +23,8 @@ from typing import Final
 from imaging.data.public.frames import (
     Collection,
     Dropped,
-    Frame,
     Line,
+    PublicFrame,
     no_layout,
     picture_size,
     read_choice,
@@ -145,7 +145,7 @@ def _collection(marks: dict[str, list[_Mark]], side: int, left_out: frozenset[st
     return Collection.of([_frame(film, found, side, left_out) for film, found in marks.items()])
 
 
-def _frame(film: str, marks: list[_Mark], side: int, left_out: frozenset[str]) -> Frame | Dropped:
+def _frame(film: str, marks: list[_Mark], side: int, left_out: frozenset[str]) -> PublicFrame | Dropped:
     image, label = marks[0].image, worst(mark.label for mark in marks)
     if unwanted := sorted({mark.kind for mark in marks} & left_out):
         return Dropped(image, label, f"shows {', '.join(unwanted)}")
@@ -158,7 +158,7 @@ def _frame(film: str, marks: list[_Mark], side: int, left_out: frozenset[str]) -
     step = _SPACING_MM * SIDE / side
     lesions = Lesions((side, side), tuple(mark.shape for mark in marks if mark.shape is not None))
     group = f"mias-{marks[0].patient}"
-    return Frame(f"{NAME}_{film}", group, NAME, image, label=label, spacing_mm=(step, step), lesions=lesions)
+    return PublicFrame(f"{NAME}_{film}", group, NAME, image, label=label, spacing_mm=(step, step), lesions=lesions)
 
 
 def _check_size(image: Path, side: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imaging.data.public.exams import ADC, KEY, PERIPHERAL, TRANSITION
-from imaging.data.public.frames import Collection, Dropped, Exam, no_layout
+from imaging.data.public.frames import Collection, Dropped, PublicExam, no_layout
 from imaging.errors import ConfigError, Reason
 
 NAME: Final = "msd_prostate"
@@ -41,7 +41,7 @@ def read(folder: Path) -> Collection:
         ) from error
     _refuse_other(where, told, "modality", _MODALITY)
     _refuse_other(where, told, "labels", _LABELS)
-    found: list[Exam | Dropped] = [_exam(top / image, top / label) for image, label in trained]
+    found: list[PublicExam | Dropped] = [_exam(top / image, top / label) for image, label in trained]
     return Collection.of([*found, *(Dropped(top / one, "", "no label is published") for one in unknown)])
 
 
@@ -50,11 +50,11 @@ def _refuse_other(where: str, told: dict[str, Any], key: str, allowed: dict[str,
         raise ConfigError(f"{where}: {key} is {told.get(key)}; allowed is {allowed}", Reason.CONFIG_INVALID)
 
 
-def _exam(image: Path, label: Path) -> Exam | Dropped:
+def _exam(image: Path, label: Path) -> PublicExam | Dropped:
     if missing := [path.name for path in (image, label) if not path.is_file()]:
         return Dropped(image, "", f"{', '.join(missing)}: there is no such file")
     name = image.name.removesuffix(".nii.gz")
-    return Exam(
+    return PublicExam(
         f"msd_{name}",
         f"msd-{name}",
         SITE,

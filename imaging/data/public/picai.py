@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.data.public.exams import ADC, HIGH_B, PERIPHERAL, TRANSITION
-from imaging.data.public.frames import Collection, Dropped, Exam, Line, no_layout, read_choice, read_lines
+from imaging.data.public.frames import Collection, Dropped, Line, PublicExam, no_layout, read_choice, read_lines
 from imaging.errors import ConfigError, Reason
 
 NAME: Final = "picai"
@@ -66,7 +66,7 @@ def _images(folder: Path) -> dict[str, Path]:
     return {path.name: path for top in tops for path in sorted(top.glob("*/*.mha"))}
 
 
-def _exam(folder: Path, images: dict[str, Path], where: str, line: Line) -> Exam | Dropped:
+def _exam(folder: Path, images: dict[str, Path], where: str, line: Line) -> PublicExam | Dropped:
     patient, name = line["patient_id"], f"{line['patient_id']}_{line['study_id']}"
     label = _class(where, line)
     if not (patient and line["study_id"] and line["center"]):
@@ -77,7 +77,7 @@ def _exam(folder: Path, images: dict[str, Path], where: str, line: Line) -> Exam
         return Dropped(place, label, f"{', '.join(missing)}: there is no such file")
     image, adc, high_b = (images[file] for file in wanted)
     gland = folder / LABELS / GLANDS / f"{name}.nii.gz"
-    return Exam(
+    return PublicExam(
         f"{NAME}_{name}",
         f"{NAME}-{patient}",
         line["center"],

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from imaging.data.public.frames import Collection, Dropped, Exam, no_layout
+from imaging.data.public.frames import Collection, Dropped, PublicExam, no_layout
 from imaging.image import UNKNOWN
 
 NAME: Final = "promise12"
@@ -25,9 +25,9 @@ def read(folder: Path) -> Collection:
     return Collection.of([_exam(image) for image in images])
 
 
-def _exam(image: Path) -> Exam | Dropped:
+def _exam(image: Path) -> PublicExam | Dropped:
     truth = image.with_name(f"{image.stem}_segmentation.mhd")
     if not truth.is_file():
         return Dropped(image, "", f"{truth.name}: there is no such file, so the gland is unknown")
     number = image.stem.removeprefix("Case")
-    return Exam(f"{NAME}_{number}", f"{NAME}-{number}", UNKNOWN, image, truth=truth, positive=True)
+    return PublicExam(f"{NAME}_{number}", f"{NAME}-{number}", UNKNOWN, image, truth=truth, positive=True)

@@ -19,7 +19,7 @@ from typing import Final
 
 from imaging.data.manifest import Split
 from imaging.data.public.exams import ADC, HIGH_B, PERIPHERAL, TRANSITION
-from imaging.data.public.frames import Collection, Dropped, Exam, Line, no_layout, read_lines
+from imaging.data.public.frames import Collection, Dropped, Line, PublicExam, no_layout, read_lines
 from imaging.errors import ConfigError, Reason
 
 NAME: Final = "prostate158"
@@ -53,7 +53,7 @@ def read_zones(folder: Path) -> Collection:
     return replace(found, exams=tuple(exams))
 
 
-def _exam(folder: Path, where: str, line: Line, side: Split) -> Exam | Dropped:
+def _exam(folder: Path, where: str, line: Line, side: Split) -> PublicExam | Dropped:
     number = line["ID"]
     if not number.isdecimal():
         raise ConfigError(f"{where}: ID is '{number}'; allowed is a number", Reason.CONFIG_INVALID)
@@ -64,7 +64,7 @@ def _exam(folder: Path, where: str, line: Line, side: Split) -> Exam | Dropped:
     named = [path for path in (image, adc, high_b, anatomy, drawn) if path is not None]
     if missing := [path.name for path in named if not path.is_file()]:
         return Dropped(image, "", f"{', '.join(missing)}: there is no such file")
-    return Exam(
+    return PublicExam(
         f"{NAME}_{int(number):03d}",
         f"{NAME}-{int(number):03d}",
         SITE,

@@ -26,7 +26,16 @@ import numpy as np
 from imaging.data.images import reorient
 from imaging.data.public import picai
 from imaging.data.public.films import files_below, find_collection
-from imaging.data.public.frames import Collection, Dropped, Exam, Line, no_layout, read_choice, read_lines, read_number
+from imaging.data.public.frames import (
+    Collection,
+    Dropped,
+    Line,
+    PublicExam,
+    no_layout,
+    read_choice,
+    read_lines,
+    read_number,
+)
 from imaging.dicom.index import build_index
 from imaging.dicom.pixels.volume import Stack, find_stacks
 from imaging.errors import ConfigError, Reason
@@ -77,7 +86,7 @@ def _point(where: str, line: Line) -> Mapping[str, str]:
     }
 
 
-def _exam(folder: Path, points: Sequence[Mapping[str, str]], known: _Known) -> Exam | Dropped:
+def _exam(folder: Path, points: Sequence[Mapping[str, str]], known: _Known) -> PublicExam | Dropped:
     merged = _each_once(points)
     label = _worst(point["label"] for point in merged)
     if not merged:
@@ -89,7 +98,7 @@ def _exam(folder: Path, points: Sequence[Mapping[str, str]], known: _Known) -> E
     if len(names) > 1:
         return Dropped(folder, label, f"its T2W has the voxels of several patients of PI-CAI: {', '.join(names)}")
     patient = names[0] if names else f"{NAME}-{folder.name}"
-    return Exam(f"{NAME}_{folder.name}", patient, SITE, studies[0], points=merged, label=label)
+    return PublicExam(f"{NAME}_{folder.name}", patient, SITE, studies[0], points=merged, label=label)
 
 
 def _each_once(points: Sequence[Mapping[str, str]]) -> tuple[Mapping[str, str], ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from imaging.data.public.frames import Collection, Dropped, Frame, Line, no_layout, read_choice, read_lines
+from imaging.data.public.frames import Collection, Dropped, Line, PublicFrame, no_layout, read_choice, read_lines
 from imaging.errors import ConfigError, Reason
 
 NAME: Final = "rsna"
@@ -33,11 +33,13 @@ def read(folder: Path) -> Collection:
     )
 
 
-def _frame(folder: Path, where: str, line: Line) -> Frame:
+def _frame(folder: Path, where: str, line: Line) -> PublicFrame:
     label = read_choice(where, "cancer", line["cancer"], CANCER)
     for column in _NAMES:
         if not line[column].isdecimal():
             raise ConfigError(f"{where}: {column} is '{line[column]}'; allowed is a number", Reason.CONFIG_INVALID)
     site, patient, image = (line[column] for column in _NAMES)
     path = folder / PICTURES / patient / f"{image}.dcm"
-    return Frame(f"{NAME}_{patient}_{image}", f"{NAME}-{patient}", f"{NAME}-{site}", path, label=label, has_truth=False)
+    return PublicFrame(
+        f"{NAME}_{patient}_{image}", f"{NAME}-{patient}", f"{NAME}-{site}", path, label=label, has_truth=False
+    )

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from scipy import ndimage
 
-from imaging.data.public.frames import Frame, picture_size
+from imaging.data.public.frames import PublicFrame, picture_size
 from imaging.errors import GeometryError, InputError, Reason
 
 Bools = NDArray[np.bool_]
 _GREY = ("1", "L")
 
 
-def is_plain(frame: Frame) -> bool:
+def is_plain(frame: PublicFrame) -> bool:
     """The one mask file of the frame is its truth as it stands: grey, of the picture's size, and no outline.
 
     Raises InputError when a file is no picture.
@@ -27,7 +27,7 @@ def is_plain(frame: Frame) -> bool:
         return picture.mode in _GREY
 
 
-def read_union(frame: Frame) -> Bools:
+def read_union(frame: PublicFrame) -> Bools:
     """The truth of a frame, (row, column) of its picture; all False without a mask file.
 
     Raises InputError when a mask is no picture or its curve encloses nothing, GeometryError for another size.

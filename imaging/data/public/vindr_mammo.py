@@ -20,8 +20,8 @@ from imaging.data.public.films import read_film, size_of
 from imaging.data.public.frames import (
     Collection,
     Dropped,
-    Frame,
     Line,
+    PublicFrame,
     no_layout,
     read_box,
     read_choice,
@@ -71,7 +71,7 @@ def _findings(folder: Path, images: set[str]) -> dict[str, list[tuple[Shape, int
     return findings
 
 
-def _frame(folder: Path, where: str, line: Line, findings: list[tuple[Shape, int]]) -> Frame | Dropped:
+def _frame(folder: Path, where: str, line: Line, findings: list[tuple[Shape, int]]) -> PublicFrame | Dropped:
     published: Literal["train", "test"] = "test" if _is_test(where, line) else "train"
     of_breast = _birads(where, "breast_birads", line["breast_birads"])
     label = f"birads-{max((birads for _, birads in findings), default=0) or of_breast}"
@@ -84,7 +84,7 @@ def _frame(folder: Path, where: str, line: Line, findings: list[tuple[Shape, int
         stated = f"height and width are {line['height']} and {line['width']} in {BREASTS}"
         return Dropped(image, label, f"{stated}; the file has {size[0]} and {size[1]}, so boxes are of another picture")
     lesions, group = Lesions(size, tuple(shape for shape, _ in findings)), f"vindr-{line['study_id']}"
-    return Frame(f"vindr_{image.stem}", group, NAME, image, label=label, lesions=lesions, published=published)
+    return PublicFrame(f"vindr_{image.stem}", group, NAME, image, label=label, lesions=lesions, published=published)
 
 
 def _is_test(where: str, line: Line) -> bool:

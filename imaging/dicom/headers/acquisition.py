@@ -72,7 +72,7 @@ class MrFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Acquisition:
+class MrAcquisition:
     """What the choice among MR volumes rests on. `acquired` is date and time as digits that sort, empty when unknown.
 
     `is_trace` is true where the image type names the mean over directions. `protocol` is that of
@@ -90,7 +90,7 @@ class Acquisition:
     notes: tuple[str, ...] = ()
 
 
-def read_acquisition(header: Dataset, name: str) -> Acquisition:
+def read_acquisition(header: Dataset, name: str) -> MrAcquisition:
     """The acquisition of one MR header; what it does not state or states wrongly is left open, never guessed."""
     notes: list[str] = []
     items = header.get("PerFrameFunctionalGroupsSequence") or []
@@ -106,7 +106,7 @@ def read_acquisition(header: Dataset, name: str) -> Acquisition:
     facts = _Facts(header, items[0] if items else None, shared)
     echo = facts.number("EchoTime", "MREchoSequence", "EffectiveEchoTime")
     repetition = facts.number("RepetitionTime", "MRTimingAndRelatedParametersSequence", "RepetitionTime")
-    return Acquisition(
+    return MrAcquisition(
         frames=tuple(frames),
         is_original="ORIGINAL" in facts.words,
         is_trace=bool(facts.words & _TRACES),

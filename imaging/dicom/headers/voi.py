@@ -15,7 +15,7 @@ from pydicom import Dataset
 
 from imaging.dicom.headers.elements import scalar
 from imaging.errors import InputError, Reason
-from imaging.grayscale import Function, Grayscale, Table, Window, entry_bits
+from imaging.grayscale import Function, Grayscale, LookupTable, VoiWindow, entry_bits
 
 _FUNCTIONS: Final[dict[str, Function]] = {
     "": "LINEAR",
@@ -55,7 +55,7 @@ def read_grayscale(header: Dataset, name: str) -> tuple[Grayscale, tuple[str, ..
     return grayscale, tuple(notes)
 
 
-def _modality(header: Dataset, name: str) -> tuple[float, float, Table | None]:
+def _modality(header: Dataset, name: str) -> tuple[float, float, LookupTable | None]:
     """Slope, intercept and, where there is one, the Modality LUT (PS3.3 C.11.1), which excludes the other two."""
     items = header.get("ModalityLUTSequence") or []
     if items:
@@ -69,7 +69,7 @@ def _modality(header: Dataset, name: str) -> tuple[float, float, Table | None]:
     return slope, scalar(header, "RescaleIntercept", 0.0, name), None
 
 
-def _windows(header: Dataset, notes: list[str]) -> list[Window]:
+def _windows(header: Dataset, notes: list[str]) -> list[VoiWindow]:
     """Window Center and Width pairs, all of one VOI LUT Function (C.11.2.1.2)."""
     centres, widths = _several(header, "WindowCenter"), _several(header, "WindowWidth")
     explanations = [str(v) for v in _several(header, "WindowCenterWidthExplanation")]
@@ -91,11 +91,11 @@ def _windows(header: Dataset, notes: list[str]) -> list[Window]:
         if not (isfinite(c) and isfinite(w)) or w <= 0 or w < least:
             notes.append(f"Window {number + 1} has no usable centre and width for {function} and is left out")
             continue
-        found.append(Window(c, w, function, explanations[number] if number < len(explanations) else ""))
+        found.append(VoiWindow(c, w, function, explanations[number] if number < len(explanations) else ""))
     return found
 
 
-def _tables(header: Dataset, notes: list[str]) -> list[Table]:
+def _tables(header: Dataset, notes: list[str]) -> list[LookupTable]:
     found = []
     for number, item in enumerate(header.get("VOILUTSequence") or []):
         try:
@@ -108,7 +108,7 @@ def _tables(header: Dataset, notes: list[str]) -> list[Table]:
     return found
 
 
-def _table(item: Dataset, header: Dataset, label: str) -> Table:
+def _table(item: Dataset, header: Dataset, label: str) -> LookupTable:
     """One LUT item (C.11.1.1.1): LUT Descriptor is entries (0 for 65536), first input, bits. Raises ValueError."""
     descriptor = [int(v) for v in _several(item, "LUTDescriptor")]
     if len(descriptor) != 3:
@@ -120,7 +120,7 @@ def _table(item: Dataset, header: Dataset, label: str) -> Table:
     if signed and first >= 1 << 15:  # written as US although the inputs are signed
         first -= 1 << 16
     entries = _entries(item.get("LUTData"), count, bool(getattr(header, "original_encoding", (None, True))[1]))
-    return Table(float(first), entries, bits, str(item.get(label, "") or ""))
+    return LookupTable(float(first), entries, bits, str(item.get(label, "") or ""))
 
 
 def _entries(data: Any, count: int, is_little: bool) -> np.ndarray[Any, np.dtype[Any]]:

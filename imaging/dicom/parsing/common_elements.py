@@ -31,7 +31,7 @@ class Trace:
         self.kept: list[tuple[int, bytes | None, int, int]] = []
 
 
-class Run(NamedTuple):
+class Stretch(NamedTuple):
     """A stretch that is known. `kept` has (tag, VR, begin, end) of the wanted values, from its first byte."""
 
     heads_of: Callable[[bytes, int], tuple[Any, ...]]
@@ -47,10 +47,10 @@ class Runs:
     """Stretches by their first eight bytes."""
 
     def __init__(self) -> None:
-        self._runs: dict[bytes, Run] = {}
+        self._runs: dict[bytes, Stretch] = {}
         self._tries: dict[bytes, int] = {}
 
-    def match(self, data: bytes, at: int, end: int) -> Run | None:
+    def match(self, data: bytes, at: int, end: int) -> Stretch | None:
         """The known stretch that stands at this place, whole before `end`."""
         run = self._runs.get(data[at : at + 8])
         if run is not None and at + run.size <= end and run.heads_of(data, at) == run.heads:
@@ -73,7 +73,7 @@ class Runs:
                 place = begin + size
             heads_of = struct.Struct("".join(form)).unpack_from
             kept = tuple((t, vr, b - trace.begin, b - trace.begin + n) for t, vr, b, n in trace.kept)
-            self._runs[first] = Run(heads_of, heads_of(data, trace.begin), at - trace.begin, kept)
+            self._runs[first] = Stretch(heads_of, heads_of(data, trace.begin), at - trace.begin, kept)
         return Trace(at)
 
 

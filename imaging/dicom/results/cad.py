@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from pydicom.sr._snomed_dict import mapping
 
-from imaging.dicom.results.content_tree import ContentItem, Measure, Reference
+from imaging.dicom.results.content_tree import ContentItem, ReadMeasure, Reference
 from imaging.dicom.results.records import ReadComposite, ReadDetections, ReadFinding
 from imaging.findings import Code
 
@@ -106,9 +106,9 @@ def _finding(root: ContentItem, item: ContentItem) -> ReadFinding:
         points_px=placed[0].value if placed else None,
         image=image_of(root, placed[0]) if placed else None,
         measures=tuple(
-            Measure(snomed_ct(child.value.concept), child.value.value, child.value.unit)
+            ReadMeasure(snomed_ct(child.value.concept), child.value.value, child.value.unit)
             for child in item.children
-            if isinstance(child.value, Measure) and not child.is_named(_CERTAINTY_OF_FINDING)
+            if isinstance(child.value, ReadMeasure) and not child.is_named(_CERTAINTY_OF_FINDING)
         ),
         references=tuple(image for below in item.walk() for image in _images(root, below)),
         center_px=None if point is None or point.size != 2 else (float(point[0]), float(point[1])),
@@ -128,4 +128,4 @@ def _code(item: ContentItem, key: Key) -> Code | None:
 def _certainty(item: ContentItem, key: Key) -> float | None:
     """A certainty in percent as 0-1."""
     value = _value(item, key)
-    return value.value / 100.0 if isinstance(value, Measure) and value.value is not None else None
+    return value.value / 100.0 if isinstance(value, ReadMeasure) and value.value is not None else None

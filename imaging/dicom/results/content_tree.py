@@ -29,7 +29,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class ReadMeasure:
     """A number with its unit; `value` is None where the file gives only a reason for its absence.
 
     `derivation` (121401 DCM) is how it was computed from many values, None where the file does not say.
@@ -128,14 +128,14 @@ def code(items: Any) -> Code | None:
     return Code(str(value), str(items[0].get("CodingSchemeDesignator", "")), str(items[0].get("CodeMeaning", "")))
 
 
-def _measure(dataset: Dataset) -> Measure:
+def _measure(dataset: Dataset) -> ReadMeasure:
     concept = code(dataset.get("ConceptNameCodeSequence"))
     measured = dataset.get("MeasuredValueSequence") or []
     if not measured:
-        return Measure(concept, None, None)
+        return ReadMeasure(concept, None, None)
     below = {code(item.get("ConceptNameCodeSequence")): item for item in dataset.get("ContentSequence") or []}
     derived = next((item for name, item in below.items() if name and (name.value, name.scheme) == _DERIVATION), None)
-    return Measure(
+    return ReadMeasure(
         concept,
         float(measured[0].NumericValue),
         code(measured[0].get("MeasurementUnitsCodeSequence")),

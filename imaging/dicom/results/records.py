@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from imaging.dicom.results.content_tree import ContentItem, Measure, Reference
+from imaging.dicom.results.content_tree import ContentItem, ReadMeasure, Reference
 from imaging.findings import Code, Mask
 from imaging.image import Floats
 
@@ -54,7 +54,7 @@ class ReadFinding:
     graphic_type: str
     points_px: Floats | None
     image: Reference | None
-    measures: tuple[Measure, ...]
+    measures: tuple[ReadMeasure, ...]
     references: tuple[Reference, ...]
     center_px: tuple[float, float] | None = None
     intent: Code | None = None

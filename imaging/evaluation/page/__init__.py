@@ -15,7 +15,7 @@ from imaging.evaluation.page.pictures import Picture, figure_of
 from imaging.evaluation.page.style import STYLE
 from imaging.evaluation.page.words import COUNTS, UNDEFINED, case_counts, counts_row, scrolled
 from imaging.evaluation.page.worst import WorstCase, worst_cases
-from imaging.evaluation.result import Counts, EvaluationResult, Group
+from imaging.evaluation.result import Counts, EvaluationResult, Subgroup
 from imaging.html.markup import Markup, count, element, head, icon, joined, quoted, sentence, terms
 from imaging.html.style import ICONS
 
@@ -82,7 +82,7 @@ def _masthead(result: EvaluationResult) -> Markup:
     )
 
 
-def _patients(group: Group) -> str:
+def _patients(group: Subgroup) -> str:
     return "patients not known" if group.n_patients is None else count(group.n_patients, "patient")
 
 
@@ -135,7 +135,7 @@ def _tile(result: EvaluationResult, key: str, value: int | None) -> Markup:
     )
 
 
-def _counts(group: Group, name: str) -> Counts | None:
+def _counts(group: Subgroup, name: str) -> Counts | None:
     return next((figure.counts for figure in group.figures if figure.name == name), None)
 
 

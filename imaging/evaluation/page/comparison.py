@@ -13,7 +13,7 @@ from imaging.evaluation.page.words import (
     probability,
     scrolled,
 )
-from imaging.evaluation.result import Comparison, Difference, EvaluationResult, Group
+from imaging.evaluation.result import Comparison, Difference, EvaluationResult, Subgroup
 from imaging.html.markup import Markup, count, element, joined, quoted
 
 SHOWN_BELOW = 0.05  # p after Holm
@@ -100,7 +100,7 @@ def _by_site(result: EvaluationResult, both: Comparison) -> Markup:
     return element("details", element("summary", "Both models by site"), table)
 
 
-def _site_row(site: str, model: str, group: Group, names: list[str]) -> Markup:
+def _site_row(site: str, model: str, group: Subgroup, names: list[str]) -> Markup:
     figures = {figure.name: figure for figure in group.figures}
     hidden = element("span", "suppressed (fewer than 5)", class_="absent")
     cells = [element("td", hidden if group.suppressed else figure_value(figures.get(name))) for name in names]

@@ -8,7 +8,7 @@ from imaging.evaluation.calibration import reliability
 from imaging.evaluation.page.curves import Curve, froc, roc
 from imaging.evaluation.page.plots import (
     Axis,
-    Mark,
+    ForestMark,
     forest_axis,
     forest_row,
     forest_ticks,
@@ -17,15 +17,15 @@ from imaging.evaluation.page.plots import (
     roc_plot,
 )
 from imaging.evaluation.page.words import bounds, figure_name, figure_value, headline, number, reach, scrolled
-from imaging.evaluation.result import EvaluationResult, Extreme, Figure, Group, Heterogeneity
+from imaging.evaluation.result import EvaluationResult, Extreme, Figure, Heterogeneity, Subgroup
 from imaging.html.markup import Markup, element, joined, quoted
 
 
-def _figure(group: Group, name: str) -> Figure | None:
+def _figure(group: Subgroup, name: str) -> Figure | None:
     return next((figure for figure in group.figures if figure.name == name), None)
 
 
-def _of_group(group: Group, name: str) -> Markup:
+def _of_group(group: Subgroup, name: str) -> Markup:
     if group.suppressed:
         return element("span", "suppressed (fewer than 5)", class_="absent")
     return figure_value(_figure(group, name))
@@ -151,16 +151,16 @@ def _row(name: object, drawing: Markup | None, value: Markup, class_: str | None
     )
 
 
-def _site_row(axis: Axis, site: Group, figure: Figure | None, most: int) -> Markup:
+def _site_row(axis: Axis, site: Subgroup, figure: Figure | None, most: int) -> Markup:
     size = "" if site.n_cases is None else f"{site.n_cases} cases"
     named = joined([quoted(site.name), element("span", size, class_="quiet")])
     if figure is None or figure.value is None:
-        return _row(named, forest_row(axis, Mark(None, None)), _of_group(site, figure.name if figure else ""))
+        return _row(named, forest_row(axis, ForestMark(None, None)), _of_group(site, figure.name if figure else ""))
     interval = figure.interval
     ends = (interval.low, interval.high) if interval else None
     size_of_dot = 3 + 4 * math.sqrt((site.n_cases or 1) / most)
     return _row(
-        named, forest_row(axis, Mark(figure.value, ends, "site", size_of_dot, figure.ideal)), figure_value(figure)
+        named, forest_row(axis, ForestMark(figure.value, ends, "site", size_of_dot, figure.ideal)), figure_value(figure)
     )
 
 
@@ -168,11 +168,11 @@ def _effect_rows(axis: Axis, effects: Heterogeneity) -> list[Markup]:
     rows = []
     ends = (effects.low, effects.high) if effects.low is not None and effects.high is not None else None
     mean = joined([element("b", number(effects.mean)), " ", reach(effects.name, *ends) if ends else None])
-    rows.append(_row("Mean of sites", forest_row(axis, Mark(effects.mean, ends, "mean", 7)), mean, "summary"))
+    rows.append(_row("Mean of sites", forest_row(axis, ForestMark(effects.mean, ends, "mean", 7)), mean, "summary"))
     if effects.predicted_low is not None and effects.predicted_high is not None:
         ends = (effects.predicted_low, effects.predicted_high)
         rows.append(
-            _row("A new site", forest_row(axis, Mark(None, ends, "new")), reach(effects.name, *ends), "summary")
+            _row("A new site", forest_row(axis, ForestMark(None, ends, "new")), reach(effects.name, *ends), "summary")
         )
     return rows
 

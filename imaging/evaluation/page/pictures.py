@@ -32,7 +32,7 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class PicturedCase:
     """What a thumbnail is made of: label masks `truth` and `prediction`, ([slice,] row, column), on `base`.
 
     `base` has their shape, or also colours (…, 3). `spacing` is per axis.
@@ -44,7 +44,7 @@ class Seen:
     spacing: tuple[float, ...]
 
 
-def picture(case_id: str, site: str, seen: Seen) -> Picture:
+def picture(case_id: str, site: str, seen: PicturedCase) -> Picture:
     """A thumbnail of one case. Of a volume the slice is taken in which truth and prediction differ most.
 
     Large images are cut to the surroundings of both.

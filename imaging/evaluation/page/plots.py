@@ -190,7 +190,7 @@ def _percent(share: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ForestMark:
     """What a line of a forest shows: a value, its limits, how large, and the value that would be ideal."""
 
     value: float | None
@@ -200,7 +200,7 @@ class Mark:
     ideal: float | None = None
 
 
-def forest_row(axis: Axis, mark: Mark) -> Markup:
+def forest_row(axis: Axis, mark: ForestMark) -> Markup:
     """One line of a forest: a dot or diamond at the value, a line between its limits."""
     shapes = [_upright(axis, tick, "grid") for tick in axis.ticks]
     if mark.ideal is not None and axis.low <= mark.ideal <= axis.high:

@@ -18,7 +18,7 @@ from imaging.dicom.index import Instance, Series
 from imaging.dicom.instance import refused
 from imaging.dicom.select import UNPLACED, Anatomy, Group, ImageRef, Note, Rejected, Selection, select_images
 from imaging.errors import Reason, ReasonCode
-from imaging.modalities.mr_volumes import Candidate, Limits, find_candidates
+from imaging.modalities.mr_volumes import Candidate, VolumeLimits, find_candidates
 from imaging.modalities.prostate.reasons import ProstateReason
 
 T2W: Final = "T2W"
@@ -34,7 +34,7 @@ PARTS: Final = frozenset(
 
 # Axial scans of the prostate are tilted to its long axis by up to about 30°; at 45° a plane is as near to coronal. A
 # gland of median size is about 45 mm high; a stack shorter than 30 shows a part of it.
-_LIMITS: Final = Limits(most_tilt_degrees=40.0, least_coverage_mm=30.0)
+_LIMITS: Final = VolumeLimits(most_tilt_degrees=40.0, least_coverage_mm=30.0)
 # Beyond this height more slices are no gain: a scan of the whole pelvis must not win over one of the prostate.
 _ENOUGH_COVERAGE_MM: Final = 50.0
 _NEARLY: Final = 0.9

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from imaging.phantoms.mammography.body import Floats, Mask
-from imaging.phantoms.mammography.tissue import Field, Scene, Shadow, cast
+from imaging.phantoms.mammography.tissue import BreastScene, Field, Shadow, cast
 
 _SCATTER, _SCATTER_MM = 0.12, 14.0
 _PHOTONS_PER_MM2 = 9.0e4
@@ -44,7 +44,7 @@ class Processing:
     gamma: float = 1.0
 
 
-def expose(scene: Scene, processing: Processing) -> Mammogram:
+def expose(scene: BreastScene, processing: Processing) -> Mammogram:
     """One exposure of a scene. The same arguments give the same picture, bit for bit."""
     shadow, opened = cast(scene), _collimation(scene.field)
     photons = _detect(scene, shadow, opened)
@@ -61,7 +61,7 @@ def _collimation(field: Field) -> Mask:
     return np.asarray(np.hypot(row, column) * field.pitch_mm < field.spot_mm / 2)
 
 
-def _detect(scene: Scene, shadow: Shadow, opened: Mask) -> Floats:
+def _detect(scene: BreastScene, shadow: Shadow, opened: Mask) -> Floats:
     """Detected photons per pixel: exposure control, scatter that a grid leaves, quantum noise."""
     pitch = scene.field.pitch_mm
     dense = float(np.percentile(shadow.attenuation[shadow.breast], 70)) if shadow.breast.any() else 0.0

@@ -52,7 +52,7 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class BreastScene:
     """A breast under the paddle. `seed` draws the noise of this exposure; tissue comes from the breast's own seed."""
 
     breast: Breast
@@ -80,7 +80,7 @@ class Shadow:
     lesions: dict[str, Mask]
 
 
-def cast(scene: Scene) -> Shadow:
+def cast(scene: BreastScene) -> Shadow:
     """The shadow of a scene. The same scene gives the same shadow, bit for bit."""
     thickness, skin = _paddle(scene)
     breast = thickness > 0
@@ -104,7 +104,7 @@ def power_law(seed: list[int], shape: tuple[int, int], exponent: float) -> Float
     return np.asarray((noise - noise.mean()) / noise.std())
 
 
-def _paddle(scene: Scene) -> tuple[Floats, Floats]:
+def _paddle(scene: BreastScene) -> tuple[Floats, Floats]:
     """Thickness of the compressed breast and of the skin in it. The free edge is a half circle, skin its outer ring."""
     x, across = scene.field.centres()
     depth = scene.breast.nipple_depth_mm
@@ -127,7 +127,7 @@ def _paddle(scene: Scene) -> tuple[Floats, Floats]:
     return whole, skin
 
 
-def _attenuation(scene: Scene, thickness: Floats, skin: Floats) -> Floats:
+def _attenuation(scene: BreastScene, thickness: Floats, skin: Floats) -> Floats:
     """Line integral of attenuation through breast, skin, gland, ligaments, vessels, muscle and implant."""
     x, across = scene.field.centres()
     inner = np.maximum(thickness - skin, 0)
@@ -144,7 +144,7 @@ def _attenuation(scene: Scene, thickness: Floats, skin: Floats) -> Floats:
     return np.asarray(total)
 
 
-def _gland_share(scene: Scene, x: Floats, across: Floats) -> Floats:
+def _gland_share(scene: BreastScene, x: Floats, across: Floats) -> Floats:
     """Share of the thickness that is gland or ligament, 0 to 1."""
     mean, spread = _GLANDULAR[scene.breast.density]
     shape, seed = (scene.field.rows, scene.field.columns), scene.tissue_seed
@@ -160,12 +160,12 @@ def _gland_share(scene: Scene, x: Floats, across: Floats) -> Floats:
     return np.asarray(np.clip(cone * glandular + (1 - cone) * fatty, 0, 1))
 
 
-def _cloud(scene: Scene, x: Floats, across: Floats) -> Floats:
+def _cloud(scene: BreastScene, x: Floats, across: Floats) -> Floats:
     """Broad structure of unit variance, elongated towards the nipple."""
     return _towards_nipple(scene, x, across, power_law([*scene.tissue_seed, 6], (512, 512), 2.9))
 
 
-def _cone(scene: Scene, x: Floats, across: Floats, cloud: Floats) -> Floats:
+def _cone(scene: BreastScene, x: Floats, across: Floats, cloud: Floats) -> Floats:
     """The glandular cone, 0 to 1 with a soft and ragged border: apex behind the nipple, upper outer part the larger."""
     behind = scene.breast.nipple_depth_mm - x
     length = scene.breast.nipple_depth_mm * {"a": 0.62, "b": 0.68, "c": 0.76, "d": 0.84}[scene.breast.density]
@@ -176,7 +176,7 @@ def _cone(scene: Scene, x: Floats, across: Floats, cloud: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-border / 0.09)))
 
 
-def _towards_nipple(scene: Scene, x: Floats, across: Floats, pattern: Floats) -> Floats:
+def _towards_nipple(scene: BreastScene, x: Floats, across: Floats, pattern: Floats) -> Floats:
     """A square pattern (half millimetre steps) wrapped about a point before the nipple, twice as long as wide."""
     behind = scene.breast.nipple_depth_mm + 25 - x
     distance, angle = np.hypot(behind, across), np.arctan2(across, behind)
@@ -184,7 +184,7 @@ def _towards_nipple(scene: Scene, x: Floats, across: Floats, pattern: Floats) ->
     return np.asarray(ndimage.map_coordinates(pattern, np.broadcast_arrays(*where), order=1, mode="grid-wrap"))
 
 
-def _network(scene: Scene, x: Floats, across: Floats, mesh_mm: float, key: int) -> Floats:
+def _network(scene: BreastScene, x: Floats, across: Floats, mesh_mm: float, key: int) -> Floats:
     """Septa about fat lobules of `mesh_mm`, 0 to 1: where a band of noise changes its sign (Cooper's ligaments)."""
     spectrum = fft.rfft2(np.random.default_rng([*scene.tissue_seed, 20 + key]).normal(size=(512, 512)))
     frequency = np.hypot(fft.fftfreq(512)[:, None], fft.rfftfreq(512)[None, :])
@@ -208,7 +208,7 @@ def _tubes(field: Field, points: Floats, amount: Floats, sigma_mm: float) -> Flo
     return np.asarray(ndimage.gaussian_filter(canvas, sigma) * sigma * np.sqrt(2 * np.pi))
 
 
-def _vessels(scene: Scene) -> Floats:
+def _vessels(scene: BreastScene) -> Floats:
     """A few winding vessels from the chest wall forwards, millimetres of blood."""
     rng = np.random.default_rng([*scene.tissue_seed, 7])
     depth, step = scene.breast.nipple_depth_mm, 0.5 * scene.field.pitch_mm
@@ -223,7 +223,7 @@ def _vessels(scene: Scene) -> Floats:
     return total
 
 
-def _implant(scene: Scene, x: Floats, across: Floats, inner: Floats) -> Floats:
+def _implant(scene: BreastScene, x: Floats, across: Floats, inner: Floats) -> Floats:
     """Added by a silicone implant before the chest wall; displaced, only its front edge stays in the picture."""
     reach = scene.breast.nipple_depth_mm * (0.62 if scene.implant == "shown" else 0.12)
     ellipse = np.clip(1 - (x / reach) ** 2 - ((across - 4) / (0.72 * scene.breast.half_height_mm)) ** 2, 0, 1)
@@ -231,7 +231,7 @@ def _implant(scene: Scene, x: Floats, across: Floats, inner: Floats) -> Floats:
     return np.asarray((SILICONE - FAT) * inner * np.minimum(ellipse * 3, 1) ** 0.5 * 0.8 + 0.1 * shell)
 
 
-def _lesion(scene: Scene, lesion: BreastLesion, thickness: Floats) -> tuple[Floats, Mask]:
+def _lesion(scene: BreastScene, lesion: BreastLesion, thickness: Floats) -> tuple[Floats, Mask]:
     """What a lesion adds to the attenuation, and its outline in this view."""
     if lesion.kind == "mass":
         added, mask = _mass(scene, lesion, thickness)
@@ -242,7 +242,7 @@ def _lesion(scene: Scene, lesion: BreastLesion, thickness: Floats) -> tuple[Floa
     return added, mask
 
 
-def _mass(scene: Scene, lesion: BreastLesion, thickness: Floats) -> tuple[Floats, Mask]:
+def _mass(scene: BreastScene, lesion: BreastLesion, thickness: Floats) -> tuple[Floats, Mask]:
     """A body of irregular outline, thick in the middle, and its spicules; the mask is the body alone."""
     x, across = scene.field.centres()
     depth, up = project(lesion.position_mm, scene.projection)[0]
@@ -266,7 +266,9 @@ def _mass(scene: Scene, lesion: BreastLesion, thickness: Floats) -> tuple[Floats
     return np.asarray((TUMOUR - FAT) * lesion.solidity * body), inside
 
 
-def _spicules(scene: Scene, lesion: BreastLesion, rng: np.random.Generator, centre: tuple[float, float]) -> Floats:
+def _spicules(
+    scene: BreastScene, lesion: BreastLesion, rng: np.random.Generator, centre: tuple[float, float]
+) -> Floats:
     """Straight strands that leave the body and taper, 1.3 to 2.4 radii long."""
     radius, step = lesion.diameter_mm / 2, 0.5 * scene.field.pitch_mm
     points, amounts = [], []
@@ -279,7 +281,7 @@ def _spicules(scene: Scene, lesion: BreastLesion, rng: np.random.Generator, cent
     return _tubes(scene.field, np.concatenate(points), np.concatenate(amounts) * 0.5, 0.35)
 
 
-def _grains(scene: Scene, lesion: BreastLesion) -> Floats:
+def _grains(scene: BreastScene, lesion: BreastLesion) -> Floats:
     """Millimetres of calcium: every grain with its own volume, as wide as a pixel or as it is."""
     places, sizes = lesion.grains()
     x, across = scene.field.centres()
@@ -292,7 +294,7 @@ def _grains(scene: Scene, lesion: BreastLesion) -> Floats:
     return total
 
 
-def _hull(scene: Scene, lesion: BreastLesion) -> Mask:
+def _hull(scene: BreastScene, lesion: BreastLesion) -> Mask:
     """The convex hull of the grains and a millimetre around it."""
     places = project(lesion.grains()[0], scene.projection)
     x, across = scene.field.centres()

@@ -29,7 +29,7 @@ from imaging.phantoms.mammography.body import (
 )
 from imaging.phantoms.mammography.exposure import Mammogram, expose
 from imaging.phantoms.mammography.makers import MAKERS, Coding, Hanging, Maker, MakerName
-from imaging.phantoms.mammography.tissue import Field, Implant, Scene
+from imaging.phantoms.mammography.tissue import BreastScene, Field, Implant
 from imaging.phantoms.ultrasound.dicom import LATIN, Patient, uid
 
 Stored = NDArray[np.uint16]
@@ -192,7 +192,7 @@ def exposed(view: ViewAcquisition) -> Mammogram:
     if view != (plain := replace(view, intent="presentation", coding="raw", hanging="hung", series=1, instance=1)):
         return exposed(plain)
     noise = view.seed * 16 + view.exposure
-    scene = Scene(view.breast, view.projection, view.field, view.own_lesions, noise, view.implant)
+    scene = BreastScene(view.breast, view.projection, view.field, view.own_lesions, noise, view.implant)
     processing = view.maker.processing
     if view.special == "synthetic":
         processing = replace(processing, sharpen=processing.sharpen + 0.5)

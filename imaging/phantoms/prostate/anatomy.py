@@ -26,7 +26,7 @@ Zone = Literal["PZ", "TZ"]
 LARGEST_RADIUS_MM = 20.0
 
 
-class Tissue(NamedTuple):
+class PelvicTissue(NamedTuple):
     """What a tissue gives: `density` 0 to 1, `t2_ms`, `adc` in 10⁻⁶ mm²/s, relative `texture`; `early` and `late`:
     level in a T1-weighted picture before and after contrast medium; `is_fat`: taken away by fat suppression."""
 
@@ -39,20 +39,20 @@ class Tissue(NamedTuple):
     is_fat: bool = False
 
 
-AIR = Tissue(0.0, 50, 0, 0.0, 0.0, 0.0)
-FAT = Tissue(0.85, 115, 60, 0.06, 0.8, 0.8, True)
-MARROW = Tissue(0.6, 95, 120, 0.08, 0.6, 0.62, True)
-CORTEX = Tissue(0.05, 20, 300, 0.0, 0.03, 0.03)
-MUSCLE = Tissue(0.8, 36, 1350, 0.08)
-BLADDER_WALL = Tissue(0.8, 60, 1500)
-URINE = Tissue(1.0, 1200, 2900, 0.0, 0.12, 0.14)
-RECTAL_WALL = Tissue(0.8, 70, 1400, 0.05, 0.25, 0.5)
-FAECES = Tissue(0.6, 60, 1000, 0.2)
-VESICLE = Tissue(0.95, 220, 1900, 0.3, 0.22, 0.4)
-BUNDLE = Tissue(0.9, 180, 1700, 0.1, 0.25, 0.7)
-CAPSULE = Tissue(0.7, 45, 1100, 0.0, 0.25, 0.4)
-STROMA = Tissue(0.75, 50, 1000, 0.05)
-URETHRA = Tissue(0.9, 160, 1700, 0.05, 0.22, 0.4)
+AIR = PelvicTissue(0.0, 50, 0, 0.0, 0.0, 0.0)
+FAT = PelvicTissue(0.85, 115, 60, 0.06, 0.8, 0.8, True)
+MARROW = PelvicTissue(0.6, 95, 120, 0.08, 0.6, 0.62, True)
+CORTEX = PelvicTissue(0.05, 20, 300, 0.0, 0.03, 0.03)
+MUSCLE = PelvicTissue(0.8, 36, 1350, 0.08)
+BLADDER_WALL = PelvicTissue(0.8, 60, 1500)
+URINE = PelvicTissue(1.0, 1200, 2900, 0.0, 0.12, 0.14)
+RECTAL_WALL = PelvicTissue(0.8, 70, 1400, 0.05, 0.25, 0.5)
+FAECES = PelvicTissue(0.6, 60, 1000, 0.2)
+VESICLE = PelvicTissue(0.95, 220, 1900, 0.3, 0.22, 0.4)
+BUNDLE = PelvicTissue(0.9, 180, 1700, 0.1, 0.25, 0.7)
+CAPSULE = PelvicTissue(0.7, 45, 1100, 0.0, 0.25, 0.4)
+STROMA = PelvicTissue(0.75, 50, 1000, 0.05)
+URETHRA = PelvicTissue(0.9, 160, 1700, 0.05, 0.22, 0.4)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Structure(NamedTuple):
     """A surface filled with a tissue; `inset_mm` draws its border inwards, which leaves a wall."""
 
     shape: Ellipsoid | Tube
-    tissue: Tissue
+    tissue: PelvicTissue
     inset_mm: float = 0.0
 
 
@@ -148,8 +148,8 @@ class ProstateLesion:
         return Ellipsoid(self.centre_mm, self.radii_mm, self.turn_deg)
 
     @property
-    def tissue(self) -> Tissue:
-        return Tissue(0.85, self.t2_ms, self.adc, 0.04, 0.28, 0.75)
+    def tissue(self) -> PelvicTissue:
+        return PelvicTissue(0.85, self.t2_ms, self.adc, 0.04, 0.28, 0.75)
 
 
 @dataclass(frozen=True)
@@ -182,12 +182,12 @@ class Pelvis:
         return Ellipsoid(self._at(0, -0.26 * b, 0.12 * c), (share * a, share * b, 0.78 * c), taper=0.1)
 
     @cached_property
-    def peripheral(self) -> Tissue:
-        return Tissue(0.9, self._drawn(7, 125, 165), self._drawn(8, 1350, 1750), 0.07, 0.25, 0.42)
+    def peripheral(self) -> PelvicTissue:
+        return PelvicTissue(0.9, self._drawn(7, 125, 165), self._drawn(8, 1350, 1750), 0.07, 0.25, 0.42)
 
     @cached_property
-    def transition(self) -> Tissue:
-        return Tissue(0.85, self._drawn(9, 82, 100), self._drawn(10, 1150, 1350), 0.14, 0.26, 0.5)
+    def transition(self) -> PelvicTissue:
+        return PelvicTissue(0.85, self._drawn(9, 82, 100), self._drawn(10, 1150, 1350), 0.14, 0.26, 0.5)
 
     def _at(self, x: float, y: float, z: float) -> Point:
         """A point beside the centre of the prostate."""
@@ -245,7 +245,7 @@ class Pelvis:
             glandular = rng.random() < 0.55
             t2_ms, adc = (rng.uniform(130, 190), rng.uniform(1500, 1900)) if glandular else (
                 rng.uniform(60, 75), rng.uniform(950, 1100))  # fmt: skip
-            inner = Tissue(0.88, float(t2_ms), float(adc), 0.1, 0.27, 0.55)
+            inner = PelvicTissue(0.88, float(t2_ms), float(adc), 0.1, 0.27, 0.55)
             ball = Ellipsoid(place, tuple(size * float(r) for r in round_))  # type: ignore[arg-type]
             if self.transition_zone.distance(np.array(place)) < -ball.reach_mm:
                 made += [Structure(ball, inner, 0.6), Structure(ball, CAPSULE)]

@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.phantoms.prostate.anatomy import AIR, Floats, Pelvis, Point, Structure, Tissue
+from imaging.phantoms.prostate.anatomy import AIR, Floats, PelvicTissue, Pelvis, Point, Structure
 
 Labels = NDArray[np.uint8]
-Contrast = Callable[[Tissue], float]
+Contrast = Callable[[PelvicTissue], float]
 """The signal of a tissue in one picture."""
 Coil = Literal["surface", "endorectal"]
 T2W_ECHO_MS, DWI_ECHO_MS = 101.0, 65.0
@@ -79,7 +79,7 @@ class Receiver:
     distortion_mm: float = 0.0
 
 
-def t2_weighted(tissue: Tissue) -> float:
+def t2_weighted(tissue: PelvicTissue) -> float:
     """Spin echo with a long repetition time."""
     return tissue.density * float(np.exp(-T2W_ECHO_MS / tissue.t2_ms))
 
@@ -87,7 +87,7 @@ def t2_weighted(tissue: Tissue) -> float:
 def diffusion_weighted(b: float) -> Contrast:
     """Fat-suppressed spin echo EPI: S = S0 · exp(−b · ADC)."""
 
-    def signal(tissue: Tissue) -> float:
+    def signal(tissue: PelvicTissue) -> float:
         start = tissue.density * float(np.exp(-DWI_ECHO_MS / tissue.t2_ms)) * (0.06 if tissue.is_fat else 1.0)
         return start * float(np.exp(-b * tissue.adc * 1e-6))
 
@@ -97,7 +97,7 @@ def diffusion_weighted(b: float) -> Contrast:
 def t1_weighted(uptake: float) -> Contrast:
     """Gradient echo; `uptake` 0 before contrast medium, 1 at its peak."""
 
-    def signal(tissue: Tissue) -> float:
+    def signal(tissue: PelvicTissue) -> float:
         return tissue.early + uptake * (tissue.late - tissue.early)
 
     return signal
@@ -120,16 +120,16 @@ def sample(pelvis: Pelvis, slab: Slab, contrasts: Sequence[Contrast], distortion
     return volume
 
 
-def _weights(contrasts: Sequence[Contrast], tissues: Sequence[Tissue]) -> tuple[Floats, Floats]:
+def _weights(contrasts: Sequence[Contrast], tissues: Sequence[PelvicTissue]) -> tuple[Floats, Floats]:
     """(contrast, tissue): signals, and how much of them is texture."""
     signals = np.array([[contrast(tissue) for tissue in tissues] for contrast in contrasts])
     return signals, signals * [tissue.texture for tissue in tissues]
 
 
-def _mixture(pelvis: Pelvis, points_mm: Floats, width_mm: float) -> dict[Tissue, Floats]:
+def _mixture(pelvis: Pelvis, points_mm: Floats, width_mm: float) -> dict[PelvicTissue, Floats]:
     """The share (row, column) of each tissue that a plane meets, front to back, until nothing is left."""
     left = np.ones(points_mm.shape[1:])
-    shares: dict[Tissue, Floats] = {}
+    shares: dict[PelvicTissue, Floats] = {}
     for structure in pelvis.structures:
         if not _meets(structure, points_mm, width_mm):
             continue

@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from imaging.phantoms.ultrasound.body import Anatomy, Body
 from imaging.phantoms.ultrasound.head import Head
-from imaging.phantoms.ultrasound.tissue import AVERAGE_ABSORPTION, Floats, Lesion, Mask, Tissue
+from imaging.phantoms.ultrasound.tissue import AVERAGE_ABSORPTION, EchoTissue, Floats, Mask, PlantedLesion
 
 Bytes = NDArray[np.uint8]
 Signal = NDArray[np.complex128]
@@ -155,13 +155,13 @@ class _Beams:
         return float(self.lines[1] - self.lines[0])
 
 
-def simulate(scan: Scan, seed: int, lesions: tuple[Lesion, ...] = (), head: Head | None = None) -> Sonogram:
+def simulate(scan: Scan, seed: int, lesions: tuple[PlantedLesion, ...] = (), head: Head | None = None) -> Sonogram:
     """One still. The same arguments give the same picture, bit for bit."""
     return simulate_cine(scan, seed, lesions, frames=1, head=head)[0]
 
 
 def simulate_cine(
-    scan: Scan, seed: int, lesions: tuple[Lesion, ...] = (), frames: int = 12, head: Head | None = None
+    scan: Scan, seed: int, lesions: tuple[PlantedLesion, ...] = (), frames: int = 12, head: Head | None = None
 ) -> list[Sonogram]:
     """A clip: the probe glides (or rocks) to and fro by two millimetres; tissue, speckle and truth go with it."""
     beams = _Beams.of(scan.probe, scan.depth_mm)
@@ -206,7 +206,7 @@ class _Bench:
     body: Body
     beams: _Beams
     margin: tuple[int, int]
-    tissue: Tissue
+    tissue: EchoTissue
     views: list[Signal]
 
     @staticmethod
@@ -223,7 +223,7 @@ class _Bench:
         scan, probe, beams = self.scan, self.scan.probe, self.beams
         first_line = self.margin[1] + moved[1]
         window = (slice(moved[0], moved[0] + len(beams.depth)), slice(first_line, first_line + len(beams.lines)))
-        tissue = Tissue(self.tissue.echo_db[window], self.tissue.mirror[window], self.tissue.absorption[window])
+        tissue = EchoTissue(self.tissue.echo_db[window], self.tissue.mirror[window], self.tissue.absorption[window])
         noise = _scatterers([self.body.seed, 300 + number], tissue.echo_db.shape)
         echoes = [_receive(scan, beams, tissue, view[window], noise) for view in self.views]
         envelope = np.mean(np.abs(np.stack(echoes)), axis=0)
@@ -236,7 +236,7 @@ class _Bench:
         return Sonogram(pixels, truth.astype(np.uint8), fan, scan.spacing_mm, scan, envelope)
 
 
-def _receive(scan: Scan, beams: _Beams, tissue: Tissue, scatterers: Signal, noise: Signal) -> Signal:
+def _receive(scan: Scan, beams: _Beams, tissue: EchoTissue, scatterers: Signal, noise: Signal) -> Signal:
     """Complex echo signal after beam forming and gain, (sample, line); gland near the probe has mean power 1."""
     probe = scan.probe
     source = scatterers * 10 ** (tissue.echo_db / 20)

@@ -10,10 +10,10 @@ import numpy as np
 from imaging.phantoms.ultrasound.head import Head, uterus, with_head
 from imaging.phantoms.ultrasound.tissue import (
     AVERAGE_ABSORPTION,
+    EchoTissue,
     Floats,
-    Lesion,
     Mask,
-    Tissue,
+    PlantedLesion,
     breast,
     heart,
     with_lesion,
@@ -28,16 +28,16 @@ class Body:
 
     anatomy: Anatomy
     seed: int
-    lesions: tuple[Lesion, ...] = ()
+    lesions: tuple[PlantedLesion, ...] = ()
     head: Head | None = None
 
-    def tissue(self, x: Floats, z: Floats, below_face: Floats) -> Tissue:
+    def tissue(self, x: Floats, z: Floats, below_face: Floats) -> EchoTissue:
         """What is at the points (x, z), lesions and head included. The first axis runs along the beam.
 
         `below_face`: distance of each point from the face of the probe, which is z for a linear array. Millimetres.
         """
         if self.anatomy == "homogeneous":
-            found = Tissue(np.zeros_like(x), np.zeros_like(x), np.full_like(x, AVERAGE_ABSORPTION))
+            found = EchoTissue(np.zeros_like(x), np.zeros_like(x), np.full_like(x, AVERAGE_ABSORPTION))
         elif self.anatomy == "breast":
             found = breast(self.seed, x, below_face)
         elif self.anatomy == "heart":

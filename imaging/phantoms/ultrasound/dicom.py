@@ -39,14 +39,14 @@ from imaging.phantoms.ultrasound.screen import (
     VENDORS,
     Encoding,
     Layout,
-    Region,
-    Scene,
     Screen,
+    ScreenRegion,
+    ScreenScene,
     Vendor,
     VendorLetter,
     compose,
 )
-from imaging.phantoms.ultrasound.tissue import Lesion
+from imaging.phantoms.ultrasound.tissue import PlantedLesion
 
 EXPLICIT_LITTLE, JPEG_BASELINE, RLE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.5"
 BodyPart = Literal["BREAST", "HEART", "FETALHEAD"]
@@ -102,7 +102,7 @@ NAMELESS = Patient("0004", "", "ISO_IR 100", "O", "")
 
 
 @dataclass(frozen=True, slots=True)
-class Acquisition:
+class UltrasoundAcquisition:
     """One stored image. `lesions`: given ones, none, or "planted" (one drawn from the seed). `head`: the same.
 
     `scan` and `encoding` default to the vendor's; `study`, `series` and `instance` number the object inside the
@@ -114,7 +114,7 @@ class Acquisition:
     vendor: VendorLetter = "A"
     patient: Patient = LATIN
     seed: int = 0
-    lesions: tuple[Lesion, ...] | Literal["planted"] = ()
+    lesions: tuple[PlantedLesion, ...] | Literal["planted"] = ()
     layout: Layout = SINGLE
     body_part: BodyPart | None = "BREAST"
     orientation: Literal["empty", "absent"] = "empty"
@@ -139,7 +139,7 @@ class Acquisition:
         return self.scan or (ECHO_SCAN if self.body_part == "HEART" else self.behaviour.scan)
 
     @property
-    def masses(self) -> tuple[Lesion, ...]:
+    def masses(self) -> tuple[PlantedLesion, ...]:
         """The lesions that are really there."""
         return (plant_lesion(self.setting, self.seed),) if self.lesions == "planted" else self.lesions
 
@@ -177,7 +177,7 @@ def moment(*names: object) -> datetime.datetime:
 
 
 @lru_cache(maxsize=4)
-def screen(acquisition: Acquisition) -> Screen:
+def screen(acquisition: UltrasoundAcquisition) -> Screen:
     """What the scanner shows for this acquisition, before encoding."""
     vendor, patient = acquisition.behaviour, acquisition.patient
     name = patient.screen_name if vendor.burns_in_name else ""
@@ -186,8 +186,8 @@ def screen(acquisition: Acquisition) -> Screen:
     return compose(_scene(acquisition, header))
 
 
-def _scene(acquisition: Acquisition, header: tuple[str, str]) -> Scene:
-    return Scene(
+def _scene(acquisition: UltrasoundAcquisition, header: tuple[str, str]) -> ScreenScene:
+    return ScreenScene(
         acquisition.behaviour,
         acquisition.setting,
         acquisition.seed,
@@ -198,7 +198,7 @@ def _scene(acquisition: Acquisition, header: tuple[str, str]) -> Scene:
     )
 
 
-def truth(acquisition: Acquisition) -> Bytes:
+def truth(acquisition: UltrasoundAcquisition) -> Bytes:
     """Lesion or head mask 0/1 on the grid of the file: (row, column), or (frame, row, column) for a cine.
 
     Empty without a lesion or a head. A head is filled to the outer border of its skull, as far as the picture shows it.
@@ -207,12 +207,12 @@ def truth(acquisition: Acquisition) -> Bytes:
     return mask if acquisition.layout.frames > 1 else np.asarray(mask[0])
 
 
-def tissue_mask(acquisition: Acquisition) -> NDArray[np.bool_]:
+def tissue_mask(acquisition: UltrasoundAcquisition) -> NDArray[np.bool_]:
     """Where the file shows echoes, bool (row, column)."""
     return screen(acquisition).tissue
 
 
-def dataset(acquisition: Acquisition) -> FileDataset:
+def dataset(acquisition: UltrasoundAcquisition) -> FileDataset:
     """The DICOM object, complete with file meta information."""
     shown = screen(acquisition)
     lossy = acquisition.stored_as == "YBR_FULL_422"
@@ -276,7 +276,7 @@ def describe_study(ds: Dataset, patient: Patient, study: int, body_part: str | N
         ds.ProcedureCodeSequence = Sequence([procedure])
 
 
-def _describe_series(ds: Dataset, acquisition: Acquisition) -> None:
+def _describe_series(ds: Dataset, acquisition: UltrasoundAcquisition) -> None:
     """General Series and Equipment modules (PS3.3 C.7.3.1, C.7.5.1)."""
     vendor = acquisition.behaviour
     ds.Modality, ds.SeriesInstanceUID = "US", acquisition.series_uid
@@ -291,7 +291,7 @@ def _describe_series(ds: Dataset, acquisition: Acquisition) -> None:
         ds.Laterality = ("R" if acquisition.study % 2 else "L") if acquisition.body_part == "BREAST" else ""
 
 
-def _describe_image(ds: Dataset, acquisition: Acquisition, shown: Screen) -> None:
+def _describe_image(ds: Dataset, acquisition: UltrasoundAcquisition, shown: Screen) -> None:
     """General Image, US Image and, for clips, Multi-frame and Cine modules (PS3.3 C.7.6.1, C.8.5.6, C.7.6.5-6)."""
     vendor, layout = acquisition.behaviour, acquisition.layout
     when = moment("study", acquisition.patient.patient_id, acquisition.study)
@@ -317,7 +317,7 @@ def _describe_image(ds: Dataset, acquisition: Acquisition, shown: Screen) -> Non
         ds.CineRate, ds.RecommendedDisplayFrameRate = 20, 20
 
 
-def _region(region: Region, scan: Scan) -> Dataset:
+def _region(region: ScreenRegion, scan: Scan) -> Dataset:
     """One item of SequenceOfUltrasoundRegions (PS3.3 C.8.5.5): tissue in cm (3), a spectrum in s (4) and cm/s (7)."""
     plane = region.kind != "spectral"
     item = Dataset()

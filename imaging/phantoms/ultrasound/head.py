@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ellipe
 
-from imaging.phantoms.ultrasound.tissue import Fields, Floats, Mask, Tissue, mix, soft_step
+from imaging.phantoms.ultrasound.tissue import EchoTissue, Fields, Floats, Mask, mix, soft_step
 
 SMALLEST_MM, LARGEST_MM = 70.0, 340.0
 """Head circumference from about 12 weeks to term."""
@@ -87,7 +87,7 @@ def head_of(
     return Head(x_mm, z_mm, length, length * ratio, rotation_deg, max(skull, 2.0), seed)
 
 
-def uterus(seed: int, x: Floats, z: Floats, below_face: Floats, head: Head | None) -> Tissue:
+def uterus(seed: int, x: Floats, z: Floats, below_face: Floats, head: Head | None) -> EchoTissue:
     """Skin, fat, rectus muscle, myometrium, a cavity with amniotic fluid and placenta, and what lies behind it."""
     fields = Fields(seed, x, z)
     rng = fields.rng
@@ -103,11 +103,11 @@ def uterus(seed: int, x: Floats, z: Floats, below_face: Floats, head: Head | Non
     mirror = 2.0 * np.exp(-((skin_d / 0.2) ** 2)) + 1.3 * np.exp(-((fat_d / 0.3) ** 2)) + 0.8 * strands**3
     mirror = mirror * soft_step(-wall_d, 0.5) + 1.8 * np.exp(-((wall_d / 0.3) ** 2))
     contact = np.clip(fields.smooth(24, 400) - 0.7, 0, 1) * np.exp(-((below_face / 3) ** 2))
-    tissue = Tissue(echo, mirror, 0.55 + 0.1 * soft_step(wall_d, 0.5) + 4.0 * contact)
+    tissue = EchoTissue(echo, mirror, 0.55 + 0.1 * soft_step(wall_d, 0.5) + 4.0 * contact)
     return _with_cavity(tissue, fields, wall_d, head)
 
 
-def _with_cavity(tissue: Tissue, fields: Fields, wall_d: Floats, head: Head | None) -> Tissue:
+def _with_cavity(tissue: EchoTissue, fields: Fields, wall_d: Floats, head: Head | None) -> EchoTissue:
     """Fluid and placenta in a wavy ellipse around the head (or around nothing), and now and then a limb."""
     rng, x, z = fields.rng, fields.x, fields.z
     spot = head or Head(float(rng.uniform(-15, 15)), float(rng.uniform(55, 75)), 90.0, 70.0)
@@ -132,11 +132,13 @@ def _with_cavity(tissue: Tissue, fields: Fields, wall_d: Floats, head: Head | No
     placenta = cavity * soft_step(thickness - from_wall + 1.2 * fields.smooth(9, 7) - 3.0, 0.4)
     echo = mix(echo, -9.0 + 2.0 * fields.smooth(6, 4) + 2.0 * fields.smooth(18, 12), placenta)
     absorption = mix(absorption, 0.55, placenta)
-    found = Tissue(echo, mirror, absorption)
+    found = EchoTissue(echo, mirror, absorption)
     return _with_limb(found, fields, cavity * (1 - placenta), (centre_x, centre_z, wide, high))
 
 
-def _with_limb(tissue: Tissue, fields: Fields, room: Floats, cavity: tuple[float, float, float, float]) -> Tissue:
+def _with_limb(
+    tissue: EchoTissue, fields: Fields, room: Floats, cavity: tuple[float, float, float, float]
+) -> EchoTissue:
     """In every second uterus, an arm or a leg cut across: soft tissue around a bright bone that casts a shadow.
 
     `room`: where fluid is. `cavity`: centre (x, z) and half axes.
@@ -150,7 +152,7 @@ def _with_limb(tissue: Tissue, fields: Fields, room: Floats, cavity: tuple[float
     soft = room * soft_step(size - distance, 0.3)
     bone = soft * soft_step(0.3 * size - distance, 0.3)
     echo = mix(mix(tissue.echo_db, -12.0, soft), 6.0, bone)
-    return Tissue(echo, tissue.mirror, tissue.absorption + 0.5 * soft + 6.0 * bone)
+    return EchoTissue(echo, tissue.mirror, tissue.absorption + 0.5 * soft + 6.0 * bone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ class _Cut:
         return soft_step(1 - reach, soft)
 
 
-def with_head(tissue: Tissue, head: Head, x: Floats, z: Floats) -> Tissue:
+def with_head(tissue: EchoTissue, head: Head, x: Floats, z: Floats) -> EchoTissue:
     """The tissue with a fetal head in it: scalp, skull, brain, and what the skull does to the beam."""
     cut = _Cut.of(head, x, z)
     scalp = soft_step(cut.inside_mm + 1.2 + 2.0 * head.maturity, 0.25)
@@ -219,7 +221,7 @@ def with_head(tissue: Tissue, head: Head, x: Floats, z: Floats) -> Tissue:
     echo = mix(echo, bone, shell)
     absorption = mix(mix(tissue.absorption, 0.55, scalp), 0.35, inner)
     absorption = mix(absorption, 2.6 + 1.8 * head.maturity, shell)
-    return Tissue(echo, tissue.mirror * (1 - scalp) + mirror * inner + plates, absorption)
+    return EchoTissue(echo, tissue.mirror * (1 - scalp) + mirror * inner + plates, absorption)
 
 
 def _bone(cut: _Cut) -> tuple[Floats, Floats]:

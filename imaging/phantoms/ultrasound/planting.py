@@ -8,13 +8,13 @@ import numpy as np
 
 from imaging.phantoms.ultrasound.bmode import Scan
 from imaging.phantoms.ultrasound.head import LARGEST_MM, SMALLEST_MM, Head, head_of
-from imaging.phantoms.ultrasound.tissue import Lesion
+from imaging.phantoms.ultrasound.tissue import PlantedLesion
 
 _WALL_MM = 24.0
 """Depth of the nearest point of a head: abdominal and uterine wall, and some fluid."""
 
 
-def plant_lesion(scan: Scan, seed: int) -> Lesion:
+def plant_lesion(scan: Scan, seed: int) -> PlantedLesion:
     """A plausible mass for this scan: size, depth, shape and posterior sign drawn from the seed."""
     rng = np.random.default_rng([seed, 23])
     width = float(np.exp(rng.uniform(np.log(5.0), np.log(17.0))))
@@ -23,7 +23,7 @@ def plant_lesion(scan: Scan, seed: int) -> Lesion:
     posterior = rng.choice(np.array(["shadow", "enhancement", "none"]), p=[0.5, 0.3, 0.2])
     kind = str(posterior)
     benign = kind == "enhancement"
-    return Lesion(
+    return PlantedLesion(
         x_mm=float(rng.uniform(-0.7, 0.7)) * reach,
         z_mm=float(rng.uniform(7.0 + height / 2, max(8.0 + height / 2, 0.62 * scan.depth_mm))),
         width_mm=width,

@@ -25,7 +25,7 @@ from imaging.phantoms.ultrasound.bmode import (
     simulate_cine,
 )
 from imaging.phantoms.ultrasound.head import Head
-from imaging.phantoms.ultrasound.tissue import Lesion, Mask
+from imaging.phantoms.ultrasound.tissue import Mask, PlantedLesion
 
 VendorLetter = Literal["A", "B", "C", "D"]
 Encoding = Literal["RGB", "YBR_FULL_422", "PALETTE COLOR", "MONOCHROME2"]
@@ -119,7 +119,7 @@ SINGLE = Layout()
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class ScreenRegion:
     """A rectangle of the screen in pixels. `spacing`, (row, column): mm, or cm/s and seconds in a spectrum."""
 
     kind: Literal["tissue", "colour", "spectral"]
@@ -141,7 +141,7 @@ class Screen:
     truth: Bytes
     marks: Bytes
     tissue: Mask
-    regions: tuple[Region, ...]
+    regions: tuple[ScreenRegion, ...]
 
 
 class _Canvas:
@@ -154,9 +154,9 @@ class _Canvas:
         self.picture = Picture.new("L", (columns, rows), 0)
         self.draw = ImageDraw.Draw(self.picture)
         self.font = ImageFont.load_default_imagefont()  # a bitmap: the same pixels with every FreeType
-        self.regions: list[Region] = []
+        self.regions: list[ScreenRegion] = []
 
-    def place(self, clip: list[Sonogram], row: int, column: int) -> Region:
+    def place(self, clip: list[Sonogram], row: int, column: int) -> ScreenRegion:
         """Put a sonogram's upper left corner at (row, column)."""
         rows, columns = clip[0].pixels.shape
         window = (slice(row, row + rows), slice(column, column + columns))
@@ -164,7 +164,7 @@ class _Canvas:
             self.grey[number][window] = sonogram.pixels
             self.truth[number][window] = sonogram.truth
         self.tissue[window] |= clip[0].fan
-        region = Region("tissue", row, column, rows, columns, clip[0].spacing_mm)
+        region = ScreenRegion("tissue", row, column, rows, columns, clip[0].spacing_mm)
         self.regions.append(region)
         return region
 
@@ -177,13 +177,13 @@ class _Canvas:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class ScreenScene:
     """What is imaged and how it is shown. `header`: the two lines that carry the patient and the institution."""
 
     vendor: Vendor
     scan: Scan
     seed: int
-    lesions: tuple[Lesion, ...]
+    lesions: tuple[PlantedLesion, ...]
     layout: Layout
     header: tuple[str, str]
     head: Head | None = None
@@ -194,7 +194,7 @@ class Scene:
         return self.vendor.curved_transducer if self.scan.anatomy == "uterus" else self.vendor.transducer
 
 
-def compose(scene: Scene) -> Screen:
+def compose(scene: ScreenScene) -> Screen:
     """The screen of one acquisition."""
     rows, columns = scene.vendor.screen
     canvas = _Canvas(rows, columns, scene.layout.frames)
@@ -220,7 +220,7 @@ def compose(scene: Scene) -> Screen:
     return canvas.finish()
 
 
-def _b_mode(canvas: _Canvas, scene: Scene, box: tuple[int, int, int, int]) -> Region:
+def _b_mode(canvas: _Canvas, scene: ScreenScene, box: tuple[int, int, int, int]) -> ScreenRegion:
     """A sonogram as large as the box (row, column, rows, columns) allows, centred across it."""
     row, column, rows, columns = box
     fitted = scene.scan.fitted(rows, columns, scene.vendor.aspect)
@@ -244,10 +244,10 @@ def _spectrum(canvas: _Canvas, seed: int, box: tuple[int, int, int, int]) -> Non
     strip[base] = 200
     canvas.grey[:, row : row + rows, column : column + columns] = strip
     canvas.write(row + 2, column + columns + 4, "cm/s", CURSOR)
-    canvas.regions.append(Region("spectral", row, column, rows, columns, (110.0 / rows, seconds / columns)))
+    canvas.regions.append(ScreenRegion("spectral", row, column, rows, columns, (110.0 / rows, seconds / columns)))
 
 
-def _colour_flow(canvas: _Canvas, seed: int, inside: Region) -> None:
+def _colour_flow(canvas: _Canvas, seed: int, inside: ScreenRegion) -> None:
     """A colour box over the middle of a picture: a winding vessel with flow towards and away from the probe."""
     rng = np.random.default_rng([seed, 53])
     rows, columns = int(inside.rows * 0.4), int(inside.columns * 0.45)
@@ -263,10 +263,10 @@ def _colour_flow(canvas: _Canvas, seed: int, inside: Region) -> None:
     drawn = np.where(speed > 0.15, flow, 0).astype(np.uint8)
     canvas.picture.paste(Picture.fromarray(drawn), (column, row))
     canvas.draw.rectangle([column - 1, row - 1, column + columns, row + rows], outline=CURSOR)
-    canvas.regions.append(Region("colour", row, column, rows, columns, inside.spacing))
+    canvas.regions.append(ScreenRegion("colour", row, column, rows, columns, inside.spacing))
 
 
-def _cursor(canvas: _Canvas, region: Region) -> None:
+def _cursor(canvas: _Canvas, region: ScreenRegion) -> None:
     """The Doppler line and its sample gate, drawn across the B-mode picture."""
     top, left = region.row + 4, region.column + int(region.columns * 0.66)
     bottom, shift = region.row + region.rows - 4, -int(region.columns * 0.10)
@@ -279,7 +279,7 @@ def _cursor(canvas: _Canvas, region: Region) -> None:
         canvas.draw.line([(x - 6, middle + offset), (x + 6, middle + offset)], fill=CURSOR)
 
 
-def _annotate(canvas: _Canvas, scene: Scene, region: Region) -> None:
+def _annotate(canvas: _Canvas, scene: ScreenScene, region: ScreenRegion) -> None:
     """Header lines, settings, depth ruler, grey wedge and a logo; nothing of it on tissue."""
     rows, columns = canvas.tissue.shape
     vendor = scene.vendor
@@ -297,7 +297,7 @@ def _annotate(canvas: _Canvas, scene: Scene, region: Region) -> None:
     canvas.grey[:, region.row : region.row + 120, columns - 18 : columns - 8] = wedge
 
 
-def _calipers(canvas: _Canvas, scene: Scene, region: Region) -> None:
+def _calipers(canvas: _Canvas, scene: ScreenScene, region: ScreenRegion) -> None:
     """Two crosses and a dotted line across the lesion or the head; without either, across some innocent tissue."""
     rng = np.random.default_rng([scene.seed, 61])
     x, z, width = float(rng.uniform(-8, 8)), float(rng.uniform(9, 22)), float(rng.uniform(5, 12))

@@ -25,7 +25,7 @@ _EXTRA_ABSORPTION: dict[Posterior, float] = {"shadow": 1.2, "enhancement": -0.5,
 
 
 @dataclass(frozen=True, slots=True)
-class Lesion:
+class PlantedLesion:
     """A hypoechoic mass: an ellipse whose radius varies with the angle.
 
     `x_mm`, `z_mm`: centre, right of the probe's middle and below its face. `width_mm`, `height_mm`: full axes.
@@ -70,7 +70,7 @@ class Lesion:
 
 
 @dataclass(frozen=True, slots=True)
-class Tissue:
+class EchoTissue:
     """Acoustic properties on a lattice of points, all of one shape.
 
     `echo_db`: diffuse scattering. `mirror`: amplitude of smooth interfaces (coherent, 1 = mean gland speckle).
@@ -133,7 +133,7 @@ def mix(below: Floats, above: Floats | float, weight: Floats) -> Floats:
     return np.asarray(below + weight * (above - below))
 
 
-def breast(seed: int, x: Floats, z: Floats) -> Tissue:
+def breast(seed: int, x: Floats, z: Floats) -> EchoTissue:
     """Skin, fat with ligaments, gland with fat lobules and ducts, fat, fascia, pectoral muscle, chest wall."""
     fields = Fields(seed, x, z)
     rng = fields.rng
@@ -162,22 +162,22 @@ def breast(seed: int, x: Floats, z: Floats) -> Tissue:
         -muscle, 0.2
     )
     absorption = 0.52 + 0.18 * in_gland + 0.35 * in_muscle + 1.2 * soft_step(wall, 0.3)
-    tissue = Tissue(echo, mirror, absorption)
+    tissue = EchoTissue(echo, mirror, absorption)
     tissue = _ligament_shadow(tissue, rng, x, gland)
     return _vessel(tissue, rng, x, z)
 
 
-def _ligament_shadow(tissue: Tissue, rng: np.random.Generator, x: Floats, below_fat: Floats) -> Tissue:
+def _ligament_shadow(tissue: EchoTissue, rng: np.random.Generator, x: Floats, below_fat: Floats) -> EchoTissue:
     """A few Cooper ligaments meet the beam edge-on and throw narrow, faint shadows: dark, and no lesion."""
     absorption = tissue.absorption.copy()
     for _ in range(int(rng.integers(1, 4))):
         centre, width, strength = rng.uniform(-18, 18), rng.uniform(0.5, 1.3), rng.uniform(1.5, 4.0)
         patch = np.exp(-(((x - centre) / width) ** 2) - (below_fat / 0.7) ** 2)
         absorption += strength * patch
-    return Tissue(tissue.echo_db, tissue.mirror, absorption)
+    return EchoTissue(tissue.echo_db, tissue.mirror, absorption)
 
 
-def _vessel(tissue: Tissue, rng: np.random.Generator, x: Floats, z: Floats) -> Tissue:
+def _vessel(tissue: EchoTissue, rng: np.random.Generator, x: Floats, z: Floats) -> EchoTissue:
     """In two bodies of three, an anechoic strip with bright walls, cut along or across: dark, and no lesion."""
     present, along = rng.random() < 0.67, rng.random() < 0.6
     centre_x, centre_z = rng.uniform(-14, 14), rng.uniform(9, 24)
@@ -191,14 +191,14 @@ def _vessel(tissue: Tissue, rng: np.random.Generator, x: Floats, z: Floats) -> T
     distance = np.hypot(beyond, down) - radius * (1 - 0.35 * np.sin(across / 2.7 + centre_x) ** 2)
     inside = soft_step(-distance, 0.12)
     walls = np.exp(-((distance / 0.18) ** 2)) * np.abs(down) / np.hypot(beyond, down).clip(1e-6)
-    return Tissue(
+    return EchoTissue(
         mix(tissue.echo_db, -36.0, inside),
         tissue.mirror * (1 - inside) + 0.5 * walls,
         mix(tissue.absorption, 0.2, inside),
     )
 
 
-def heart(seed: int, x: Floats, z: Floats) -> Tissue:
+def heart(seed: int, x: Floats, z: Floats) -> EchoTissue:
     """An apical view in outline: four blood-filled chambers inside myocardium, with valves and pericardium."""
     fields = Fields(seed, x, z)
     warp_x, warp_z = x + 3.5 * fields.smooth(17, 17), z + 3.5 * fields.smooth(17, 17)
@@ -215,10 +215,10 @@ def heart(seed: int, x: Floats, z: Floats) -> Tissue:
     mirror = (
         1.6 * np.exp(-((outer / 0.02) ** 2)) + 1.2 * valves + 0.8 * np.exp(-((nearest / 0.04) ** 2)) * (warp_z > 40)
     )
-    return Tissue(echo, mirror, np.full_like(x, 0.55) - 0.3 * blood)
+    return EchoTissue(echo, mirror, np.full_like(x, 0.55) - 0.3 * blood)
 
 
-def with_lesion(tissue: Tissue, lesion: Lesion, x: Floats, z: Floats) -> Tissue:
+def with_lesion(tissue: EchoTissue, lesion: PlantedLesion, x: Floats, z: Floats) -> EchoTissue:
     """The tissue with a mass in it: darker inside, a soft and slightly echogenic border, its own absorption."""
     distance = lesion.distance_mm(x, z)
     inside = soft_step(-distance, lesion.margin_mm)
@@ -226,6 +226,6 @@ def with_lesion(tissue: Tissue, lesion: Lesion, x: Floats, z: Floats) -> Tissue:
     texture = Fields(lesion.seed, x, z).smooth(1.8, 0.9) * (2.5 if solid else 1.0)
     halo = 4.0 * np.exp(-(((distance - 0.7) / 0.6) ** 2)) * solid
     absorption = np.maximum(tissue.absorption + inside * _EXTRA_ABSORPTION[lesion.posterior], 0.03)
-    return Tissue(
+    return EchoTissue(
         mix(tissue.echo_db + halo, lesion.echo_db + texture, inside), tissue.mirror * (1 - inside), absorption
     )

@@ -26,8 +26,8 @@ from imaging.html.markup import (
     terms,
 )
 from imaging.html.style import ICONS
-from imaging.report.page.card import Answer, answers_of, card
-from imaging.report.page.pictures import Previews
+from imaging.report.page.card import AnswerCard, answers_of, card
+from imaging.report.page.pictures import PreviewPictures
 from imaging.report.page.style import SCRIPT, STYLE
 
 TITLE = "Results of this run · Sitewise"
@@ -44,7 +44,7 @@ _FILE_ICONS = {"refused": "failed", "skipped": "na", "used": "all"}
 def render(summary: Json, out: Path) -> str:
     """The whole page as text; `out` is the folder that preview and object paths are relative to."""
     answers = sorted(answers_of(summary), key=lambda answer: answer.order)
-    previews = Previews(out)
+    previews = PreviewPictures(out)
     body = element(
         "body",
         Markup(ICONS),
@@ -154,7 +154,7 @@ def _scores(summary: Json) -> str:
 # --- Overview: counts that are filters --------------------------------------------------------------------------------
 
 
-def _overview(summary: Json, answers: list[Answer]) -> Markup:
+def _overview(summary: Json, answers: list[AnswerCard]) -> Markup:
     hint = element("span", " · choose a count to see only those", class_="quiet wants-js")
     tiles = element(
         "fieldset",
@@ -190,11 +190,11 @@ def _file_counts(summary: Json) -> Markup:
     return element("ul", total, *links, class_="file-states")
 
 
-def _answer_tiles(summary: Json, answers: list[Answer]) -> Iterator[Markup]:
-    def of(kind: str) -> list[Answer]:
+def _answer_tiles(summary: Json, answers: list[AnswerCard]) -> Iterator[Markup]:
+    def of(kind: str) -> list[AnswerCard]:
         return [answer for answer in answers if kind in answer.kinds]
 
-    def studies(some: list[Answer]) -> str:
+    def studies(some: list[AnswerCard]) -> str:
         return "in " + count(len({answer.study["study_uid"] for answer in some}), "study", "studies")
 
     unread = sum(len(answer.result["unread"]) for answer in of("unread"))
@@ -244,7 +244,7 @@ def _muted(number: int) -> str:
 # --- Results ----------------------------------------------------------------------------------------------------------
 
 
-def _results(summary: Json, answers: list[Answer], previews: Previews) -> Markup:
+def _results(summary: Json, answers: list[AnswerCard], previews: PreviewPictures) -> Markup:
     cards = [card(answer, previews) for answer in answers if answer.applicable]
     return element(
         "section",
@@ -316,7 +316,7 @@ def _nothing_to_show(summary: Json) -> Markup:
 # --- Not applicable, files --------------------------------------------------------------------------------------------
 
 
-def _not_applicable(answers: list[Answer]) -> Markup | None:
+def _not_applicable(answers: list[AnswerCard]) -> Markup | None:
     """One line per study that a package was not made for, with the reason."""
     rows = [_row(answer) for answer in answers if not answer.applicable]
     if not rows:
@@ -331,7 +331,7 @@ def _not_applicable(answers: list[Answer]) -> Markup | None:
     )
 
 
-def _row(answer: Answer) -> Markup:
+def _row(answer: AnswerCard) -> Markup:
     return element(
         "li",
         element("span", icon("na"), quoted(answer.study["modality"]), class_="modality"),

@@ -21,7 +21,7 @@ from imaging.html.markup import (
     terms,
 )
 from imaging.report.page.measures import measure, rating
-from imaging.report.page.pictures import Previews, figures
+from imaging.report.page.pictures import PreviewPictures, figures
 from imaging.report.page.volumes import lesion_table, selection, structures
 
 UNREAD_SHOWN_AT_ONCE = 8
@@ -50,7 +50,7 @@ _RANKS = {("unknown", "some"): 1, ("yes", "some"): 2, ("yes", "all"): 3, ("no", 
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerCard:
     """One result of one study, with what the page needs to order, count and filter it."""
 
     study: Json
@@ -97,15 +97,15 @@ class Answer:
         return " ".join(str(word) for word in [*words, *result["notes"]] if word is not None).lower()
 
 
-def answers_of(summary: Json) -> Iterator[Answer]:
+def answers_of(summary: Json) -> Iterator[AnswerCard]:
     """Every answer of the run; a study that no package looked at counts as one that none is made for."""
     validated = {package["name"]: package["validated"] for package in summary["packages"]}
     for study in summary["studies"]:
         for result in study["results"] or [_NO_PACKAGE]:
-            yield Answer(study, result, validated.get(result["package"]))
+            yield AnswerCard(study, result, validated.get(result["package"]))
 
 
-def card(answer: Answer, previews: Previews) -> Markup:
+def card(answer: AnswerCard, previews: PreviewPictures) -> Markup:
     result = answer.result
     pictures = figures(result, previews)
     kind = "failed" if answer.failed else result["finding"]
@@ -155,7 +155,7 @@ def _completeness(result: Json) -> str:
     return f"{words[result['completeness']]} ({result['analysed']} of {total})"
 
 
-def _headline(answer: Answer) -> Markup | None:
+def _headline(answer: AnswerCard) -> Markup | None:
     """The sentence under the outcome: what it does not mean, or why it failed."""
     result = answer.result
     sentences: list[object] = []
@@ -175,7 +175,7 @@ def _spaced(items: list[object]) -> list[object]:
     return [piece for item in items for piece in (item, " ")][:-1]
 
 
-def _origin(answer: Answer) -> Markup | None:
+def _origin(answer: AnswerCard) -> Markup | None:
     study, result = answer.study, answer.result
     package = joined(
         [

@@ -15,7 +15,7 @@ PREVIEWS_SHOWN_AT_ONCE = 6
 
 
 @dataclass
-class Previews:
+class PreviewPictures:
     """The preview pictures under `out`, embedded until the page holds `EMBEDDED_BYTES_LIMIT` bytes of them."""
 
     out: Path
@@ -50,7 +50,7 @@ class Previews:
         return Markup(f"data:image/png;base64,{base64.b64encode(content).decode()}"), width, height
 
 
-def figures(result: Json, previews: Previews) -> list[Markup]:
+def figures(result: Json, previews: PreviewPictures) -> list[Markup]:
     """Pictures with findings first; those beyond `PREVIEWS_SHOWN_AT_ONCE` are folded away."""
     numbered = list(enumerate(result["findings"], start=1))
     frames = [(preview["source_sop_uid"], preview["frame"]) for preview in result["previews"]]
@@ -73,7 +73,7 @@ def _shows(preview: Json, finding: Json) -> bool:
 
 
 def _figure(
-    preview: Json, result: Json, found: list[tuple[int, Json]], previews: Previews, one_of_several: bool
+    preview: Json, result: Json, found: list[tuple[int, Json]], previews: PreviewPictures, one_of_several: bool
 ) -> Markup:
     """One picture with its view, if known; its region is named only where the same frame is shown in several."""
     picture = previews.embed(preview["path"])

@@ -15,7 +15,7 @@ from imaging.report.sr import codes
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RequiredRow:
     """One row below a parent: relationship, value type and concept name (None: none is asked)."""
 
     relationship: str
@@ -23,16 +23,16 @@ class Row:
     name: Code | None
 
 
-def _modifier(value_type: str, name: Code) -> Row:
-    return Row("HAS CONCEPT MOD", value_type, name)
+def _modifier(value_type: str, name: Code) -> RequiredRow:
+    return RequiredRow("HAS CONCEPT MOD", value_type, name)
 
 
-def _context(value_type: str, name: Code) -> Row:
-    return Row("HAS OBS CONTEXT", value_type, name)
+def _context(value_type: str, name: Code) -> RequiredRow:
+    return RequiredRow("HAS OBS CONTEXT", value_type, name)
 
 
-def _contains(value_type: str, name: Code | None) -> Row:
-    return Row("CONTAINS", value_type, name)
+def _contains(value_type: str, name: Code | None) -> RequiredRow:
+    return RequiredRow("CONTAINS", value_type, name)
 
 
 _ALGORITHM: Final = (  # TID 4019
@@ -54,7 +54,7 @@ ROOT: Final = (  # TID 1500
     _contains("CONTAINER", codes.QUALITATIVE_EVALUATIONS),
 )
 
-BELOW: Final[dict[Code, tuple[Row, ...]]] = {
+BELOW: Final[dict[Code, tuple[RequiredRow, ...]]] = {
     codes.IMAGE_LIBRARY: (_contains("CONTAINER", codes.IMAGE_LIBRARY_GROUP),),  # TID 1600
     codes.IMAGE_LIBRARY_GROUP: (_contains("IMAGE", None),),  # TID 1601
     codes.QUALITATIVE_EVALUATIONS: (
@@ -64,7 +64,7 @@ BELOW: Final[dict[Code, tuple[Row, ...]]] = {
         _contains("TEXT", codes.COMMENT),
     ),
     codes.IMAGING_MEASUREMENTS: (*_ALGORITHM, _contains("CONTAINER", codes.MEASUREMENT_GROUP)),
-    codes.IMAGE_REGION: (Row("SELECTED FROM", "IMAGE", None),),
+    codes.IMAGE_REGION: (RequiredRow("SELECTED FROM", "IMAGE", None),),
 }
 
 # Certainty is not here: a finding has it, a structure does not, and read-back knows which is which.
@@ -82,7 +82,7 @@ _VOLUMETRIC_GROUP: Final = (  # TID 1411
     _contains("IMAGE", codes.SEGMENT_SOURCE),
     _contains("NUM", codes.VOLUME_MEASURES["volume_ml"].concept),
 )
-_LIBRARY_ENTRY: Final = (Row("HAS ACQ CONTEXT", "CODE", codes.MODALITY),)  # TID 1602
+_LIBRARY_ENTRY: Final = (RequiredRow("HAS ACQ CONTEXT", "CODE", codes.MODALITY),)  # TID 1602
 
 
 def missing_row(root: ContentItem, with_groups: bool) -> str | None:
@@ -98,7 +98,7 @@ def missing_row(root: ContentItem, with_groups: bool) -> str | None:
     return lacking
 
 
-def _rows_below(item: ContentItem) -> tuple[Row, ...]:
+def _rows_below(item: ContentItem) -> tuple[RequiredRow, ...]:
     if item.name == codes.MEASUREMENT_GROUP:
         return _VOLUMETRIC_GROUP if item.template == "1411" else _PLANAR_GROUP
     if item.name is None:
@@ -107,7 +107,7 @@ def _rows_below(item: ContentItem) -> tuple[Row, ...]:
     return BELOW.get(item.name, ())
 
 
-def _lacking(item: ContentItem, rows: tuple[Row, ...]) -> str | None:
+def _lacking(item: ContentItem, rows: tuple[RequiredRow, ...]) -> str | None:
     for row in rows:
         if not any(
             child.relationship == row.relationship

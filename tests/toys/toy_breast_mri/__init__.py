@@ -18,7 +18,7 @@ from imaging.exam.context import Context
 from imaging.exam.result import ExamFinding
 from imaging.golden import volume
 from imaging.modalities import Modality
-from imaging.modalities.mr_volumes import Candidate, Limits, find_candidates
+from imaging.modalities.mr_volumes import Candidate, VolumeLimits, find_candidates
 
 if TYPE_CHECKING:
     from imaging.harmonise.recipe import Recipe
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DCE, T2W = "DCE", "T2W"
 _KINDS: Final = {"dynamic": DCE, "t2": T2W}
-_LIMITS: Final = Limits(most_tilt_degrees=30.0, least_coverage_mm=40.0)
+_LIMITS: Final = VolumeLimits(most_tilt_degrees=30.0, least_coverage_mm=40.0)
 
 
 def select(series: Sequence[Series], anatomy: Anatomy | None = None) -> Selection:

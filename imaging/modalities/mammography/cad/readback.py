@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from imaging.dicom.results.content_tree import ContentItem, Measure
+from imaging.dicom.results.content_tree import ContentItem, ReadMeasure
 from imaging.dicom.results.records import ReadFinding, ReadReport
 from imaging.exam.result import ExamResult
 from imaging.findings import Code
@@ -116,9 +116,9 @@ def _library_items(root: ContentItem) -> tuple[ContentItem, ...]:
 def _check_geometry(where: str, item: ContentItem, sources: Sources, uid: str) -> None:
     """Pixel spacing in millimetres and patient orientation, as the source states them."""
     header = sources[uid]
-    told = {c.name: c.value for c in item.children if c.name and isinstance(c.value, Measure)}
+    told = {c.name: c.value for c in item.children if c.name and isinstance(c.value, ReadMeasure)}
     for name, value in spacings(header):
-        found = told.get(name, Measure(name, None, None))
+        found = told.get(name, ReadMeasure(name, None, None))
         if found.unit != mammo.MILLIMETRE or abs((found.value or 0.0) - value) > _SPACING_TOLERANCE_MM:
             refuse(where, name.meaning, found.value, f"{value} mm")
     told_orientation = [

@@ -13,56 +13,56 @@ from imaging.dicom.results.content_tree import ContentItem
 from imaging.findings import Code
 from imaging.modalities.mammography.cad import codes as mammo
 from imaging.report.sr import codes
-from imaging.report.sr.rows import Row
+from imaging.report.sr.rows import RequiredRow
 
-_IMAGE: Final = Row("SELECTED FROM", "IMAGE", None)
-_INTENT: Final = Row("HAS CONCEPT MOD", "CODE", mammo.RENDERING_INTENT)
+_IMAGE: Final = RequiredRow("SELECTED FROM", "IMAGE", None)
+_INTENT: Final = RequiredRow("HAS CONCEPT MOD", "CODE", mammo.RENDERING_INTENT)
 _ALGORITHM: Final = (  # TID 4019
-    Row("HAS PROPERTIES", "TEXT", codes.ALGORITHM_NAME),
-    Row("HAS PROPERTIES", "TEXT", codes.ALGORITHM_VERSION),
-    Row("HAS PROPERTIES", "TEXT", codes.ALGORITHM_PARAMETERS),
+    RequiredRow("HAS PROPERTIES", "TEXT", codes.ALGORITHM_NAME),
+    RequiredRow("HAS PROPERTIES", "TEXT", codes.ALGORITHM_VERSION),
+    RequiredRow("HAS PROPERTIES", "TEXT", codes.ALGORITHM_PARAMETERS),
 )
 _TRACKING: Final = (  # TID 4108
-    Row("HAS OBS CONTEXT", "TEXT", codes.TRACKING_IDENTIFIER),
-    Row("HAS OBS CONTEXT", "UIDREF", codes.TRACKING_UID),
+    RequiredRow("HAS OBS CONTEXT", "TEXT", codes.TRACKING_IDENTIFIER),
+    RequiredRow("HAS OBS CONTEXT", "UIDREF", codes.TRACKING_UID),
 )
-_SECTION: Final = (Row("CONTAINS", "CODE", mammo.DETECTION_PERFORMED),)
+_SECTION: Final = (RequiredRow("CONTAINS", "CODE", mammo.DETECTION_PERFORMED),)
 
-ROWS: Final[dict[Code, tuple[Row, ...]]] = {
+ROWS: Final[dict[Code, tuple[RequiredRow, ...]]] = {
     mammo.REPORT: (  # TID 4000
-        Row("HAS CONCEPT MOD", "CODE", codes.LANGUAGE),  # TID 1204
-        Row("CONTAINS", "CONTAINER", codes.IMAGE_LIBRARY),
-        Row("CONTAINS", "CODE", codes.CAD_SUMMARY),  # TID 4001
-        Row("CONTAINS", "CODE", codes.SUMMARY_OF_DETECTIONS),
-        Row("CONTAINS", "CODE", mammo.SUMMARY_OF_ANALYSES),
+        RequiredRow("HAS CONCEPT MOD", "CODE", codes.LANGUAGE),  # TID 1204
+        RequiredRow("CONTAINS", "CONTAINER", codes.IMAGE_LIBRARY),
+        RequiredRow("CONTAINS", "CODE", codes.CAD_SUMMARY),  # TID 4001
+        RequiredRow("CONTAINS", "CODE", codes.SUMMARY_OF_DETECTIONS),
+        RequiredRow("CONTAINS", "CODE", mammo.SUMMARY_OF_ANALYSES),
     ),
-    codes.IMAGE_LIBRARY: (Row("CONTAINS", "IMAGE", None),),  # TID 4020
-    codes.CAD_SUMMARY: (Row("HAS PROPERTIES", "TEXT", mammo.IMPRESSION_DESCRIPTION), *_ALGORITHM),  # TID 4002
+    codes.IMAGE_LIBRARY: (RequiredRow("CONTAINS", "IMAGE", None),),  # TID 4020
+    codes.CAD_SUMMARY: (RequiredRow("HAS PROPERTIES", "TEXT", mammo.IMPRESSION_DESCRIPTION), *_ALGORITHM),  # TID 4002
     mammo.INDIVIDUAL_IMPRESSION: (_INTENT,),  # TID 4003
     mammo.COMPOSITE_FEATURE: (  # TID 4004, 4005
         _INTENT,
         *_TRACKING,
-        Row("HAS PROPERTIES", "CODE", mammo.COMPOSITE_TYPE),
-        Row("HAS PROPERTIES", "CODE", mammo.SCOPE_OF_FEATURE),
+        RequiredRow("HAS PROPERTIES", "CODE", mammo.COMPOSITE_TYPE),
+        RequiredRow("HAS PROPERTIES", "CODE", mammo.SCOPE_OF_FEATURE),
         *_ALGORITHM,
-        Row("HAS PROPERTIES", "NUM", mammo.CERTAINTY_OF_FEATURE),
-        Row("INFERRED FROM", "CODE", mammo.SINGLE_IMAGE_FINDING),
+        RequiredRow("HAS PROPERTIES", "NUM", mammo.CERTAINTY_OF_FEATURE),
+        RequiredRow("INFERRED FROM", "CODE", mammo.SINGLE_IMAGE_FINDING),
     ),
     mammo.SINGLE_IMAGE_FINDING: (  # TID 4006, 4021
         _INTENT,
         *_TRACKING,
         *_ALGORITHM,
-        Row("HAS PROPERTIES", "NUM", codes.CERTAINTY),
-        Row("HAS PROPERTIES", "SCOORD", mammo.CENTER),
-        Row("HAS PROPERTIES", "SCOORD", mammo.OUTLINE),
+        RequiredRow("HAS PROPERTIES", "NUM", codes.CERTAINTY),
+        RequiredRow("HAS PROPERTIES", "SCOORD", mammo.CENTER),
+        RequiredRow("HAS PROPERTIES", "SCOORD", mammo.OUTLINE),
     ),
     mammo.CENTER: (_IMAGE,),
     mammo.OUTLINE: (_IMAGE,),
-    mammo.LONG_AXIS: (Row("INFERRED FROM", "SCOORD", mammo.PATH),),  # TID 1400
+    mammo.LONG_AXIS: (RequiredRow("INFERRED FROM", "SCOORD", mammo.PATH),),  # TID 1400
     mammo.PATH: (_IMAGE,),
     mammo.SUCCESSFUL_DETECTIONS: _SECTION,  # TID 4015
     mammo.FAILED_DETECTIONS: _SECTION,
-    mammo.DETECTION_PERFORMED: (*_ALGORITHM, Row("HAS PROPERTIES", "IMAGE", None)),  # TID 4017
+    mammo.DETECTION_PERFORMED: (*_ALGORITHM, RequiredRow("HAS PROPERTIES", "IMAGE", None)),  # TID 4017
 }
 
 # TID 4015 row conditions: which sections a Summary of Detections (CID 6042) must have, and may not lack.
@@ -94,7 +94,7 @@ def missing_cad_row(root: ContentItem) -> str | None:
     return None
 
 
-def _fits(root: ContentItem, child: ContentItem, row: Row) -> bool:
+def _fits(root: ContentItem, child: ContentItem, row: RequiredRow) -> bool:
     target = root.at(child.refers_to) if child.refers_to else child
     return (
         target is not None
