@@ -68,7 +68,7 @@ class Worker:
         kind, value = self._first(function, args, seconds or self._limits.seconds)
         if kind != "last":
             self._end()
-            raise WorkerError("the function gave an iterator; use stream", Reason.WORKER_FAILED)
+            raise WorkerError(f"{function.__name__}: gave an iterator; use stream", Reason.WORKER_FAILED)
         return value
 
     def stream(self, function: Callable[..., Any], *args: Any, seconds: float | None = None) -> Iterator[Any]:

@@ -224,7 +224,7 @@ def test_hit_rules_of_boxes() -> None:
 def test_inputs_that_cannot_be_scored_are_named() -> None:
     with pytest.raises(GeometryError, match=r"found shape \(3, 3\) against a truth of \(4, 4\)"):
         match_maps(np.zeros((3, 3)), np.zeros((4, 4)))
-    with pytest.raises(ConfigError, match="found several confidences in one component"):
+    with pytest.raises(ConfigError, match="found several confidences in 1 of 1 components"):
         match_maps(np.array([[0.2, 0.3]]), np.array([[0, 1]]))
     with pytest.raises(ConfigError, match=r"found -0\.5; allowed are confidences above 0"):
         match_maps(np.array([[-0.5, 0.0]]), np.array([[0, 1]]))

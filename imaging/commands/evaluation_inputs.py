@@ -76,7 +76,8 @@ def sources_of(args: argparse.Namespace, rows: Sequence[ManifestRow]) -> Sources
     """The sources that the arguments name; folders that are not named are the table's. Raises ConfigError."""
     folder = args.manifest.parent
     if args.results is not None and args.predictions is not None:
-        raise ConfigError("--run, --predictions: found both; allowed is one of them", Reason.CONFIG_INVALID)
+        found = f"{args.results} and {args.predictions}"
+        raise ConfigError(f"--run, --predictions: found {found}; allowed is one of them", Reason.CONFIG_INVALID)
     if args.package is not None and args.results is None:
         raise ConfigError(f"--package {args.package}: found no --run; allowed is beside it", Reason.CONFIG_INVALID)
     answers = {} if args.results is None else joined(args.results, args.package, rows)

@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.card and args.out:
         package = make_package(args.folder, args.card, args.out, args.locator)
     else:
-        raise ConfigError("--card and --out: missing; a training run needs both", Reason.CONFIG_INVALID)
+        missing = " and ".join(name for name, value in (("--card", args.card), ("--out", args.out)) if not value)
+        raise ConfigError(f"{missing}: missing; a training run needs both", Reason.CONFIG_INVALID)
     told = package.description
     print(f"{package.folder}: {package.name} {told.card.version}, identity {package.identity}")
     print(f"threshold {told.threshold:g}; validation: {told.training}")

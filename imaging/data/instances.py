@@ -29,7 +29,10 @@ def number_instances(values: Array) -> Instances:
         (where,) = ndimage.find_objects(inside.astype(np.uint8))
         parts, found = ndimage.label(inside[where])
         if count + found > np.iinfo(np.uint16).max:
-            raise InputError("truth: found more than 65 535 parts, so it is no mask", Reason.UNSUPPORTED_PIXELS)
+            most = np.iinfo(np.uint16).max
+            raise InputError(
+                f"truth: found {count + found} parts or more; of a mask allowed are {most}", Reason.UNSUPPORTED_PIXELS
+            )
         numbered[where] += np.where(parts > 0, parts + count, 0).astype(np.uint16)
         count += found
     return numbered

@@ -58,7 +58,8 @@ def read_results(paths: Sequence[Path]) -> Results:
     """The results in files and folders. Raises InputError where there is none, or one cannot be read."""
     files = [file for path in paths for file in (sorted(path.rglob("*.dcm")) if path.is_dir() else [path])]
     if not files:
-        raise InputError("results: found 0 DICOM files; allowed are one or more", Reason.PREDICTION_FAILED)
+        where = ", ".join(path.name for path in paths)
+        raise InputError(f"results {where}: found 0 DICOM files; allowed are one or more", Reason.PREDICTION_FAILED)
     read = [(file.name, _result(file, len(files) > 1)) for file in files]
     reports = tuple(result for _, result in read if isinstance(result, ReadReport))
     return Results(reports, tuple((name, result) for name, result in read if isinstance(result, ReadSegmentation)))

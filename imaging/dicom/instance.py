@@ -329,12 +329,16 @@ def describe(file: HeaderFile, header: Dataset | Facts, odd: list[str]) -> Insta
 
 def describe_common(file: HeaderFile, header: Dataset | Facts, odd: list[str]) -> Instance:
     """What the headers of all images say alike. Raises as `describe`."""
-    uids = [_read(header, key, _word, "", odd) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    uids = [_read(header, name, _word, "", odd) for name in names]
     if not all(uids):
-        raise InputError("a Study, Series or SOP Instance UID is missing or empty", Reason.MISSING_UID)
+        missing = [name for name, uid in zip(names, uids, strict=True) if not uid]
+        raise InputError(f"{', '.join(missing)}: missing or empty", Reason.MISSING_UID)
     rows, columns = (_read(header, key, int, -1, odd) for key in ("Rows", "Columns"))
     if min(rows, columns) < 0:
-        raise InputError("Rows or Columns cannot be read; allowed are whole numbers", Reason.UNREADABLE_HEADER)
+        raise InputError(
+            f"Rows, Columns: found {rows}, {columns}, -1 for what cannot be read", Reason.UNREADABLE_HEADER
+        )
     frames = _read(header, "NumberOfFrames", int, None, odd)
     if "NumberOfFrames" in odd:
         raise InputError("NumberOfFrames cannot be read; allowed is a whole number", Reason.UNREADABLE_HEADER)

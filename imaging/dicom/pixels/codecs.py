@@ -83,7 +83,7 @@ class DecodedFrame:
 def _pillow_jpeg(frame: bytes, form: FrameFormat, announced: Announced, syntax: str) -> Array:
     """8-bit JPEG. Declaring RGB in and RGB out makes libjpeg hand over the components untouched."""
     if announced.precision != 8 or announced.samples not in (1, 3):
-        raise ValueError("8 bits and one or three samples only")
+        raise ValueError(f"{announced.precision} bits, {announced.samples} samples; allowed are 8 bits, and 1 or 3")
     mode = "L" if announced.samples == 1 else "RGB"
     image = import_module("PIL.Image").frombytes(mode, (form.columns, form.rows), frame, "jpeg", mode, mode)
     if announced.samples == 1:
@@ -138,7 +138,7 @@ def _dicomsdl(frame: bytes, form: FrameFormat, announced: Announced, syntax: str
     Lossy colour is left to others: here it would come back converted to RGB.
     """
     if announced.precision > 16 or (form.samples > 1 and syntax in _LOSSY_JPEG):
-        raise ValueError("16 bits and unconverted colour only")
+        raise ValueError(f"{announced.precision} bits, {form.samples} samples; allowed are 16, and no lossy colour")
     size = 1 if announced.precision <= 8 else 2
     data = import_module("dicomsdl").open_memory(_one_frame_file(frame, form, announced, syntax))
     array = np.empty(form.shape, f"<u{size}")

@@ -69,9 +69,9 @@ def read_jpeg(codestream: bytes, processes: frozenset[int]) -> Announced:
     them where one is needed, and the stream must have its end.
     """
     if codestream[:2] != b"\xff\xd8":
-        raise ValueError("no SOI marker at its start")
+        raise ValueError(f"no SOI marker at its start, but {codestream[:2].hex()}")
     if not _has_end(codestream):
-        raise ValueError("no EOI marker at its end")
+        raise ValueError(f"no EOI marker at the end of its {len(codestream)} bytes")
     announced, colour_marker, tables = None, None, False
     for marker, start, end in _jpeg_segments(codestream):
         body = codestream[start + 4 : end]
@@ -157,7 +157,7 @@ def jpeg2000_stream(frame: bytes) -> bytes:
         if step < 8:
             break
         position += step
-    raise ValueError("no JPEG 2000 codestream (SOC and SIZ markers)")
+    raise ValueError(f"no JPEG 2000 codestream (SOC and SIZ markers) in its {len(frame)} bytes")
 
 
 def read_jpeg2000(frame: bytes) -> Announced:
@@ -167,7 +167,7 @@ def read_jpeg2000(frame: bytes) -> Announced:
     if len(stream) < 45:
         raise ValueError("its SIZ segment is cut off")
     if not _has_end(stream):
-        raise ValueError("no EOC marker at its end")
+        raise ValueError(f"no EOC marker at the end of its {len(stream)} bytes")
     right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, samples = struct.unpack_from(
         ">8IH", stream, 8
     )
@@ -178,7 +178,7 @@ def read_jpeg2000(frame: bytes) -> Announced:
         raise ValueError("its components differ in size, precision or sign")
     rows, columns = bottom - top, right - left
     if not tile_width or not tile_height:
-        raise ValueError("its tiles are empty")
+        raise ValueError(f"its tiles are empty, {tile_width} × {tile_height}")
     tiles = ceil((right - tile_left) / tile_width) * ceil((bottom - tile_top) / tile_height)
     if tiles > _FREE_TILES and rows * columns < tiles * _PIXELS_PER_TILE:
         raise ValueError(f"{tiles} tiles for {rows} × {columns} pixels")
@@ -222,7 +222,7 @@ def rle_segments(frame: bytes, count: int, pixels: int) -> list[bytes]:
     `pixels` is rows × columns: one segment holds one byte of each.
     """
     if len(frame) < 64:
-        raise ValueError("its RLE header is cut off")
+        raise ValueError(f"its RLE header is cut off after {len(frame)} of 64 bytes")
     found, *offsets = struct.unpack("<16I", frame[:64])
     if found != count:
         raise ValueError(f"{found} RLE segments; samples and bits need {count}")

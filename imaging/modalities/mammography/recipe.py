@@ -111,7 +111,7 @@ class MammographyRecipe:
         padding = grayscale.is_padding(stored)
         if padding is not None and padding.any():
             if padding.all():
-                raise GeometryError("every pixel has the padding value", Reason.NO_TISSUE_REGION)
+                raise GeometryError(f"all {padding.size} pixels have the padding value", Reason.NO_TISSUE_REGION)
             light[padding] = light[~padding].min()
         else:
             padding = None
