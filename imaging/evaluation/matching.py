@@ -158,8 +158,8 @@ def read_candidates(detection: Array) -> tuple[NDArray[np.int32], Floats]:
     np.minimum.at(lowest, candidate, confidence)
     if np.any(highest != lowest):
         raise ConfigError(
-            f"detection map: found several confidences in {int((highest != lowest).sum())} of {count} components; allowed "
-            "is one in each. Probability maps need imaging.candidates.extract_candidates first",
+            f"detection map: found several confidences in {int((highest != lowest).sum())} of {count} components; "
+            "allowed is one in each. Probability maps need imaging.candidates.extract_candidates first",
             Reason.CONFIG_INVALID,
         )
     return labels, highest
