@@ -18,7 +18,7 @@ from functools import lru_cache
 from math import isfinite
 from pathlib import Path
 from re import compile as pattern
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 from unicodedata import normalize
 
 from imaging.dicom.headers.classes import MR_IMAGES
@@ -88,6 +88,9 @@ _SERIES_TAGS: Final = tuple(
     tag for keyword, (tag, vr) in _ELEMENTS.items() if vr in (b"LO", b"CS", b"DS") and "Patient" not in keyword
 )
 _MOST_KNOWN: Final = 4096
+_ROWS, _COLUMNS = _ELEMENTS["Rows"][0], _ELEMENTS["Columns"][0]
+_PATIENT_TAGS: Final = (0x00100010, 0x00100020, 0x00100021, 0x00100030)
+_NOTHING: Final = (None, b"")
 WANTED: Final = frozenset(tag for tag, _ in _ELEMENTS.values()) | {_CHARACTER_SET}
 _ENCODINGS: Final = {
     b"": "ascii",
@@ -187,44 +190,30 @@ class NotPlain(Exception):  # noqa: N818 - a question for pydicom, not an error
 
 
 class Facts:
-    """The raw values of a header (or of one item), read like a Dataset: `get(keyword)`, `keyword in facts`.
+    """The raw values of a header (or of one item), read like a Dataset: `get(keyword)`, `keyword in facts`."""
 
-    Where pydicom must not be asked (`alone`), what is not plain stays unsaid.
-    """
-
-    def __init__(
-        self, values: Values, items: dict[int, list[Values]], is_little: bool, encoding: str, alone: bool = False
-    ) -> None:
+    def __init__(self, values: Values, items: dict[int, list[Values]], is_little: bool, encoding: str) -> None:
         self._values = values
         self._items = items
         self._is_little = is_little
         self._encoding = encoding
-        self._alone = alone
 
-    @staticmethod
-    def of(header: Header, alone: bool = False) -> Facts:
+    @classmethod
+    def of(cls, header: Header) -> Self:
         charset = header.values.get(_CHARACTER_SET, (None, b""))[1].strip(b" \0")
         # ISO_IR 13 puts a yen sign at the backslash; any other character set leaves ASCII as it is.
         encoding = "" if b"13" in charset else _ENCODINGS.get(charset, "ascii")
-        return Facts(header.values, header.items, header.is_little, encoding, alone)
+        return cls(header.values, header.items, header.is_little, encoding)
 
     def __contains__(self, keyword: str) -> bool:
         return _ELEMENTS[keyword][0] in self._values
 
     def get(self, keyword: str, default: Any = None) -> Any:
-        if not self._alone:
-            return self._plain(keyword, default)
-        try:
-            return self._plain(keyword, default)
-        except NotPlain:
-            return default
-
-    def _plain(self, keyword: str, default: Any) -> Any:
         if keyword == "SequenceOfUltrasoundRegions":
             if REGIONS in self._values:
                 raise NotPlain
             items = self._items.get(REGIONS, [])
-            return [Facts(item, {}, self._is_little, self._encoding, self._alone) for item in items]
+            return [type(self)(item, {}, self._is_little, self._encoding) for item in items]
         tag, vr = _ELEMENTS[keyword]
         stored = self._values.get(tag)
         if stored is None:
@@ -232,6 +221,11 @@ class Facts:
         if stored[0] is not None and stored[0] != vr:
             raise NotPlain
         return _plain_value(vr, stored[1], self._is_little, self._encoding)
+
+    def patient(self) -> bytes:
+        """All that a patient's keys are made of."""
+        parts = [self._values.get(tag, _NOTHING)[1] for tag in _PATIENT_TAGS]
+        return b"\x1f".join((self._encoding.encode(), *parts))
 
     def name(self) -> str:
         """PatientName decoded. Raises NotPlain when only pydicom can, and is no ground to refuse where it must not."""
@@ -241,8 +235,6 @@ class Facts:
                 return raw.decode(self._encoding)
         except (UnicodeDecodeError, LookupError):
             pass
-        if self._alone:
-            return raw.decode("latin-1")
         raise NotPlain
 
     def series_key(self) -> tuple[Any, ...] | None:
@@ -254,6 +246,22 @@ class Facts:
 
     def raw(self, keyword: str) -> bytes:
         return self._values.get(_ELEMENTS[keyword][0], (None, b""))[1]
+
+
+class FactsAlone(Facts):
+    """Facts of a header that pydicom must not or cannot read: what is not plain stays unsaid."""
+
+    def get(self, keyword: str, default: Any = None) -> Any:
+        try:
+            return super().get(keyword, default)
+        except NotPlain:
+            return default
+
+    def name(self) -> str:
+        try:
+            return super().name()
+        except NotPlain:
+            return self.raw("PatientName").decode("latin-1")
 
 
 @lru_cache(maxsize=8192)
@@ -413,7 +421,21 @@ def is_one_patient(keys: Iterable[str]) -> bool:
 
 
 def _patient(header: Dataset | Facts) -> tuple[str, str]:
-    """The keys of the patient, and of PatientID alone."""
+    """The keys of the patient, and of PatientID alone; worked out once for all headers with the same bytes."""
+    if not isinstance(header, Facts):
+        return _patient_keys(header)
+    digest = hashlib.sha256(header.patient()).digest()
+    if digest not in _known_patients:
+        if len(_known_patients) >= _MOST_KNOWN:
+            _known_patients.clear()
+        _known_patients[digest] = _patient_keys(header)
+    return _known_patients[digest]
+
+
+_known_patients: dict[bytes, tuple[str, str]] = {}
+
+
+def _patient_keys(header: Dataset | Facts) -> tuple[str, str]:
     who, issuer, birth = (_identity(header, k) for k in ("PatientID", "IssuerOfPatientID", "PatientBirthDate"))
     parts = (who + b"\x1f" + _name(header).encode(), issuer, birth)
     key = ":".join(hashlib.sha256(part).hexdigest() if part.strip(b"\x1f") else "" for part in parts)
@@ -457,7 +479,7 @@ def describe_refused(file: HeaderFile, header: Header, reason: ReasonCode) -> In
     for keyword in ("Rows", "Columns"):
         if len(values.get(_ELEMENTS[keyword][0], (None, b""))[1]) != 2:
             values[_ELEMENTS[keyword][0]] = (None, b"\0\0")
-    facts = Facts.of(replace(header, values=values), alone=True)
+    facts = FactsAlone.of(replace(header, values=values))
     instance = refused(describe_common(file, facts, []), reason)
     if is_mammogram(instance.modality, instance.sop_class_uid, instance.body_part):
         return replace(instance, projection=Projection(None))
@@ -472,8 +494,7 @@ def refused(instance: Instance, reason: ReasonCode) -> Instance:
 
 def is_image(header: Header) -> bool:
     """Whether an object is to have pixels: by its size, by pixel data, or by a class that is nothing but an image."""
-    stated = header.values.keys() & {_ELEMENTS["Rows"][0], _ELEMENTS["Columns"][0]}
-    if len(stated) == 2 or header.pixels is not None:
+    if header.pixels is not None or (_ROWS in header.values and _COLUMNS in header.values):
         return True
     return header.values.get(_ELEMENTS["SOPClassUID"][0], (None, b""))[1].decode("latin-1").strip(" \0") in (
         _MODALITY_OF_CLASS
