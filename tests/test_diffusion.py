@@ -254,16 +254,17 @@ def test_philips_values_by_their_private_scale(tmp_path: Path) -> None:
         private(dataset, 0x2005, "Philips MR Imaging DD 001", 0x0E, "FL", 0.05)
 
     tags = {**ADC, "RescaleSlope": "0.5", "RescaleIntercept": "0"}
-    slices(tmp_path, 1, tags, change=scale, stored=np.full((15, 4, 6), 80))
+    stored = np.full((15, 4, 6), 80)
+    stored[:, 0] = 0
+    slices(tmp_path, 1, tags, change=scale, stored=stored)
     found = read_adc(stack(tmp_path))
-    np.testing.assert_allclose(found.array, 1600, rtol=1e-4)
+    np.testing.assert_allclose(found.array[0, :, 1:], 1600, rtol=1e-4)
     assert "the maker's private scale" in found.notes[-1]
 
 
 @pytest.mark.parametrize(
     ("stored", "tags", "message"),
     [
-        (0, {}, "holds no finite value above 0"),
         (40, {}, "the median is 40 and no unit is stated"),
         (20000, {}, "the median is 2e+04"),
         (1200, {"RescaleSlope": "1", "RescaleIntercept": "0", "RescaleType": "mm2/s"}, "by RescaleType the median is"),
@@ -274,6 +275,12 @@ def test_implausible_maps_are_refused(tmp_path: Path, stored: int, tags: dict[st
         adc_map(tmp_path, stored, **tags)
     assert raised.value.reason is Reason.IMPLAUSIBLE_ADC
     assert message in str(raised.value)
+
+
+def test_a_map_of_zeros_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="one value throughout") as raised:
+        adc_map(tmp_path, 0)
+    assert raised.value.reason is Reason.NO_SIGNAL
 
 
 @pytest.mark.shared_data

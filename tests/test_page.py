@@ -92,6 +92,7 @@ def result(finding: str, completeness: str, **changes: Any) -> dict[str, Any]:
         "scores": None,
         "analysed": {"all": 3, "some": 2, "none": 0}[completeness],
         "unread": [],
+        "unseen": 0,
         "notes": [],
         "previews": [],
         "roles": {},
@@ -241,6 +242,7 @@ def a_run() -> dict[str, Any]:
             study(9, not_applicable(Reason.UNKNOWN_ANATOMY), protocol="مرحبا"),
             study(10, modality="OT"),
         ],
+        "unseen": [],
         "remarks": [
             {"path": None, "text": "1 PatientID value(s) stand for more than one patient"},
             {"path": "DICOM/odd", "text": "the preamble begins like a <script>"},

@@ -95,6 +95,7 @@ def released(
         "unread": [
             {"source_sop_uid": u.ref.sop_uid, "frame": u.ref.frame_number, **reason_of(u.reason)} for u in result.unread
         ],
+        "unseen": result.unseen,
         "notes": list(result.notes),
         "previews": [
             {
@@ -167,6 +168,7 @@ def _blank(package: str, group: str, applicability: str) -> Json:
         "scores": None,
         "analysed": 0,
         "unread": [],
+        "unseen": 0,
         "notes": [],
         "previews": [],
     }

@@ -40,6 +40,7 @@ _NO_PACKAGE: Json = {
     "rating": None,
     "scores": None,
     "unread": [],
+    "unseen": 0,
     "notes": [],
     "roles": {},
     "rejected": [],
