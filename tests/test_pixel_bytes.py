@@ -76,10 +76,10 @@ def test_values_at_the_top_of_their_word_are_brought_down(syntax: str, tmp_path:
 
 @pytest.mark.parametrize("extra", [-2, 0, 1, 2, 39, 33 * 39, 2 * 33 * 39])
 def test_native_pixels_are_as_long_as_the_header_asks(extra: int, tmp_path: Path) -> None:
-    """One byte more is padding; a row, a frame or two more are not this header's, and two frames too few were said."""
+    """One byte more is padding; a row, a frame or two more are not this header's, and two bytes too few were said."""
     path = write(tmp_path / "a.dcm", noise((1, 33, 39), bits=8).astype("u1"), EXPLICIT)
     ds = dcmread(path)
-    ds.PixelData = (ds.PixelData + bytes(max(extra, 0)))[: 1287 + extra]
+    ds.PixelData = (ds.PixelData + b"\1" * max(extra, 0))[: 1287 + extra]
     ds["PixelData"].VR = "OB"
     ds.save_as(path)
     if extra in (0, 1):
@@ -88,6 +88,24 @@ def test_native_pixels_are_as_long_as_the_header_asks(extra: int, tmp_path: Path
     with pytest.raises(InputError, match=f"need 1287 bytes .* found {1287 + extra + (1287 + extra) % 2}") as caught:
         arrays(path)
     assert caught.value.reason is (Reason.PIXEL_DATA_TOO_SHORT if extra < 0 else Reason.PIXEL_DATA_TOO_LONG)
+
+
+def test_zeros_of_less_than_a_frame_are_padding(tmp_path: Path) -> None:
+    """An archive may pad with a row of zeros. A whole frame of them was a frame that nobody counted."""
+    path = write(tmp_path / "a.dcm", noise((1, 33, 39), bits=8).astype("u1"), EXPLICIT)
+    (plain,) = arrays(path)
+    ds = dcmread(path)
+    pixels = ds.PixelData[:1287]
+    ds["PixelData"].VR = "OB"
+    for extra, is_read in ((3, True), (39, True), (33 * 39 - 2, True), (33 * 39, False)):
+        ds.PixelData = pixels + bytes(extra)
+        ds.save_as(path)
+        if is_read:
+            np.testing.assert_array_equal(arrays(path)[0], plain)
+            assert "follow the pixel data" in Frames(path, "a").notes[-1]
+        else:
+            with pytest.raises(InputError, match="found 2574"):
+                arrays(path)
 
 
 def test_full_chrominance_under_the_label_of_halved(tmp_path: Path) -> None:

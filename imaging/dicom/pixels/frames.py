@@ -153,6 +153,8 @@ class Frames:
     def _measure(self, found: PixelElement, present: int) -> None:
         """Native pixel data are as long as the header asks, but for one byte of padding (PS3.5 8.1.1).
 
+        More zeros than that, but less than a frame, hold no picture that could be missed, so they are said and passed.
+
         One and a half times as long under YBR_FULL_422 is full chrominance: archives that decompress leave the label.
         """
         f = self.format
@@ -161,6 +163,8 @@ class Frames:
         if f.photometric == "YBR_FULL_422" and extra - needed // 2 in (0, 1) and extra > 1:
             self.format = replace(f, photometric="YBR_FULL")
             self.notes = (*self.notes, "The label is YBR_FULL_422; by its length the pixel data are YBR_FULL")
+        elif 1 < extra < needed // self.count and not any(self._bytes(found.start + needed, extra)):
+            self.notes = (*self.notes, f"{extra} bytes of zeros follow the pixel data, less than a frame: padding")
         elif not 0 <= extra <= 1:
             raise InputError(
                 f"{self.name}: pixel data need {needed} bytes for {f.rows} × {f.columns} × {f.samples} samples × "
