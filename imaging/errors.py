@@ -62,8 +62,9 @@ class Reason(ReasonCode):
     ARCHIVE = (
         "archive",
         "an archive or compressed file, in which images may be",
-        "Unpack it and run again, or take it out of the export if it holds no images.",
+        "Run again with --unpack (zip, tar), unpack it yourself, or take it out if it holds no images.",
     )
+    UNPACKED = "unpacked", "an archive whose files were read in its place", "Nothing."
     FILE_TOO_LARGE = "file_too_large", "the file is larger than the limit for one file", _IF_REAL
     EXECUTABLE = (
         "executable_preamble",

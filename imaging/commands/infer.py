@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -17,6 +18,7 @@ from imaging.errors import ConfigError, PackageError, Reason
 from imaging.package import DESCRIPTION, Package, load_package
 
 if TYPE_CHECKING:
+    from imaging.dicom.archives import Unpacked
     from imaging.exam.context import FactTable
 
 EXAMPLES = """\
@@ -61,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a model package; may be given several times; default: the packages shipped with this repository. "
         "A package named here also runs on images that state no body part",
+    )
+    parser.add_argument(
+        "--unpack",
+        action="store_true",
+        help="read zip and tar archives of the export too, within limits; without it an archive is named, and no study "
+        "around it is answered with no",
     )
     parser.add_argument("--site", metavar="NAME", help="name of the hospital; default: InstitutionName of each image")
     parser.add_argument(
@@ -127,6 +135,7 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
+    from imaging.dicom.archives import unpack_archives
     from imaging.inference.processes import RunLimits
     from imaging.inference.run import InferenceRun, has_failure, parse_time, run_inference
     from imaging.modalities.prostate.psa import read_psa
@@ -135,7 +144,9 @@ def run(args: argparse.Namespace) -> int:
     packages, left_out = _packages(args)
     facts = (read_psa(args.psa),) if args.psa else ()
     if args.dry_run:
-        status = _explain(args.export, packages, args.site, facts)
+        with TemporaryDirectory() as folder:
+            staged = unpack_archives(args.export, Path(folder)) if args.unpack else None
+            status = _explain(args.export, packages, args.site, facts, staged)
         _tell_left_out(left_out)
         return status
     if args.out is None:
@@ -150,6 +161,7 @@ def run(args: argparse.Namespace) -> int:
         content_time=when,
         device=args.device,
         codes=args.codes,
+        unpack=args.unpack,
         also=tuple(sorted(set(args.also))),
         facts=facts,
         fresh=args.fresh,
@@ -202,14 +214,20 @@ def shipped_packages() -> Path:
     return Path(__file__).resolve().parents[2] / "data_samples" / "packages"
 
 
-def _explain(export: Path, packages: Sequence[Package], site: str | None, facts: Sequence[FactTable]) -> int:
+def _explain(
+    export: Path,
+    packages: Sequence[Package],
+    site: str | None,
+    facts: Sequence[FactTable],
+    unpacked: Unpacked | None,
+) -> int:
     from imaging.dicom.index import build_index
     from imaging.inference.context import assign
     from imaging.inference.router import NotApplicable, plan
     from imaging.inference.run import mr_parts
     from imaging.inference.store import study_folder
 
-    index = build_index(export, site, 1, mr_parts(packages))
+    index = build_index(export, site, 1, mr_parts(packages), unpacked)
     planned = plan(index, packages)
     for work in planned.works:
         place = f"{study_folder(work.study_uid)}  {work.package.name}"

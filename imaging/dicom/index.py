@@ -10,11 +10,12 @@ import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from imaging.dicom.archives import Unpacked
 from imaging.dicom.copies import are_copies
 from imaging.dicom.instance import (
     REGIONS,
@@ -92,12 +93,19 @@ class Index:
         return {uid: by_study[uid] for uid in sorted(by_study)}
 
 
-def build_index(export: Path, site: str | None = None, workers: int = 0, mr_parts: Parts = None) -> Index:
+def build_index(
+    export: Path,
+    site: str | None = None,
+    workers: int = 0,
+    mr_parts: Parts = None,
+    unpacked: Unpacked | None = None,
+) -> Index:
     """The series of every readable image below `export` (a folder, or a single file) and the state of every file.
 
     `site` overrides what the headers say (InstitutionName). Headers are read in `workers` disposable processes, or,
     when 0, in this one: for a single file or one that is trusted. `mr_parts` are the body parts of which the weighting
-    of MR images is read, which takes time; None reads it of all. Raises InputError when `export` does not exist.
+    of MR images is read, which takes time; None reads it of all. Files of `unpacked` archives count as files of the
+    export, below the archive's name. Raises InputError when `export` does not exist.
     """
     if not export.exists():
         raise InputError(f"{export}: there is no such file or folder; name a folder of DICOM files", Reason.NOT_DICOM)
@@ -106,7 +114,10 @@ def build_index(export: Path, site: str | None = None, workers: int = 0, mr_part
     names = walk(export, closed) if export.is_dir() else iter([export.name])
     index = Index()
     instances: list[Instance] = []
-    for name, found, remarks in _scans(root, names, Asked(site, mr_parts), workers):
+    scans = _scans(root, names, Asked(site, mr_parts), workers)
+    if unpacked is not None:
+        scans = chain(scans, _scans(unpacked.folder, walk(unpacked.folder), Asked(site, mr_parts), workers))
+    for name, found, remarks in scans:
         if isinstance(found, Instance):
             instances.append(found)
         else:
@@ -114,6 +125,9 @@ def build_index(export: Path, site: str | None = None, workers: int = 0, mr_part
         if remarks:
             index.remarks[name] = remarks
     index.files |= {name: FileState(name, "refused", reason) for name, reason in closed.items()}
+    if unpacked is not None:
+        index.files |= {name: FileState(name, "skipped", Reason.UNPACKED) for name in unpacked.names}
+        index.remarks |= {name: (f"not unpacked: {why}",) for name, why in unpacked.left.items()}
     index.unseen = _unseen(root, index.files, instances)
     with Workers(1, _COMPARE_LIMITS, [__name__]) as careful:
         kept = list(_single(instances, index.files, lambda same: _are_equal(same, careful if workers else None)))

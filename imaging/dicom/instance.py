@@ -112,7 +112,7 @@ _DECIMAL: Final = pattern(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})
 
 
 @dataclass(frozen=True, slots=True)
-class UltrasoundRegion:
+class FrameRegion:
     """One item of SequenceOfUltrasoundRegions (PS3.3 C.8.5.5).
 
     `box` is (row, column, row, column), half-open, as declared: it may reach outside the image. `spacing_mm` is
@@ -161,7 +161,7 @@ class Instance:
     body_part: str
     patient_key: str
     spacing_mm: tuple[float, float] | None
-    regions: tuple[UltrasoundRegion, ...]
+    regions: tuple[FrameRegion, ...]
     origin: Origin
     passport: Passport
     refusal: ReasonCode | None = None
@@ -501,7 +501,7 @@ def is_image(header: Header) -> bool:
     )
 
 
-def _region(item: Dataset | Facts, number: int, shape: tuple[int, int], odd: list[str]) -> UltrasoundRegion:
+def _region(item: Dataset | Facts, number: int, shape: tuple[int, int], odd: list[str]) -> FrameRegion:
     """One region. An edge that is not stated is that of the image, and a kind that is not stated may be tissue."""
     centimetres = all(_read(item, f"PhysicalUnits{axis}Direction", int, 0, odd) == _CENTIMETRES for axis in ("X", "Y"))
     steps = tuple(abs(_read(item, f"PhysicalDelta{axis}", float, 0.0, odd)) * 10 for axis in ("Y", "X"))
@@ -517,7 +517,7 @@ def _region(item: Dataset | Facts, number: int, shape: tuple[int, int], odd: lis
         if kind is None:
             odd.append(keyword)
         kinds.append(_TISSUE if kind is None else kind)
-    return UltrasoundRegion(
+    return FrameRegion(
         number=number,
         box=(edges["MinY0"], edges["MinX0"], edges["MaxY1"] + 1, edges["MaxX1"] + 1),
         spatial_format=kinds[0],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from imaging.dicom.headers.classes import STILLS
 from imaging.dicom.index import Instance, Series
-from imaging.dicom.instance import UltrasoundRegion
+from imaging.dicom.instance import FrameRegion
 from imaging.errors import Reason, ReasonCode
 from imaging.image import Image, SourceRef
 
@@ -44,7 +44,7 @@ class ImageRef:
     """One instance, or one region of it, or the `frames` of it that are meant, from 1; None means all of them."""
 
     instance: Instance
-    region: UltrasoundRegion | None = None
+    region: FrameRegion | None = None
     frames: tuple[int, ...] | None = None
 
     def source_refs(self) -> list[SourceRef]:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, groupby
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import Final, Protocol
 
 from PIL import Image as Picture
 
+from imaging.dicom.archives import Unpacked, unpack_archives
 from imaging.dicom.index import FileState, Index, build_index
 from imaging.errors import ConfigError, ImagingError, OutputError, Reason, ReasonCode
 from imaging.exam.context import FactTable
@@ -43,6 +47,8 @@ from imaging.package import Package
 from imaging.report.kind import Scheme
 from imaging.report.page import render
 
+_STAGED: Final = ".unpacked-"  # before the process's number
+
 
 class RunProgress(Protocol):
     """Who listens to a run: told how many frames are to come, each frame done, and each study's outcome."""
@@ -58,7 +64,7 @@ class InferenceRun:
 
     `codes` says how CAD reports write SNOMED codes; `also` names the kinds of objects to write beside those that every
     result has (`report.write.ON_REQUEST`). `facts` are clinical facts that no image states. `fresh` forgets what the
-    ledger holds; `retry_failed` does again what has no answer yet.
+    ledger holds; `retry_failed` does again what has no answer yet. `unpack` reads zip and tar archives of the export.
     """
 
     export: Path
@@ -70,6 +76,7 @@ class InferenceRun:
     codes: Scheme = "sct"
     also: tuple[str, ...] = ()
     facts: tuple[FactTable, ...] = ()
+    unpack: bool = False
     fresh: bool = False
     retry_failed: bool = False
     limits: RunLimits = field(default_factory=RunLimits)
@@ -81,8 +88,30 @@ def run_inference(run: InferenceRun, progress: RunProgress) -> Json:
     Raises InputError when there is no export, PackageError when a package is damaged, OutputError when the output is
     in use or cannot be written: what was published by then stays, and the same command goes on from there.
     """
+    with staged_archives(run.export, run.out if run.unpack else None) as unpacked:
+        return _run(run, progress, unpacked)
+
+
+@contextmanager
+def staged_archives(export: Path, beside: Path | None) -> Iterator[Unpacked | None]:
+    """The archives of an export, unpacked in a folder of `beside` that is gone afterwards; nothing without one."""
+    if beside is None:
+        yield None
+        return
+    folder = beside / f"{_STAGED}{os.getpid()}"
+    for left in beside.glob(f"{_STAGED}*"):  # of a run that was killed
+        if left == folder or not Path(f"/proc/{left.name.removeprefix(_STAGED)}").exists():
+            shutil.rmtree(left)
+    folder.mkdir(parents=True)
+    try:
+        yield unpack_archives(export, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _run(run: InferenceRun, progress: RunProgress, unpacked: Unpacked | None) -> Json:
     begin = perf_counter()
-    index = build_index(run.export, run.site, run.limits.workers, mr_parts(run.packages))
+    index = build_index(run.export, run.site, run.limits.workers, mr_parts(run.packages), unpacked)
     planned = plan(index, run.packages)
     names = [package.name for package in run.packages]
     if twice := sorted({name for name in names if names.count(name) > 1}):

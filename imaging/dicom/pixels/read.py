@@ -17,7 +17,7 @@ from pydicom.pixels import apply_modality_lut
 from imaging.dicom.headers.palette import palette_colours
 from imaging.dicom.headers.voi import read_grayscale
 from imaging.dicom.index import Instance
-from imaging.dicom.instance import UltrasoundRegion
+from imaging.dicom.instance import FrameRegion
 from imaging.dicom.pixels.codecs import DecodedFrame
 from imaging.dicom.pixels.frames import Frames
 from imaging.dicom.select import ImageRef
@@ -144,7 +144,7 @@ def _check_signal(array: Array, region: Box | None, where: str) -> None:
 
 
 def _frame_grid(
-    instance: Instance, region: UltrasoundRegion | None, aspect: tuple[float, float]
+    instance: Instance, region: FrameRegion | None, aspect: tuple[float, float]
 ) -> tuple[Grid, tuple[str, ...]]:
     """The grid of a whole frame in millimetres by the region's calibration, in pixels when there is none."""
     spacing = region.spacing_mm if region else instance.spacing_mm
@@ -167,7 +167,7 @@ def _aspect(header: Dataset) -> tuple[float, float]:
     return (ratio, 1.0) if _PLAUSIBLE_ASPECT[0] <= ratio <= _PLAUSIBLE_ASPECT[1] else (1.0, 1.0)
 
 
-def _region_box(instance: Instance, region: UltrasoundRegion | None) -> tuple[Box | None, tuple[str, ...]]:
+def _region_box(instance: Instance, region: FrameRegion | None) -> tuple[Box | None, tuple[str, ...]]:
     """The region inside the frame; a note where the header reached outside."""
     if region is None:
         return None, ()
