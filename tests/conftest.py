@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Generator
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes at work: one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGES_OF_TOOLS = ("dicom3tools", "dcmqi")
 NEVER_SKIPPED_IN_CI = ("conformance", "browser")
 
 
@@ -27,10 +29,17 @@ def is_strict() -> bool:
     return os.environ.get("IMAGING_STRICT") == "1"
 
 
+@cache
 def find_tool(name: str) -> str | None:
-    """Path of an external program: beside this interpreter first (PyPI tools), then on PATH (Debian tools)."""
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.exists() else shutil.which(name)
+    """Path of an external program: of a PyPI package of tools first, then on PATH (Debian tools).
+
+    The scripts that PyPI packages put beside the interpreter start Python before the program, which costs more than it.
+    """
+    for package in PACKAGES_OF_TOOLS:
+        spec = find_spec(package)
+        if spec and spec.origin and (program := Path(spec.origin).parent / "bin" / name).exists():
+            return str(program)
+    return shutil.which(name)
 
 
 def require_tool(name: str) -> str:

@@ -1,4 +1,4 @@
-"""How long each test works, recorded in tests/durations.json: what is above two seconds is marked slow.
+"""How long each test works, recorded in tests/durations.json: what is above SLOW_S is marked slow.
 
     python -m tests.durations                    # every test, one after the other
     python -m tests.durations tests/test_x.py    # those of some files anew, the rest of the record stays
@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 RECORD = Path(__file__).with_name("durations.json")
-SLOW_S = 2.0
+SLOW_S = 1.0  # all that is below takes less than two minutes on two processors
 LEAST_S = 0.2  # what is below is not recorded
 
 
