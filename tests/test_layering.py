@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,14 @@ def test_imports_point_one_way(part: str, path: Path) -> None:
 def test_the_check_can_fail() -> None:
     assert wrong_imports("dicom", {"imaging.harmonise.recipe"}) == ["imaging.harmonise.recipe"]
     assert wrong_imports("exam", {"torch.nn"}) == ["torch.nn"]
+
+
+def test_the_page_on_architecture_says_the_same() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    _, _, parts = page.partition("## The parts")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", parts.partition("\n## ")[0], re.MULTILINE)
+    assert {part: set(re.findall(r"`(\w+)`", allowed)) for part, allowed in rows} == MAY_IMPORT
+    assert len(rows) == len(MAY_IMPORT)
 
 
 def test_no_modality_name_where_all_modalities_are_served() -> None:
