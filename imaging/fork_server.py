@@ -15,7 +15,6 @@ import importlib
 import json
 import os
 import pickle
-import resource
 import select
 import signal
 import socket
@@ -24,6 +23,9 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import Any
+
+if sys.platform != "win32":
+    import resource
 
 _HEAD = struct.Struct("<QI")
 _LENGTH = struct.Struct("<Q")

@@ -11,13 +11,13 @@ Limits of this fence. It holds against crashes, hangs and memory, not against co
 of its user. The memory limit is address space (RLIMIT_AS): torch and CUDA need `memory_bytes=None`. The time limit is
 wall time per result. A worker prints nowhere and writes no core file, because both would hold patient data.
 What is preloaded must not start threads, because workers are forked from it: torch is imported by the function itself.
-An object belongs to one thread. Arrays travel by pipe as raw buffers, at about 1 GB/s.
+An object belongs to one thread. Arrays travel by pipe as raw buffers, at about 1 GB/s. Linux only: on another system
+neither class can be made (ConfigError).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import pickle
@@ -33,8 +33,11 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
-from imaging.errors import ImagingError, Reason, ReasonCode, WorkerError
+from imaging.errors import ConfigError, ImagingError, Reason, ReasonCode, WorkerError
 from imaging.fork_server import Channel
+
+if sys.platform != "win32":
+    import fcntl
 
 _BIRTH = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from imaging.fork_server import born; born()"
 _PIPE_BYTES = 1 << 20
@@ -377,6 +380,13 @@ class _ForkServer:
     """The owner's end of the process that forks workers; started at the first need, and again should it be lost."""
 
     def __init__(self, limits: WorkerLimits, preload: Sequence[str]) -> None:
+        """Raises ConfigError on a system whose kernel cannot hold workers as this module promises."""
+        if sys.platform != "linux":
+            raise ConfigError(
+                f"operating system: found {sys.platform}; allowed is linux, where files are read in processes that the "
+                "kernel limits and ends. On another system run it in a Linux container or virtual machine",
+                Reason.CONFIG_INVALID,
+            )
         self._limits = limits
         self._preload = tuple(preload)
         self._socket: socket.socket | None = None

@@ -181,3 +181,13 @@ def test_a_patient_in_two_splits_is_refused(cases: Path, tmp_path: Path) -> None
     table.write_text("\n".join([header, *(",".join(f) for f in fields)]), encoding="utf-8")
     with pytest.raises(ConfigError, match=f"first '{patient}' in \\['train', 'val'\\]"):
         read_manifest(table)
+
+
+def test_the_help_of_training_keeps_the_lines_of_its_examples(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert "\n  train.py fit ... --run runs/first --resume     goes on at the newest whole checkpoint\n" in told

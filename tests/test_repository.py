@@ -6,16 +6,21 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Set
+from contextlib import redirect_stdout
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 import imaging
+from imaging.commands import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "data_samples" / "README.md"])
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)?(#[^)\s]+)?\)")
+COMMANDS = ("infer", "status", "doctor", "data prepare", "phantoms training", "train-package", "package", "evaluate",
+            "merge-results")  # fmt: skip
 LONGEST_FUNCTION = 60
 LEAST_SHARE_WITH_A_VALUE = 0.92
 
@@ -56,6 +61,31 @@ def test_paths_that_pages_name_exist() -> None:
         if not (ROOT / path).exists()
     ]
     assert missing == []
+
+
+def test_options_that_the_readme_names_exist() -> None:
+    """Those of a command in a block by that command's help; those in a sentence by the help of any."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^(?:python infer\.py|imaging) .*$", readme, re.MULTILINE)
+    assert len(lines) >= 12
+    assert {line: missing for line in lines if (missing := _options(line) - _options(_help(line)))} == {}
+    every = set().union(*(_options(_help(f"imaging {command}")) for command in COMMANDS))
+    assert {option for quoted in re.findall(r"`([^`\n]+)`", readme) for option in _options(quoted)} <= every
+    assert _options("infer.py --no-such x") - every == {"--no-such"}
+
+
+def _options(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+
+
+@cache
+def _help(line: str) -> str:
+    """What the command of a line says of itself."""
+    words = line.replace("python infer.py", "imaging infer").split()
+    asked = words[1:3] if words[1] in ("data", "phantoms") else words[1:2]
+    with redirect_stdout(StringIO()) as said, pytest.raises(SystemExit):
+        main([*asked, "--help"])
+    return said.getvalue()
 
 
 def test_every_decision_stands_in_the_index_once() -> None:

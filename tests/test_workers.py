@@ -10,14 +10,14 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from imaging.errors import InputError, Reason, WorkerError
+from imaging.errors import ConfigError, InputError, Reason, WorkerError
 from imaging.workers import Worker, WorkerLimits, Workers
 
 # Long enough for an answer on a busy machine; what hangs takes all of it.
@@ -198,3 +198,30 @@ def test_a_nursery_that_cannot_import_says_so() -> None:
         pytest.raises(WorkerError, match="no_such_module"),
     ):
         worker.call(act, "x")
+
+
+@pytest.mark.parametrize("kind", [Worker, lambda: Workers(2)], ids=["one", "several"])
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_another_system_is_named_before_a_worker_starts(
+    kind: Callable[[], object], system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(ConfigError, match=f"operating system: found {system}; allowed is linux") as refused:
+        kind()
+    assert refused.value.reason is Reason.CONFIG_INVALID
+
+
+def test_commands_can_be_asked_where_the_system_lacks_these_modules() -> None:
+    """Without fcntl and resource, as on Windows, the commands load, and a run ends with the sentence above."""
+    code = """
+        import sys, tempfile
+        import highdicom, jsonargparse, scipy.ndimage, sqlite3, tqdm, yaml  # these look at the system themselves
+        sys.modules["fcntl"] = sys.modules["resource"] = None
+        sys.platform = "win32"
+        from imaging.commands import main
+        with tempfile.TemporaryDirectory() as folder:
+            sys.exit(main(["infer", "data_samples/pacs_export", "--out", folder]))
+    """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2, ran.stderr
+    assert "imaging: operating system: found win32; allowed is linux" in ran.stderr

@@ -6,7 +6,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
-import resource
+import sys
 from pathlib import Path
 
 _LIBRARIES = (
@@ -77,8 +77,11 @@ def _tell_limits() -> None:
     print("limits of a run:")
     for name, value in vars(RunLimits()).items():
         print(f"  {name:20s} {value}")
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    print(f"  {'open files':20s} {soft}")
+    if sys.platform != "win32":
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        print(f"  {'open files':20s} {soft}")
 
 
 def _tell_time(out: Path) -> None:

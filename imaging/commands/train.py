@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import DefaultHelpFormatter
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
@@ -38,6 +40,10 @@ examples:
 
 A run folder holds config.yaml, checkpoints/, csv/ and tensorboard/ logs, and previews/ of validation cases.
 """
+
+
+class _HelpInLines(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Examples keep their lines."""
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -170,7 +176,8 @@ def _run(arguments: ArgsType) -> LightningCLI:
         seed_everything_default=1,
         save_config_callback=_SaveConfig,
         save_config_kwargs={"save_to_log_dir": False},
-        parser_kwargs={"allow_abbrev": False, "description": _HELP},  # an abbreviated key is a typo that parses
+        # An abbreviated key is a typo that parses.
+        parser_kwargs={"allow_abbrev": False, "description": _HELP, "formatter_class": _HelpInLines},
         args=arguments,
     )
 

@@ -7,10 +7,10 @@ identifier and no path of the export is in it. One run at a time holds it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -20,6 +20,9 @@ from typing import Any, Self
 
 from imaging.dicom.index import FileState
 from imaging.errors import OutputError, Reason
+
+if sys.platform != "win32":
+    import fcntl
 
 FOLDER = ".ledger"
 _SCHEMA = """
