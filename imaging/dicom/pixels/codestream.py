@@ -71,7 +71,7 @@ def read_jpeg(codestream: bytes, processes: frozenset[int]) -> Announced:
     if codestream[:2] != b"\xff\xd8":
         raise ValueError(f"no SOI marker at its start, but {codestream[:2].hex()}")
     if not _has_end(codestream):
-        raise ValueError(f"no EOI marker at the end of its {len(codestream)} bytes")
+        raise ValueError(f"no EOI marker at its end, after {len(codestream)} bytes")
     announced, colour_marker, tables = None, None, False
     for marker, start, end in _jpeg_segments(codestream):
         body = codestream[start + 4 : end]
@@ -167,7 +167,7 @@ def read_jpeg2000(frame: bytes) -> Announced:
     if len(stream) < 45:
         raise ValueError("its SIZ segment is cut off")
     if not _has_end(stream):
-        raise ValueError(f"no EOC marker at the end of its {len(stream)} bytes")
+        raise ValueError(f"no EOC marker at its end, after {len(stream)} bytes")
     right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, samples = struct.unpack_from(
         ">8IH", stream, 8
     )
