@@ -21,7 +21,7 @@ from imaging.errors import ConfigError, InputError, Reason, WorkerError
 from imaging.workers import Worker, WorkerLimits, Workers
 
 # Long enough for an answer on a busy machine; what hangs takes all of it.
-QUICK = WorkerLimits(memory_bytes=1 << 30, seconds=3.0)
+QUICK = WorkerLimits(memory_bytes=1 << 30, seconds=5.0)
 
 
 def act(what: str) -> str:
