@@ -99,7 +99,7 @@ def _wait(descriptor: int, event: int, deadline: float | None) -> None:
         raise TimeoutError
 
 
-def nurse(owner: socket.socket, preload: list[str]) -> None:
+def serve(owner: socket.socket, preload: list[str]) -> None:
     """Fork a worker, or end one, for each request of the owner, until the owner is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the owner alone decides.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # A core file would hold patient data.
@@ -188,6 +188,6 @@ def _portable(error: Exception) -> Exception | str:
     return error if hasattr(error, "reason") and hasattr(error, "__reduce_ex__") else type(error).__name__
 
 
-def born() -> None:
+def main() -> None:
     """The entry of a fork server process: argv is (import path, socket, modules to import)."""
-    nurse(socket.socket(fileno=int(sys.argv[2])), sys.argv[3:])
+    serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3:])

@@ -39,7 +39,7 @@ from imaging.fork_server import Channel
 if sys.platform != "win32":
     import fcntl
 
-_BIRTH = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from imaging.fork_server import born; born()"
+_BIRTH = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from imaging.fork_server import main; main()"
 _PIPE_BYTES = 1 << 20
 _START_SECONDS = 120.0
 # Parts that wait for their turn, per item of a stream; then its worker waits too.

@@ -118,10 +118,10 @@ def _run(run: InferenceRun, progress: RunProgress, unpacked: Unpacked | None) ->
         raise ConfigError(f"--package: {twice} named twice; give each package once", Reason.CONFIG_INVALID)
     with Ledger(run.out, run.fresh) as ledger, Processes(run.limits, run.device) as processes:
         clear_staging(run.out)
-        going = _Going(run, index, planned, ledger, progress)
-        going.seconds["index"] = perf_counter() - begin
-        going.answer_pending(processes)
-        return going.close()
+        state = _RunState(run, index, planned, ledger, progress)
+        state.seconds["index"] = perf_counter() - begin
+        state.answer_pending(processes)
+        return state.close()
 
 
 def mr_parts(packages: Iterable[Package]) -> frozenset[str]:
@@ -139,7 +139,7 @@ def has_failure(summary: Json) -> bool:
     )
 
 
-class _Going:
+class _RunState:
     """A run on its way: what is answered, from this run or an earlier one."""
 
     def __init__(
