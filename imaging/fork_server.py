@@ -1,4 +1,4 @@
-"""Where worker processes are born: a small process that has imported what they need and forks one on request.
+"""Where worker processes start: a small process that has imported what they need and forks one on request.
 
 A fork of a process that has everything imported starts in milliseconds, so a worker that died is replaced at once.
 The fork server itself never sees an input: it has one thread and does nothing but fork, kill and wait. When its owner
@@ -99,7 +99,7 @@ def _wait(descriptor: int, event: int, deadline: float | None) -> None:
         raise TimeoutError
 
 
-def serve(owner: socket.socket, preload: list[str]) -> None:
+def fork_on_request(owner: socket.socket, preload: list[str]) -> None:
     """Fork a worker, or end one, for each request of the owner, until the owner is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the owner alone decides.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # A core file would hold patient data.
@@ -190,4 +190,4 @@ def _portable(error: Exception) -> Exception | str:
 
 def main() -> None:
     """The entry of a fork server process: argv is (import path, socket, modules to import)."""
-    serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3:])
+    fork_on_request(socket.socket(fileno=int(sys.argv[2])), sys.argv[3:])

@@ -192,7 +192,7 @@ def test_workers_end_with_their_parent_even_when_they_hang(number: int) -> None:
     assert gone(pids)
 
 
-def test_a_nursery_that_cannot_import_says_so() -> None:
+def test_a_fork_server_that_cannot_import_says_so() -> None:
     with (
         Worker(QUICK, preload=["imaging.no_such_module"]) as worker,
         pytest.raises(WorkerError, match="no_such_module"),
