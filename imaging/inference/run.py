@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +23,7 @@ from imaging.dicom.index import FileState, Index, build_index
 from imaging.errors import ConfigError, ImagingError, OutputError, Reason, ReasonCode
 from imaging.exam.context import FactTable
 from imaging.image import Array, Origin
-from imaging.inference.answer import Answer, answer
+from imaging.inference.answer import Answer, answer, compared
 from imaging.inference.context import assign
 from imaging.inference.ledger import Ledger, digest
 from imaging.inference.processes import Delivery, Processes, RunLimits, TaskFrame
@@ -138,13 +138,24 @@ class _Going:
         owner = [number for number, (task, _) in enumerate(pending) for _ in task.group.parts()]
         self._progress.begin(sum(len(part.source_refs()) for part in parts))
         frames = groupby(processes.frames(parts), key=lambda frame: owner[frame.item])
+        to_come = Counter(_question(task) for task, _ in pending)
+        waiting: dict[tuple[str, frozenset[str]], list[tuple[StudyTask, str, Answer]]] = defaultdict(list)
         for number, own in frames:
             task, fingerprint = pending[number]
+            question = _question(task)
             given = answer(task, self._counted(own), processes, self._context.of(task))
-            told, files = self._release(task, given, processes)
-            self._publish(task, fingerprint, told, files)
             for part, spent in given.seconds.items():
                 self.seconds[part] += spent
+            waiting[question].append((task, fingerprint, given))
+            if len(waiting[question]) == to_come[question]:
+                self._publish_together(waiting.pop(question), processes)
+
+    def _publish_together(self, answered: list[tuple[StudyTask, str, Answer]], processes: Processes) -> None:
+        """The answers to one question of a study, of one package or of several that are then compared."""
+        given = [answer for _, _, answer in answered]
+        for (task, fingerprint, _), final in zip(answered, compared(given) if len(given) > 1 else given, strict=True):
+            told, files = self._release(task, final, processes)
+            self._publish(task, fingerprint, told, files)
 
     def close(self) -> Json:
         """The summary, the page and every study's part, written where they changed."""
@@ -164,13 +175,22 @@ class _Going:
                 self._told[work.study_uid, work.package.name] = not_applicable(work.package.name, work.reason)
                 continue
             fingerprint = self._fingerprint(work)
-            told = self._ledger.result(_key(work), fingerprint, self._run.retry_failed)
+            told = self._held(work, fingerprint)
             if told is not None:
                 self._told[work.study_uid, work.package.name] = told
             elif Reason.MIXED_PATIENTS in {ref.instance.refusal for ref in work.group.images()}:
                 self._publish(work, fingerprint, _failed(work, Reason.MIXED_PATIENTS), {})
             else:
                 yield work, fingerprint
+
+    def _held(self, task: StudyTask, fingerprint: str) -> Json | None:
+        """What the ledger holds of a task; None where it lacks one of those that answer the same question."""
+        others = [(other, self._fingerprint(other)) for other in self._plan.together(task) if other is not task]
+        held = [
+            self._ledger.result(_key(other), its_own, self._run.retry_failed)
+            for other, its_own in [(task, fingerprint), *others]
+        ]
+        return None if None in held else held[0]
 
     def _fingerprint(self, task: StudyTask) -> str:
         """Changes when anything does that the answer rests on: the files, package, site, time, codes and facts."""
@@ -184,7 +204,8 @@ class _Going:
                 files.append(f"{ref.instance.sop_uid} vanished")
         stated = [f"{name} {fact!r}" for name, fact in sorted(self._context.of(task).items())]
         told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes, *run.also)
-        return digest(*told, *stated, *([str(task.unseen)] if task.unseen else []), *files)
+        beside = [f"beside {name}" for name in sorted(task.beside)]
+        return digest(*told, *stated, *beside, *([str(task.unseen)] if task.unseen else []), *files)
 
     def _counted(self, frames: Iterable[TaskFrame]) -> Iterator[TaskFrame]:
         for frame in frames:
@@ -241,6 +262,11 @@ def _failed(task: StudyTask, reason: ReasonCode) -> Json:
 
 def _folder(task: StudyTask) -> str:
     return f"{study_folder(task.study_uid)}/{task.package.name}"
+
+
+def _question(task: StudyTask) -> tuple[str, frozenset[str]]:
+    """What is the same for tasks that answer one question of one study."""
+    return task.study_uid, task.beside | {task.package.name}
 
 
 def _key(task: StudyTask) -> str:
