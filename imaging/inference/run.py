@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
@@ -276,13 +276,17 @@ def _key(task: StudyTask) -> str:
 def _file_states(index: Index, planned: RunPlan, studies: Sequence[Json]) -> list[FileState]:
     """Exactly one state per file of the export: used when any package analysed it, else why not."""
     names = {i.sop_uid: i.name for series in index.series for i in series.instances}
-    grouped = {ref.instance.name for task in planned.tasks() for ref in task.group.images()}
-    results = chain.from_iterable(study["results"] for study in studies)
-    unread = {names[e["source_sop_uid"]]: reason_of(e["reason"]) for result in results for e in result["unread"]}
+    results = {(study["study_uid"], result["package"]): result for study in studies for result in study["results"]}
+    entries = [entry for result in results.values() for entry in result["unread"]]
+    unread = {names[entry["source_sop_uid"]]: reason_of(entry["reason"]) for entry in entries}
+    analysed: set[str] = set()
+    for task in planned.tasks():
+        missed = {entry["source_sop_uid"] for entry in results[task.study_uid, task.package.name]["unread"]}
+        analysed |= {ref.instance.name for ref in task.group.images() if ref.instance.sop_uid not in missed}
     rejected = {i.name: reason for left_out in planned.rejected.values() for i, reason in left_out}
     states = []
     for name, state in index.files.items():
-        if state.state != "used" or (name in grouped and name not in unread):
+        if state.state != "used" or name in analysed:
             states.append(state)
         elif name in unread:
             states.append(FileState(name, "refused", unread[name]))
