@@ -284,6 +284,21 @@ class Reason(ReasonCode):
         12,
     )
     ROLE_NOT_READ = "role_not_read", "a series that this package does not read", "Nothing."
+    UNSEEN_ACQUISITION = (
+        "unseen_acquisition",
+        "the package learnt from phantoms alone, and they did not stand for an acquisition like this one",
+        "Nothing: it knows nothing of such images. Named with --package it runs all the same, and its answer says so.",
+    )
+    ANOTHER_STANDS_IN = (
+        "another_stands_in",
+        "another package, which fits this acquisition better, answers the same question in its place",
+        "Nothing: the other one's answer stands. Name both with --package to compare them.",
+    )
+    IMPLAUSIBLE_ORGAN = (
+        "implausible_organ",
+        "what was taken for the organ has a size, shape or place that no such organ has",
+        "Look at the images. If they show the organ whole, report it with the package's name.",
+    )
     ORGAN_NOT_FOUND = (
         "organ_not_found",
         "the organ in which to look was not found in the volume",

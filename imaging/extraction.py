@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from imaging.candidates import Extraction, LesionCandidate, Threshold, extract_candidates
 from imaging.findings import Detections, Finding, Mask, Prediction, cross_section, trace_outline
-from imaging.image import Array, Box, Grid, Image, resample
+from imaging.image import Box, Grid, Image, resample
 from imaging.volume_region import Quantity, VolumeRegion
 
 Parts = Literal["every", "largest", "candidates"]
@@ -99,24 +99,26 @@ def extract_volumes(prediction: Prediction, labels: tuple[str, ...], cut: Cut) -
     """Findings of a 3-D segmentation, each the cross-section of its volume region, best score first.
 
     Class 0 is background; class k is `labels[k - 1]`. One class at a time returns to the source grid before it is cut.
-    Voxels join over faces, edges and corners.
+    Voxels join over faces, edges and corners. What lies outside `prediction.within` is none, and takes no candidate's
+    place.
     """
     window = _window(prediction)
     if window is None:
         return []
-    corner, target = window
-    least = max(1.0, cut.least_voxels * prediction.grid.voxel_size / prediction.source_grid.voxel_size)
     found: list[Finding] = []
     for index, label in enumerate(labels, start=1):
-        chance = resample(prediction.probabilities[index], prediction.grid, target).clip(0.0, 1.0)
-        for part in _parts(chance, cut, int(np.ceil(least)) - 1):
-            if part.confidence >= cut.least_score:
-                low = [int(o) + s.start for o, s in zip(corner, part.window, strict=True)]
-                volume_region = VolumeRegion(
-                    part.mask, (low[0], low[1], low[2]), prediction.source_grid, prediction.slices
-                )
-                found.append(cross_section(label, part.confidence, volume_region))
+        for part in _parts(prediction, index, cut, prediction.within):
+            low = [int(o) + s.start for o, s in zip(window[0], part.window, strict=True)]
+            volume_region = VolumeRegion(part.mask, (low[0], low[1], low[2]), prediction.source_grid, prediction.slices)
+            found.append(cross_section(label, part.confidence, volume_region))
     return sorted(found, key=lambda f: (-f.score, f.volume_region.origin if f.volume_region is not None else ()))
+
+
+def count_outside(prediction: Prediction, labels: tuple[str, ...], cut: Cut) -> int:
+    """How many parts that would be findings lie outside `prediction.within`, where none can be."""
+    if prediction.within is None:
+        return 0
+    return sum(len(_parts(prediction, index, cut, ~prediction.within)) for index, _ in enumerate(labels, start=1))
 
 
 def measured(finding: Finding, maps: Mapping[str, Image]) -> Finding:
@@ -146,11 +148,20 @@ def bounds(volume_regions: Iterable[VolumeRegion]) -> Box | None:
     return Box(low=tuple(low.tolist()), high=tuple(high.tolist()))
 
 
-def _parts(chance: Array, cut: Cut, drop_voxels: int) -> list[LesionCandidate]:
-    """The parts of one class's probabilities with more than `drop_voxels` voxels."""
+def _parts(prediction: Prediction, index: int, cut: Cut, allowed: Mask | None) -> list[LesionCandidate]:
+    """The parts of one class where they are `allowed` (bool of the source grid), in the window of the prediction."""
+    window = _window(prediction)
+    if window is None:
+        return []
+    corner, target = window
+    chance = resample(prediction.probabilities[index], prediction.grid, target).clip(0.0, 1.0)
+    if allowed is not None:
+        chance = chance * allowed[tuple(slice(o, o + n) for o, n in zip(corner, target.shape, strict=True))]
+    least = max(1.0, cut.least_voxels * prediction.grid.voxel_size / prediction.source_grid.voxel_size)
     threshold: Threshold = "dynamic" if cut.parts == "candidates" else cut.boundary
-    found = extract_candidates(chance, Extraction(threshold, drop_voxels=drop_voxels))
-    return [max(found, key=lambda part: int(part.mask.sum()))] if found and cut.parts == "largest" else found
+    found = extract_candidates(chance, Extraction(threshold, drop_voxels=int(np.ceil(least)) - 1))
+    kept = [max(found, key=lambda part: int(part.mask.sum()))] if found and cut.parts == "largest" else found
+    return [part for part in kept if part.confidence >= cut.least_score]
 
 
 def _window(prediction: Prediction) -> tuple[tuple[int, ...], Grid] | None:

@@ -75,7 +75,8 @@ class Prediction:
     the probability of each class of the whole image, in the network's order and with a sum of 1; empty for a network
     that has none. `region` is the part of the source frame that was analysed, None for all of it:
     nothing is found outside it, though the model grid may reach further. `presence` is the probability that the
-    image holds anything at all.
+    image holds anything at all. `within` is where in a volume findings may lie, bool of the source grid; None for
+    everywhere.
     """
 
     probabilities: Array
@@ -86,6 +87,7 @@ class Prediction:
     region: Box | None = None
     presence: float = 1.0
     slices: tuple[SourceRef, ...] = ()
+    within: Mask | None = None
 
 
 @dataclass(frozen=True, eq=False)

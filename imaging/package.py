@@ -12,17 +12,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import register_type
 
 from imaging import __version__
+from imaging.dicom.headers.passport import Passport, is_supported
 from imaging.dicom.select import Anatomy
 from imaging.errors import ConfigError, PackageError, Reason
 from imaging.exam.result import Algorithm, Calibration
@@ -32,6 +33,8 @@ from imaging.models.networks import Network, parse_network
 
 FORMAT_VERSION = 1
 DESCRIPTION = "package.yaml"
+# Keys of a card that files leave out where nothing is said: packages that were made before them keep their identity.
+_UNSAID: Final = frozenset({"learnt_from", "instead_of"})
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,9 @@ class Card:
             for a package without a recall decision.
         parts: Of volumes: what a label is made into. `largest` is for organs; `candidates` are lesions by the
             PI-CAI protocol.
+        learnt_from: Pictures of patients, phantoms alone, or both. What learnt from phantoms alone runs by itself on
+            acquisitions of its support only. None where nobody says.
+        instead_of: Packages in whose place it may stand, by name: it answers the same question.
     """
 
     name: str
@@ -130,6 +136,8 @@ class Card:
     false_positives: float = 1.0
     recalled_empty: float | None = None
     parts: Literal["every", "largest", "candidates"] = "every"
+    learnt_from: Literal["images", "phantoms", "both"] | None = None
+    instead_of: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -206,6 +214,14 @@ class Package:
     def modality(self) -> Modality:
         """What its recipe belongs to."""
         return find_modality(self.description.recipe.name)
+
+    def saw(self, passports: Iterable[Passport]) -> bool:
+        """Whether its training showed every one of these acquisitions, by vendor, model and software."""
+        return all(is_supported(passport, self.description.support) for passport in passports)
+
+    def is_foreign_to(self, passports: Iterable[Passport]) -> bool:
+        """Whether it learnt from phantoms alone, and not from all of these acquisitions."""
+        return self.description.card.learnt_from == "phantoms" and not self.saw(passports)
 
     @property
     def anatomy(self) -> Anatomy:
@@ -289,6 +305,8 @@ def _faults(description: Description) -> Iterator[tuple[str, object, str]]:
         yield "weights.distribution", description.weights.distribution, "none but of a network that is given as a file"
     if description.operating_point is not None and not 0 <= description.operating_point <= 1:
         yield "operating_point", description.operating_point, "a number from 0 to 1"
+    if description.card.name in description.card.instead_of:
+        yield "card.instead_of", description.card.instead_of, "names of other packages"
     if not 0 < description.temperature < math.inf:
         yield "temperature", description.temperature, "a positive finite number"
 
@@ -437,7 +455,9 @@ def _identity(description: Description) -> str:
 
 def _stated(description: Description) -> dict[str, Any]:
     """The description as its file states it."""
-    return asdict(description) | {"network": description.network.stated()}
+    stated = asdict(description) | {"network": description.network.stated()}
+    stated["card"] = {key: value for key, value in stated["card"].items() if key not in _UNSAID or value}
+    return stated
 
 
 def _network(stated: dict[str, Any]) -> Network:

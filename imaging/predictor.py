@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -17,7 +17,7 @@ from safetensors.torch import load
 from torch import nn
 
 from imaging.errors import GeometryError, InputError, PackageError, Reason
-from imaging.extraction import Cut, bounds, extract, extract_volumes, measured, place
+from imaging.extraction import Cut, bounds, count_outside, extract, extract_volumes, measured, place
 from imaging.findings import Detections, Finding, Prediction, Reading, Thumbnail
 from imaging.golden import UNREFERENCED, read_golden
 from imaging.harmonise.recipe import Recipe, identity
@@ -30,7 +30,9 @@ from imaging.models.detection import detect
 from imaging.models.networks import OnnxSettings
 from imaging.models.onnx import OnnxNetwork
 from imaging.models.windows import probabilities
+from imaging.organ import contradictions, surroundings, united
 from imaging.package import Package, RecipeChoice
+from imaging.volume_region import VolumeRegion
 
 _THUMBNAIL_SIDE = 384
 _SHOWN = (1.0, 99.5)  # percentiles of a volume that pictures of its slices show as black and white
@@ -67,8 +69,10 @@ class Predictor:
         harmonised = self.recipe.harmonise(tissue)
         ready = perf_counter()
         told = self.package.description
-        prediction = self._prediction(image, tissue, harmonised)
+        prediction = self._prediction(image, tissue, harmonised, structures)
         found = self.findings(prediction, told.threshold)
+        if self.locator is None:
+            self._refuse_implausible(image, found)
         classes: dict[str, float] = {}
         if isinstance(prediction, Prediction):
             classes = dict(zip((one.name for one in told.card.classes), prediction.classes, strict=True))
@@ -86,16 +90,16 @@ class Predictor:
                 "measure": perf_counter() - looked,
             },
             classes,
-            tissue.notes,
+            (*tissue.notes, *self._outside(prediction)),
             tissue.anterior_px,
             structures,
         )
 
     def predict(self, image: Image) -> Prediction | Detections:
         """What the network says of one image, on the model grid: probabilities of labels and classes, or boxes."""
-        image, _ = self._located(image)
+        image, structures = self._located(image)
         tissue = self.recipe.tissue(image)
-        return self._prediction(image, tissue, self.recipe.harmonise(tissue))
+        return self._prediction(image, tissue, self.recipe.harmonise(tissue), structures)
 
     def findings(self, prediction: Prediction | Detections, least_score: float) -> list[Finding]:
         """What a prediction comes to on the source grid, best score first."""
@@ -104,27 +108,58 @@ class Predictor:
         if isinstance(prediction, Detections):
             return place(prediction, labels, least_score)
         if self._is_of_volumes:
-            cut = Cut(told.boundary, told.card.least_pixels, least_score, told.card.parts)
-            return extract_volumes(prediction, labels, cut)
+            return extract_volumes(prediction, labels, self._cut(least_score))
         return extract(prediction, labels, told.boundary, told.card.least_pixels, least_score)
 
     def _located(self, image: Image) -> tuple[Image, tuple[Finding, ...]]:
         """The image with the organ as its region, and the organ, by the package's locator; as it is without one.
 
-        Raises InputError where no organ is found.
+        Raises InputError where no organ is found, or what cannot be one.
         """
         if self.locator is None:
             return image, ()
         threshold = self.locator.package.description.threshold
         found = self.locator.findings(self.locator.predict(image), threshold)
         if not found:
-            study = image.refs[0].study_uid if image.refs else UNREFERENCED.study_uid
             raise InputError(
-                f"study {study}: {self.locator.package.name} finds no organ, so nothing was looked for in it",
+                f"study {_study(image)}: {self.locator.package.name} finds no organ, so nothing was looked for in it",
                 Reason.ORGAN_NOT_FOUND,
             )
-        organs = [finding.volume_region for finding in found if finding.volume_region is not None]
-        return replace(image, region=bounds(organs)), tuple(found)
+        self.locator._refuse_implausible(image, found)
+        return replace(image, region=bounds(_volume_regions(found))), tuple(found)
+
+    def _refuse_implausible(self, image: Image, found: Sequence[Finding]) -> None:
+        """Raises InputError where what was outlined as the modality's organ cannot be it."""
+        known = self.package.modality.organ
+        organ = None if known is None else united(_volume_regions([one for one in found if known.has(one.label)]))
+        if known is None or organ is None:
+            return
+        if wrong := contradictions(organ, known):
+            raise InputError(
+                f"study {_study(image)}: what {self.package.name} outlines cannot be {known.name}: {'; '.join(wrong)}",
+                Reason.IMPLAUSIBLE_ORGAN,
+            )
+
+    def _within(self, structures: Sequence[Finding]) -> Array | None:
+        """Where findings may lie: in the organ that was located, or near it; None for everywhere."""
+        known, organ = self.package.modality.organ, united(_volume_regions(structures))
+        return None if known is None or organ is None else surroundings(organ, known.reach_mm)
+
+    def _outside(self, prediction: Prediction | Detections) -> tuple[str, ...]:
+        """A note on what the network marked where no finding can be."""
+        known = self.package.modality.organ
+        if known is None or not isinstance(prediction, Prediction) or prediction.within is None:
+            return ()
+        told = self.package.description
+        labels = tuple(label.name for label in told.card.labels)
+        count = count_outside(prediction, labels, self._cut(told.threshold))
+        marks = "1 mark" if count == 1 else f"{count} marks"
+        note = f"{marks} of the network more than {known.reach_mm:g} mm outside {known.name} left out: no finding there"
+        return (note,) if count else ()
+
+    def _cut(self, least_score: float) -> Cut:
+        told = self.package.description
+        return Cut(told.boundary, told.card.least_pixels, least_score, told.card.parts)
 
     def signal(self, image: Image) -> Array:
         """Every probability that the network gives of labels on one image, before any decision: (label, …)."""
@@ -138,11 +173,14 @@ class Predictor:
         told: Array = torch.cat([logits[0].sigmoid() for logits, _ in levels]).T.cpu().numpy()
         return told
 
-    def _prediction(self, image: Image, tissue: Tissue, harmonised: MetaTensor) -> Prediction | Detections:
+    def _prediction(
+        self, image: Image, tissue: Tissue, harmonised: MetaTensor, structures: Sequence[Finding] = ()
+    ) -> Prediction | Detections:
         ref, grid = image.refs[0] if image.refs else UNREFERENCED, grid_of(harmonised)
         if self._is_of_volumes:
             slices = image.refs or (ref,) * image.grid.shape[0]
-            return Prediction(self._windowed(harmonised.as_tensor()), grid, image.source_grid, ref, slices=slices)
+            chances, within = self._windowed(harmonised.as_tensor()), self._within(structures)
+            return Prediction(chances, grid, image.source_grid, ref, slices=slices, within=within)
         extent = _extent(tissue, image)
         if "boxes" in self.package.description.network.gives:
             return self._detections(harmonised.as_tensor(), grid, image.source_grid, ref, extent)
@@ -271,6 +309,14 @@ def build_recipe(choice: RecipeChoice, where: str) -> Recipe:
             Reason.PACKAGE_INVALID,
         )
     return recipe
+
+
+def _study(image: Image) -> str:
+    return (image.refs[0] if image.refs else UNREFERENCED).study_uid
+
+
+def _volume_regions(found: Iterable[Finding]) -> list[VolumeRegion]:
+    return [finding.volume_region for finding in found if finding.volume_region is not None]
 
 
 def _extent(tissue: Tissue, image: Image) -> Box:

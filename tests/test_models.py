@@ -193,11 +193,18 @@ def test_what_is_stated_is_read_again(network: Network) -> None:
 
 
 IDENTITIES = {
+    "breast_us": "fcd332da2900091b26ea7dd9ab089eeafaa6e3ac2fafcb751e936183a262a1fe",
+    "fetal_head_us": "8ea46f691e65228fddcf8f4cd455643f2c2074f4665830ea5e327c86056c70db",
+    "mammography_mass": "065077de75d25317667a64149ad0ff8bfb004e0d7f84fe3a7a0367c162cf6ad3",
+    "prostate_gland": "2a84fea146f83ac9dffbf56c7d62864e8e54a042098361a6bca0b33d446ec092",
+    "prostate_lesion": "0bdf69fcca36eeb6c164771bd74a788a9938c10bb6c20e8bd295990e3215af76",
+}
+# The same packages as they were before cards said what they learnt from.
+UNSAID = {
     "breast_us": "7486f0992bcd2689f91859858b6eb941794be4ebe4d9c544c267420b157e87be",
     "fetal_head_us": "c1831ec91a6f98fbf438ce92f219595120acbbabcc26f201e5c264b99b6fce04",
     "mammography_mass": "b15d8c7ca36f9f356220c2a93966805124583172532c72c7c6b2ebc69b28ba9f",
     "prostate_gland": "e89b4e8b085fb8b6adec413cd293c32621a98ebab667d9c25ecdbba3fa2672d5",
-    "prostate_lesion": "cf849c1a366f4624bf6db0a2b89e9f109b9369741f53b43cfbe4484cfe780eb1",
 }
 
 
@@ -210,6 +217,18 @@ def test_packages_keep_their_identity(name: str, tmp_path: Path) -> None:
     shutil.copytree(shipped, tmp_path / name)
     write_description(tmp_path / name, package.description)
     assert load_package(tmp_path / name).identity == IDENTITIES[name]
+
+
+@pytest.mark.parametrize("name", UNSAID)
+def test_a_card_that_says_nothing_new_keeps_its_identity(name: str, tmp_path: Path) -> None:
+    """Packages of others, whose cards do not say what they learnt from, load as before under the same identity."""
+    shipped = REPOSITORY / "data_samples" / "packages" / name
+    shutil.copytree(shipped, tmp_path / name)
+    description = load_package(shipped).description
+    unsaid = replace(description.card, learnt_from=None, instead_of=[])
+    write_description(tmp_path / name, replace(description, card=unsaid))
+    assert "learnt_from" not in (tmp_path / name / "package.yaml").read_text()
+    assert load_package(tmp_path / name).identity == UNSAID[name]
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ def result(finding: str, completeness: str, **changes: Any) -> dict[str, Any]:
         "applicability": "applicable",
         "reason": None,
         "reason_meaning": None,
+        "caution": None,
         "objects": [dicom_object("studies/1f/report.dcm", SR)],
         "findings": [],
         "structures": [],
@@ -247,6 +248,7 @@ def a_run() -> dict[str, Any]:
             {"path": None, "text": "1 PatientID value(s) stand for more than one patient"},
             {"path": "DICOM/odd", "text": "the preamble begins like a <script>"},
         ],
+        "unseen": [],
         "files": [
             *({"path": f"A/{n:04}.dcm", "state": "used", "reason": None, "reason_meaning": None} for n in range(31)),
             file("DICOMDIR", "skipped", Reason.DICOMDIR),

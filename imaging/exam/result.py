@@ -71,6 +71,17 @@ class Unread:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """Why an answer must not be taken like others.
+
+    `mark` goes before the names of its series; `sentence` stands first wherever the answer is told. Both are ASCII.
+    """
+
+    mark: str
+    sentence: str
+
+
 @dataclass(frozen=True)
 class ExamFinding:
     """A finding of the exam: its key frame, every frame where it was seen, and its measures by name (with unit).
@@ -130,7 +141,8 @@ class ExamResult:
     which findings are one lesion, and `scores` what the package concludes; all are empty for other organs.
 
     `structures` are the organs in which was looked, outlined and measured. They are no findings: an exam with a gland
-    and no lesion is a `no`. `unseen` counts the places of the export that may hold more images of the study.
+    and no lesion is a `no`. `unseen` counts the places of the export that may hold more images of the study. `caution`
+    is what a reader must know before anything else; None for most.
     """
 
     study_uid: str
@@ -150,6 +162,7 @@ class ExamResult:
     scores: Scores | None = None
     structures: tuple[ExamFinding, ...] = ()
     unseen: int = 0
+    caution: Caution | None = None
 
     @property
     def recall(self) -> bool | None:

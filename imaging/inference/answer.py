@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from imaging.dicom.headers.passport import outside
@@ -103,9 +103,21 @@ def _sum_up(task: StudyTask, gathered: _Gathered, context: Context) -> Answer:
         scores=concluded.scores,
         structures=concluded.structures,
         unseen=task.unseen,
+        caution=task.caution,
     )
     keys = [f.key.ref for f in concluded.findings] or list(gathered.thumbnails)[:_SHOWN_WITHOUT_FINDING]
     return Answer(result, tuple(gathered.thumbnails[ref] for ref in dict.fromkeys(keys)), dict(gathered.seconds))
+
+
+def compared(answers: Sequence[Answer]) -> list[Answer]:
+    """Several answers to one question of one study, each with a note that says so, and whether they agree."""
+    results = [given.result for given in answers]
+    said = ", ".join(f"{result.package} says {result.finding}" for result in results)
+    agree = "They agree" if len({result.finding for result in results}) == 1 else "They do not agree"
+    shared = [name for name in results[0].measures if all(result.measures.get(name) is not None for result in results)]
+    values = [f"{name} is {' and '.join(f'{result.measures[name]:.4g}' for result in results)}" for name in shared]
+    note = f"{len(results)} packages answer one question of this study: {'; '.join([said, *values])}. {agree}"
+    return [replace(given, result=replace(given.result, notes=(*given.result.notes, note))) for given in answers]
 
 
 def _unseen_note(task: StudyTask) -> tuple[str, ...]:

@@ -10,12 +10,12 @@ import io
 import json
 import os
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from time import perf_counter
 from typing import Final, Protocol
@@ -27,7 +27,7 @@ from imaging.dicom.index import FileState, Index, build_index
 from imaging.errors import ConfigError, ImagingError, OutputError, Reason, ReasonCode
 from imaging.exam.context import FactTable
 from imaging.image import Array, Origin
-from imaging.inference.answer import Answer, answer
+from imaging.inference.answer import Answer, answer, compared
 from imaging.inference.context import assign
 from imaging.inference.ledger import Ledger, digest
 from imaging.inference.processes import Delivery, Processes, RunLimits, TaskFrame
@@ -167,13 +167,24 @@ class _RunState:
         owner = [number for number, (task, _) in enumerate(pending) for _ in task.group.parts()]
         self._progress.begin(sum(len(part.source_refs()) for part in parts))
         frames = groupby(processes.frames(parts), key=lambda frame: owner[frame.item])
+        to_come = Counter(_question(task) for task, _ in pending)
+        waiting: dict[tuple[str, frozenset[str]], list[tuple[StudyTask, str, Answer]]] = defaultdict(list)
         for number, own in frames:
             task, fingerprint = pending[number]
+            question = _question(task)
             given = answer(task, self._counted(own), processes, self._context.of(task))
-            told, files = self._release(task, given, processes)
-            self._publish(task, fingerprint, told, files)
             for part, spent in given.seconds.items():
                 self.seconds[part] += spent
+            waiting[question].append((task, fingerprint, given))
+            if len(waiting[question]) == to_come[question]:
+                self._publish_together(waiting.pop(question), processes)
+
+    def _publish_together(self, answered: list[tuple[StudyTask, str, Answer]], processes: Processes) -> None:
+        """The answers to one question of a study, of one package or of several that are then compared."""
+        given = [answer for _, _, answer in answered]
+        for (task, fingerprint, _), final in zip(answered, compared(given) if len(given) > 1 else given, strict=True):
+            told, files = self._release(task, final, processes)
+            self._publish(task, fingerprint, told, files)
 
     def close(self) -> Json:
         """The summary, the page and every study's part, written where they changed."""
@@ -193,13 +204,22 @@ class _RunState:
                 self._told[work.study_uid, work.package.name] = not_applicable(work.package.name, work.reason)
                 continue
             fingerprint = self._fingerprint(work)
-            told = self._ledger.result(_key(work), fingerprint, self._run.retry_failed)
+            told = self._held(work, fingerprint)
             if told is not None:
                 self._told[work.study_uid, work.package.name] = told
             elif Reason.MIXED_PATIENTS in {ref.instance.refusal for ref in work.group.images()}:
                 self._publish(work, fingerprint, _failed(work, Reason.MIXED_PATIENTS), {})
             else:
                 yield work, fingerprint
+
+    def _held(self, task: StudyTask, fingerprint: str) -> Json | None:
+        """What the ledger holds of a task; None where it lacks one of those that answer the same question."""
+        others = [(other, self._fingerprint(other)) for other in self._plan.together(task) if other is not task]
+        held = [
+            self._ledger.result(_key(other), its_own, self._run.retry_failed)
+            for other, its_own in [(task, fingerprint), *others]
+        ]
+        return None if None in held else held[0]
 
     def _fingerprint(self, task: StudyTask) -> str:
         """Changes when anything does that the answer rests on: the files, package, site, time, codes and facts."""
@@ -213,7 +233,8 @@ class _RunState:
                 files.append(f"{ref.instance.sop_uid} vanished")
         stated = [f"{name} {fact!r}" for name, fact in sorted(self._context.of(task).items())]
         told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes, *run.also)
-        return digest(*told, *stated, *([str(task.unseen)] if task.unseen else []), *files)
+        beside = [f"beside {name}" for name in sorted(task.beside)]
+        return digest(*told, *stated, *beside, *([str(task.unseen)] if task.unseen else []), *files)
 
     def _counted(self, frames: Iterable[TaskFrame]) -> Iterator[TaskFrame]:
         for frame in frames:
@@ -272,6 +293,11 @@ def _folder(task: StudyTask) -> str:
     return f"{study_folder(task.study_uid)}/{task.package.name}"
 
 
+def _question(task: StudyTask) -> tuple[str, frozenset[str]]:
+    """What is the same for tasks that answer one question of one study."""
+    return task.study_uid, task.beside | {task.package.name}
+
+
 def _key(task: StudyTask) -> str:
     return digest(task.study_uid, task.package.name, task.group.name)
 
@@ -279,13 +305,17 @@ def _key(task: StudyTask) -> str:
 def _file_states(index: Index, planned: RunPlan, studies: Sequence[Json]) -> list[FileState]:
     """Exactly one state per file of the export: used when any package analysed it, else why not."""
     names = {i.sop_uid: i.name for series in index.series for i in series.instances}
-    grouped = {ref.instance.name for task in planned.tasks() for ref in task.group.images()}
-    results = chain.from_iterable(study["results"] for study in studies)
-    unread = {names[e["source_sop_uid"]]: reason_of(e["reason"]) for result in results for e in result["unread"]}
+    results = {(study["study_uid"], result["package"]): result for study in studies for result in study["results"]}
+    entries = [entry for result in results.values() for entry in result["unread"]]
+    unread = {names[entry["source_sop_uid"]]: reason_of(entry["reason"]) for entry in entries}
+    analysed: set[str] = set()
+    for task in planned.tasks():
+        missed = {entry["source_sop_uid"] for entry in results[task.study_uid, task.package.name]["unread"]}
+        analysed |= {ref.instance.name for ref in task.group.images() if ref.instance.sop_uid not in missed}
     rejected = {i.name: reason for left_out in planned.rejected.values() for i, reason in left_out}
     states = []
     for name, state in index.files.items():
-        if state.state != "used" or (name in grouped and name not in unread):
+        if state.state != "used" or name in analysed:
             states.append(state)
         elif name in unread:
             states.append(FileState(name, "refused", unread[name]))

@@ -77,6 +77,7 @@ def released(
         **_blank(result.package, result.group, "applicable"),
         "finding": result.finding,
         "completeness": result.completeness,
+        "caution": result.caution and result.caution.sentence,
         "objects": [
             {"path": path, "sop_class_uid": d.sop_class_uid, "sop_instance_uid": d.sop_instance_uid}
             for path, d in documents
@@ -158,6 +159,7 @@ def _blank(package: str, group: str, applicability: str) -> Json:
         "completeness": "none",
         "applicability": applicability,
         **reason_of(None),
+        "caution": None,
         "objects": [],
         "findings": [],
         "structures": [],

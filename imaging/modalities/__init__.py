@@ -21,6 +21,7 @@ from imaging.errors import ConfigError, PackageError, Reason, ReasonCode
 from imaging.exam.conclusion import Conclusion, Readings, Terms
 from imaging.exam.context import Context, Fact
 from imaging.image import Image
+from imaging.organ import OrganBounds
 
 if TYPE_CHECKING:
     from imaging.harmonise.recipe import Recipe
@@ -60,6 +61,7 @@ class Modality:
         context: The clinical facts that its conclusions use where somebody states them.
         mr_parts: Of MRI, the BodyPartExamined values under which its images may travel ("" is unsaid).
         phantoms: Writers of its training sets of phantoms, by name.
+        organ: What the organ of its volumes can look like at all; None where nothing is known of it.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Modality:
     context: tuple[Fact, ...] = ()
     mr_parts: frozenset[str] = frozenset()
     phantoms: Mapping[str, TrainingSet] = field(default_factory=dict)
+    organ: OrganBounds | None = None
 
 
 @cache

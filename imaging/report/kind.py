@@ -123,7 +123,9 @@ class ObjectKind:
         dataset.SOPClassUID = self.sop_class_uid
         dataset.SeriesInstanceUID = self.series_uid(subject.result)
         dataset.SeriesNumber = self.series_number
-        dataset.SeriesDescription = f"{self.series_name}, {algorithm.name}"[:64]
+        caution = subject.result.caution
+        mark = "" if caution is None else f"{caution.mark}: "
+        dataset.SeriesDescription = f"{mark}{self.series_name}, {algorithm.name}"[:64]
         dataset.ContentDate = subject.content_time.strftime("%Y%m%d")
         dataset.ContentTime = subject.content_time.strftime("%H%M%S")
         dataset.Manufacturer = MANUFACTURER

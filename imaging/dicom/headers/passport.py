@@ -21,6 +21,8 @@ _FIELDS: dict[str, str] = {
     "lossy_compression": "LossyImageCompression",
 }
 
+_DEVICE = ("vendor", "model", "software")
+
 
 def read_passport(header: Dataset) -> Passport:
     """Facts by name (`vendor`, `model`, `software`, `probe`, `photometric`, `lossy_compression`, `calibrated`).
@@ -40,6 +42,11 @@ def read_origin(header: Dataset, site: str | None) -> Origin:
     vendor, model = _text(header, "Manufacturer"), _text(header, "ManufacturerModelName")
     scanner = " ".join(part for part in (vendor, model) if part != UNKNOWN) or UNKNOWN
     return Origin(site or _text(header, "InstitutionName"), scanner, _text(header, "ProtocolName"))
+
+
+def is_supported(passport: Passport, support: Mapping[str, list[str]]) -> bool:
+    """Whether vendor, model and software are values that `support` lists; never, where it lists none of one of them."""
+    return all(passport.get(name, UNKNOWN) in support.get(name, ()) for name in _DEVICE)
 
 
 def outside(passports: Iterable[Passport], support: Mapping[str, list[str]]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from imaging.modalities import Modality
 from imaging.modalities.prostate.conclusions import PSA, conclude
+from imaging.modalities.prostate.gland import GLAND
 from imaging.modalities.prostate.golden import drawn_exam
 from imaging.modalities.prostate.reasons import ProstateReason
 from imaging.modalities.prostate.selection import PARTS, select
@@ -40,4 +41,5 @@ PROSTATE: Final = Modality(
     context=(PSA,),
     mr_parts=PARTS,
     phantoms={"prostate": _phantoms},
+    organ=GLAND,
 )

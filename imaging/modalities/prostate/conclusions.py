@@ -38,7 +38,7 @@ Organ = Literal["gland", "peripheral", "transition"]
 Ints = NDArray[np.intp]
 
 # What packages call the organs, in lower case and with blanks.
-_ORGANS: Final[dict[str, Organ]] = {
+ORGANS: Final[dict[str, Organ]] = {
     "gland": "gland",
     "prostate": "gland",
     "prostate gland": "gland",
@@ -153,7 +153,7 @@ def _notes(gland: _Gland | None, psa: Stated | None, findings: Sequence[ExamFind
 
 
 def _organ(finding: Finding) -> Organ | None:
-    return _ORGANS.get(finding.label.replace("_", " ").lower())
+    return ORGANS.get(finding.label.replace("_", " ").lower())
 
 
 def _volume_region(finding: Finding) -> VolumeRegion:

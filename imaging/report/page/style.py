@@ -40,6 +40,9 @@ h3 { font-size: 1.1rem; font-weight: 650; line-height: 1.35; }
 .outcome { color: var(--tone); background: var(--soft); border-radius: 5px; padding: .15rem .65rem .15rem .55rem; }
 .failed .stated { color: var(--ink); background: var(--sunk); }
 .completeness { font-size: .95rem; font-weight: 500; }
+.card > header > .caution {
+  padding: .5rem .75rem; border-radius: 5px; background: var(--failed-soft); font-weight: 650;
+}
 .headline { margin-top: .55rem; max-width: 68ch; }
 .card > header > p:not(.headline) { margin-top: .55rem; font-size: .9rem; }
 .reason code { white-space: normal; }

@@ -60,7 +60,7 @@ def outcome_line(result: ExamResult) -> str:
 
 
 def _answer(result: ExamResult) -> list[str]:
-    lines = [outcome_line(result)]
+    lines = [*([] if result.caution is None else [result.caution.sentence]), outcome_line(result)]
     if result.finding == "unknown":
         lines.append(NOT_NEGATIVE)
     unread = {entry.ref.sop_uid for entry in result.unread}

@@ -174,8 +174,9 @@ def exam_statement(result: ExamResult) -> tuple[Code, str] | None:
 
 
 def comments(result: ExamResult) -> list[str]:
-    """What the report says in words: validity, search, extent, unread images, cine frames, calibration, notes."""
-    lines = _validity(result.algorithm)
+    """What the report says in words: a caution before all, validity, search, extent, unread images, cine frames,
+    calibration, notes."""
+    lines = [*([] if result.caution is None else [result.caution.sentence]), *_validity(result.algorithm)]
     structures = {structure.key.label for structure in result.structures}
     searched = sorted({label.finding.meaning for label in result.algorithm.labels if label.name not in structures})
     lines.append(f"Searched for: {', '.join(searched)}. {extent(result)}")
