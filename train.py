@@ -5,7 +5,11 @@
         -c configs/recipe/ultrasound.yaml --data.manifest cases/manifest.csv
 """
 
-from imaging.commands.train import main
+import sys
 
 if __name__ == "__main__":
+    # Said before the imports, which take seconds on a cold disk.
+    print("train.py: starting", file=sys.stderr, flush=True)
+    from imaging.commands.train import main
+
     main()

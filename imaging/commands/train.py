@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, ImagingError, Reason
@@ -20,11 +26,22 @@ from imaging.tasks.checkpoints import (
     KeepBest,
     KeepNewest,
     KeepRandomState,
+    KeepRecord,
     WholeCheckpoints,
     load_checkpoint,
     newest_whole,
 )
+from imaging.tasks.curves import TrainingCurves
 from imaging.tasks.progress import TrainingProgress, ValidationPictures
+from imaging.tasks.record import (
+    TrainingRecord,
+    data_settings,
+    record_in,
+    record_of,
+    task_settings,
+    weights_digest,
+)
+from imaging.tasks.results import PREDICTIONS, KeepPredictions, as_text, figures_by_site, write_figures
 from imaging.tasks.task import Task
 
 _HELP = """\
@@ -34,22 +51,34 @@ examples:
   train.py fit -c configs/trainer.yaml -c configs/task/segmentation.yaml -c configs/recipe/ultrasound.yaml \\
       --data.manifest cases/manifest.csv --run runs/first
   train.py fit ... --run runs/first --resume     goes on at the newest whole checkpoint
-  train.py test -c runs/first/config.yaml        figures of every test site, by the best checkpoint
+  train.py fit ... --run runs/first --resume auto
+      begins, or goes on where there is something: the line of a job that may be stopped and queued again
+  train.py test -c runs/first/config.yaml        figures of every test site, by the best checkpoint: test.csv
+  train.py predict -c runs/first/config.yaml     probabilities on the model's grid: predictions/
 
-A run folder holds config.yaml, checkpoints/, csv/ and tensorboard/ logs, and previews/ of validation cases.
+A run folder holds config.yaml, checkpoints/, csv/ and tensorboard/ logs, curves.svg, and previews/ of validation cases.
+checkpoints/best.ckpt is the best so far and can be packaged at any time (`imaging package`). Every checkpoint records
+the cases, sites and settings that it learnt from; what does not fit them is refused.
 """
 
 
 class _SaveConfig(SaveConfigCallback):
-    """config.yaml in the run folder: everything that this run was told, defaults included."""
+    """config.yaml in the run folder: everything that this run was told, defaults included, once it was accepted."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Nothing yet: what follows may still refuse."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        del pl_module
-        if stage != "fit":
-            return
+        del trainer, pl_module, stage
         run = Path(self.config["run"])
         run.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, run / "config.yaml", skip_unset=False, overwrite=True)
+        beside = run / ".config.yaml.part"
+        self.parser.save(self.config, beside, skip_unset=False, overwrite=True)
+        beside.replace(run / "config.yaml")
 
 
 class _TrainCli(LightningCLI):
@@ -57,7 +86,14 @@ class _TrainCli(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=Path, default=Path("runs/run"), help="folder of this run")
-        parser.add_argument("--resume", type=bool, default=False, nargs="?", const=True, help="go on where it stopped")
+        parser.add_argument(
+            "--resume",
+            type=bool | Literal["auto"],
+            default=False,
+            nargs="?",
+            const=True,
+            help="go on where it stopped; auto begins where there is nothing yet, so that one line serves both",
+        )
         parser.add_argument(
             "--start_from", type=Path | None, default=None, help="checkpoint whose weights a run begins with"
         )
@@ -67,56 +103,196 @@ class _TrainCli(LightningCLI):
         assert isinstance(self.subcommand, str)
         assert isinstance(self.model, Task)
         chosen = self.config_init[self.subcommand]
-        run, fitting = Path(chosen["run"]), self.subcommand == "fit"
+        told, run, fitting = chosen["trainer"], Path(chosen["run"]), self.subcommand == "fit"
+        _refuse_options(told, run)
         own: list[Callback] = []
-        if fitting and not chosen["trainer"]["fast_dev_run"]:
-            own = [TrainingProgress(), ValidationPictures(run / "previews"), KeepRandomState()]
-            own += [KeepBest(run, self.model), KeepNewest(run, chosen["save_every_steps"])]
-        # Every row is written at once: a killed run has told what it did.
-        loggers = [
-            CSVLogger(run, name="csv", flush_logs_every_n_steps=1),
-            TensorBoardLogger(run, name="tensorboard", version=""),
-        ]
+        self.keep_record = KeepRecord()
+        if fitting and not told["fast_dev_run"]:
+            own = [TrainingProgress(), ValidationPictures(run / "previews"), KeepRandomState(), TrainingCurves(run)]
+            own += [self.keep_record, KeepBest(run, self.model), KeepNewest(run, chosen["save_every_steps"])]
+        elif self.subcommand == "predict":
+            own = [KeepPredictions(run)]
         return super().instantiate_trainer(
             default_root_dir=str(run),
-            plugins=[WholeCheckpoints(fitting)],
-            logger=loggers if fitting else False,
-            callbacks=[*(chosen["trainer"]["callbacks"] or []), *own],
-            enable_checkpointing=bool(own),
+            plugins=[*_listed(told["plugins"]), WholeCheckpoints(fitting)],
+            logger=[*_listed(told["logger"]), *(_own_loggers(run) if fitting else [])] or False,
+            callbacks=[*_listed(told["callbacks"]), *own],
+            enable_checkpointing=fitting and bool(own),
             **kwargs,
         )
 
     def before_fit(self) -> None:
-        chosen = self.config_init["fit"]
+        """Nothing of a run folder changes before this is accepted."""
+        chosen, data, task = self.config_init["fit"], self.datamodule, self.model
+        assert isinstance(data, ImagingDataModule)
+        assert isinstance(task, Task)
         chosen["ckpt_path"] = chosen["ckpt_path"] or _start(Path(chosen["run"]), chosen["resume"])
-        if chosen["start_from"] is not None and chosen["ckpt_path"] is None:
-            _take_weights(self.model, Path(chosen["start_from"]))
+        data.setup("fit")
+        record = record_of(data, task, self.trainer)
+        start_from = None if chosen["start_from"] is None else Path(chosen["start_from"])
+        if chosen["ckpt_path"] is not None:
+            record = _gone_on(record, Path(chosen["ckpt_path"]), start_from)
+        elif start_from is not None:
+            record = _begun(record, start_from, task)
+        if record.start is not None:
+            record.start.refuse_seen_sites(data.test_sites, "fit --start_from")
+            record.start.refuse_seen_cases(data.split("val"), "fit --start_from, validation", ("train",))
+        record.refuse_seen_cases(data.split("test"), "fit, test cases")
+        self.keep_record.record = record
+
+    def fit(self, **words: Any) -> None:
+        """`Trainer.fit`; a run that is asked to end ends with the status of its signal, and says what is kept."""
+        run = Path(self.config_init["fit"]["run"])
+        try:
+            self.trainer.fit(**words)
+        except SIGTERMException as stop:
+            raise _stopped(run, self.trainer, "SIGTERM", 143) from stop
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):  # what Lightning makes of it
+                raise _stopped(run, self.trainer, "Ctrl-C", 130) from stop
+            raise
 
     def before_test(self) -> None:
-        self._take_best("test")
+        self._accept("test")
 
     def before_validate(self) -> None:
-        self._take_best("validate")
+        self._accept("validate")
 
     def before_predict(self) -> None:
-        self._take_best("predict")
+        self._accept("predict")
 
-    def _take_best(self, subcommand: str) -> None:
-        chosen = self.config_init[subcommand]
+    def after_test(self) -> None:
+        self._tell_figures("test", "test")
+
+    def after_validate(self) -> None:
+        self._tell_figures("validate", "val")
+
+    def after_predict(self) -> None:
+        print(
+            f"{Path(self.config_init['predict']['run']) / PREDICTIONS}: probabilities on the model's grid, listed in "
+            "cases.csv; findings on the images' own grid are given by a package: imaging package, then imaging infer"
+        )
+
+    def _accept(self, subcommand: str) -> None:
+        """Take the checkpoint; refuse one that learnt otherwise, or from what it is to be judged by."""
+        chosen, data, task = self.config_init[subcommand], self.datamodule, self.model
+        assert isinstance(data, ImagingDataModule)
+        assert isinstance(task, Task)
         best = Path(chosen["run"]) / FOLDER / BEST
-        if chosen["ckpt_path"] is None:
-            if not best.is_file():
-                raise ConfigError(
-                    f"{subcommand}: found no {best}; name a finished run by --run, or a checkpoint by --ckpt_path",
-                    Reason.CONFIG_INVALID,
-                )
-            chosen["ckpt_path"] = str(best)
+        if chosen["ckpt_path"] is None and not best.is_file():
+            raise ConfigError(
+                f"{subcommand}: found no {best}; name a finished run by --run, or a checkpoint by --ckpt_path",
+                Reason.CONFIG_INVALID,
+            )
+        chosen["ckpt_path"] = str(chosen["ckpt_path"] or best)
+        if "verbose" in chosen:
+            chosen["verbose"] = False  # its table names loaders, and ours names sites
+        data.setup(subcommand)
+        record = record_in(load_checkpoint(Path(chosen["ckpt_path"])), f"checkpoint {chosen['ckpt_path']}")
+        now = {**data_settings(data), **task_settings(type(task).__name__, dict(task.hparams))}
+        record.refuse_other_settings(now, subcommand, LOOKED_AT)
+        if subcommand == "validate":
+            record.refuse_seen_cases(data.split("val"), subcommand, ("train",))
+            return
+        record.refuse_seen_sites(data.test_sites, subcommand)
+        record.refuse_seen_cases(data.split("test"), subcommand)
+
+    def _tell_figures(self, subcommand: str, stage: str) -> None:
+        rows = figures_by_site(self.trainer.callback_metrics, stage)
+        if self.trainer.is_global_zero:
+            path = Path(self.config_init[subcommand]["run"]) / f"{subcommand}.csv"
+            write_figures(rows, path)
+            print(f"{as_text(rows)}\n{path}: these figures")
 
 
-def _take_weights(model: LightningModule, checkpoint: Path) -> None:
+# What a checkpoint must have been trained with to be looked at.
+LOOKED_AT = ("data.recipe", "data.classes", "data.labels", "data.instances", "model", "model.network")
+
+
+def _own_loggers(run: Path) -> list[Logger]:
+    """Every row is written at once: a killed run has told what it did."""
+    return [
+        CSVLogger(run, name="csv", flush_logs_every_n_steps=1),
+        TensorBoardLogger(run, name="tensorboard", version=""),
+    ]
+
+
+def _listed(told: Any) -> list[Any]:
+    """What a trainer option names, in any of the forms that it may have."""
+    if told is None or isinstance(told, bool):
+        return []
+    return list(told) if isinstance(told, list | tuple) else [told]
+
+
+def _refuse_options(told: Mapping[str, Any], run: Path) -> None:
+    """Raises ConfigError for a trainer option that a run folder has no room for."""
+    plugins = _listed(told["plugins"])
+    root = told["default_root_dir"]
+    checks = (
+        ("logger", told["logger"] is False, "loggers, which join the two of the run folder"),
+        ("enable_checkpointing", told["enable_checkpointing"] is False, "true: a run is resumed and packaged from it"),
+        ("barebones", told["barebones"], "false: a run logs and keeps what it learnt"),
+        ("default_root_dir", root is not None and Path(root) != run, "none: --run names the folder"),
+        ("plugins", any(isinstance(one, CheckpointIO) for one in plugins), "any but a CheckpointIO, of which one is"),
+    )
+    for name, is_refused, allowed in checks:
+        if is_refused:
+            raise ConfigError(f"trainer.{name}: found {told[name]}; allowed is {allowed}", Reason.CONFIG_INVALID)
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    if tasks != "1" and "SLURM_NTASKS_PER_NODE" not in os.environ and "SLURM_JOB_NAME" in os.environ:
+        raise ConfigError(
+            f"SLURM_NTASKS: found {tasks}; allowed is --ntasks-per-node in the job script, equal to trainer.devices, "
+            "or one task",
+            Reason.CONFIG_INVALID,
+        )
+
+
+def _stopped(run: Path, trainer: Trainer, by: str, status: int) -> SystemExit:
+    """The end of a run that was asked to end, and one line on what is kept."""
+    newest = newest_whole(run)[0]
+    best = run / FOLDER / BEST
+    kept = [] if newest is None else [f"{newest}, from which --resume auto goes on"]
+    kept += [f"{best}, the best so far, to be tested or packaged"] if best.is_file() else []
+    print(
+        f"train.py: stopped by {by} at step {trainer.global_step}; kept: {'; '.join(kept) or 'nothing yet'}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return SystemExit(status)
+
+
+def _gone_on(record: TrainingRecord, checkpoint: Path, start_from: Path | None) -> TrainingRecord:
+    """The record of a training that goes on. Raises ConfigError where it would go on with anything else."""
+    before = record_in(load_checkpoint(checkpoint), f"checkpoint {checkpoint}")
+    before.refuse_other_settings(record.settings, "resume")
+    before.refuse_other_cases(record.cases, "resume")
+    if start_from is not None:
+        found = weights_digest(load_checkpoint(start_from)["state_dict"])
+        if found != before.start_weights:
+            raise ConfigError(
+                f"resume: --start_from {start_from}: found weights {found[:16]}; allowed are "
+                f"{before.start_weights[:16] or 'none'}, with which this run began, as the checkpoint records",
+                Reason.CONFIG_INVALID,
+            )
+    for key, value in record.changeable.items():
+        if value != before.changeable.get(key):
+            told = ", and the learning rate falls over the new length from here on" if "max" in key else ""
+            print(f"train.py: {key} is {value}; it was {before.changeable.get(key)}{told}", file=sys.stderr)
+    return replace(record, start=before.start, start_weights=before.start_weights)
+
+
+def _begun(record: TrainingRecord, start_from: Path, task: Task) -> TrainingRecord:
+    """The record of a training that begins with those weights, which the task takes."""
+    content = load_checkpoint(start_from)
+    before = record_in(content, f"--start_from {start_from}")
+    _take_weights(task, start_from, content["state_dict"])
+    return replace(record, start=before, start_weights=weights_digest(content["state_dict"]))
+
+
+def _take_weights(model: LightningModule, checkpoint: Path, weights: Mapping[str, Any]) -> None:
     """The weights of a finished run as the beginning of this one. Raises ConfigError when the networks differ."""
     try:
-        model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(
             f"--start_from {checkpoint}: holds the weights of another network than model.network describes",
@@ -124,7 +300,7 @@ def _take_weights(model: LightningModule, checkpoint: Path) -> None:
         ) from error
 
 
-def _start(run: Path, resume: bool) -> str | None:
+def _start(run: Path, resume: bool | str) -> str | None:
     """The checkpoint to go on from, None for a new run. Raises ConfigError where that is not what was asked for."""
     if not resume:
         if any((run / FOLDER).glob("*.ckpt")):
@@ -136,6 +312,8 @@ def _start(run: Path, resume: bool) -> str | None:
     path, damaged = newest_whole(run)
     for one in damaged:
         print(f"train.py: {one} is damaged and was passed over", file=sys.stderr)
+    if path is None and resume == "auto" and not damaged:
+        return None
     if path is None:
         raise ConfigError(f"{run / FOLDER}: found no whole checkpoint to resume from", Reason.CONFIG_INVALID)
     print(f"train.py: resumed from {path}", file=sys.stderr)
@@ -160,6 +338,18 @@ def main(arguments: ArgsType = None) -> LightningCLI:
             raise
         print(f"train.py: {told} [{told.reason}]", file=sys.stderr)
         raise SystemExit(2) from error
+    except KeyboardInterrupt as stop:
+        print("train.py: stopped by Ctrl-C before the first step; nothing was changed", file=sys.stderr)
+        raise SystemExit(130) from stop
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        print(f"train.py: {error.filename or 'run folder'}: {error.strerror}; checkpoints are kept", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+# A full or read-only disk, which may also be met by the logs.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def _run(arguments: ArgsType) -> LightningCLI:
