@@ -30,7 +30,7 @@ def figures_by_site(metrics: Mapping[str, Tensor], stage: str) -> dict[str, Figu
         of, figure, *site = name.split("/", 2)
         if of == stage:
             (rows.setdefault(site[0], {}) if site else means)[figure] = float(value)
-    return {**rows, MEAN: means}
+    return {**dict(sorted(rows.items())), MEAN: means}
 
 
 def write_figures(rows: Mapping[str, Figures], path: Path) -> None:
