@@ -60,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "packaging": {
         "errors",
         "image",
+        "table",
         "dicom",
         "harmonise",
         "data",

@@ -231,6 +231,13 @@ def test_curves_are_drawn_of_all_starts(tmp_path: Path) -> None:
     assert next(sheet.iter(f"{space}polyline")).get("points") == "0.0,0.0 275.0,60.0 550.0,120.0"
 
 
+def test_nothing_logged_draws_nothing(tmp_path: Path) -> None:
+    (tmp_path / "csv/version_0").mkdir(parents=True)
+    (tmp_path / "csv/version_0/metrics.csv").write_text("step,speed/images_per_s\n0,4\n")
+    draw_course(read_course(tmp_path), tmp_path / "curves.svg")
+    assert not (tmp_path / "curves.svg").exists()
+
+
 def test_a_run_leaves_its_curves(manifest: Path, tmp_path: Path) -> None:
     main(tiny(manifest, tmp_path / "run", "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"))
     drawn = (tmp_path / "run/curves.svg").read_text(encoding="utf-8")

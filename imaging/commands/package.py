@@ -31,7 +31,7 @@ CARD_TEMPLATE = """\
 # Lower case, digits and underscores; no spaces.
 name: my_package
 # Raise it with every release.
-version: "0.1.0"
+version: "1.0.0"
 # Who answers for it.
 manufacturer: My hospital
 # One sentence: what it finds, in what images, what it learnt from. Say "synthetic" of phantoms.

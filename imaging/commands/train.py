@@ -248,7 +248,8 @@ def _refuse_options(told: Mapping[str, Any], run: Path) -> None:
         if is_refused:
             raise ConfigError(f"trainer.{name}: found {told[name]}; allowed is {allowed}", Reason.CONFIG_INVALID)
     tasks = os.environ.get("SLURM_NTASKS", "1")
-    if tasks != "1" and "SLURM_NTASKS_PER_NODE" not in os.environ and "SLURM_JOB_NAME" in os.environ:
+    is_job = os.environ.get("SLURM_JOB_NAME", "bash") not in ("bash", "interactive")
+    if is_job and tasks != "1" and "SLURM_NTASKS_PER_NODE" not in os.environ:
         raise ConfigError(
             f"SLURM_NTASKS: found {tasks}; allowed is --ntasks-per-node in the job script, equal to trainer.devices, "
             "or one task",

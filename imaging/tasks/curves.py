@@ -36,8 +36,8 @@ class TrainingCurves(Callback):
         self._draw(trainer)
 
     def _draw(self, trainer: pl.Trainer) -> None:
-        if trainer.is_global_zero and (course := read_course(self.run)):
-            draw_course(course, self.run / FILE)
+        if trainer.is_global_zero:
+            draw_course(read_course(self.run), self.run / FILE)
 
 
 def read_course(run: Path) -> Course:
@@ -53,9 +53,11 @@ def read_course(run: Path) -> Course:
 
 
 def draw_course(course: Course, path: Path) -> None:
-    """An SVG with a plot for the loss, each validation figure over all sites, and the learning rate."""
+    """An SVG with a plot for the loss, each validation figure over all sites, and the learning rate; none of nothing."""
     names = ["train/loss", *(n for n in sorted(course) if n.startswith("val/") and n.count("/") == 1), LEARNING_RATE]
     known = [name for name in names if course.get(name)]
+    if not known:  # fewer steps than are logged
+        return
     steps = round_axis([step for name in known for step in course[name]], "step")
     height = str(_HEIGHT * len(known))
     sheet = ElementTree.Element(
