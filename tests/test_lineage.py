@@ -214,6 +214,17 @@ def test_weights_that_saw_what_they_are_judged_by_are_no_beginning(
     assert not (tmp_path / "run").exists()
 
 
+def test_weights_of_another_recipe_may_be_a_beginning_and_that_is_told(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--data.test_sites=[c]", f"--start_from={world.best('ab')}", "--data.recipe.init_args.low=2"]
+    main(world.words(tmp_path / "run", *more))
+    said = capsys.readouterr().err
+    assert "data.recipe is {" in said
+    assert "'low': 2.0" in said
+    assert "the weights it begins with were trained with {" in said
+
+
 @pytest.mark.parametrize(
     ("words", "table", "told"),
     [

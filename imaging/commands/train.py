@@ -296,6 +296,9 @@ def _begun(record: TrainingRecord, start_from: Path, task: Task) -> TrainingReco
     content = load_checkpoint(start_from)
     before = record_in(content, f"--start_from {start_from}")
     _take_weights(task, start_from, content["state_dict"])
+    for key in ("data.recipe", "data.classes", "data.labels"):
+        if (found := record.settings[key]) != (was := before.settings[key]):
+            print(f"train.py: {key} is {found}; the weights it begins with were trained with {was}", file=sys.stderr)
     return replace(record, start=before, start_weights=weights_digest(content["state_dict"]))
 
 

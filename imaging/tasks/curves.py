@@ -53,7 +53,7 @@ def read_course(run: Path) -> Course:
 
 
 def draw_course(course: Course, path: Path) -> None:
-    """An SVG with a plot for the loss, each validation figure over all sites, and the learning rate; none of nothing."""
+    """An SVG with a plot for the loss, each validation figure over all sites, and the learning rate."""
     names = ["train/loss", *(n for n in sorted(course) if n.startswith("val/") and n.count("/") == 1), LEARNING_RATE]
     known = [name for name in names if course.get(name)]
     if not known:  # fewer steps than are logged
