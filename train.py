@@ -10,6 +10,9 @@ import sys
 if __name__ == "__main__":
     # Said before the imports, which take seconds on a cold disk.
     print("train.py: starting", file=sys.stderr, flush=True)
-    from imaging.commands.train import main
-
+    try:
+        from imaging.commands.train import main
+    except KeyboardInterrupt:
+        print("train.py: stopped by Ctrl-C before the first step; nothing was changed", file=sys.stderr)
+        raise SystemExit(130) from None
     main()
