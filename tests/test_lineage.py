@@ -333,6 +333,8 @@ def test_straight_histories_say_what_was_learnt_and_before(
     first = load_package(tmp_path / "ab").description.training
     assert (first["sites"], first["held_out_sites"]) == (["a", "b"], ["c"])
     assert first["cases"] == {"train": 12, "val": 6}
+    assert str(world.record("ab")) == "12 training and 6 validation cases of sites a, b; held out: c"
+    assert str(world.record("second")).endswith("held out: none; the weights it began with saw a, b, c")
     assert "before" not in first
     assert package(world, world.run("second"), tmp_path / "second", "--force") == 0
     second = load_package(tmp_path / "second").description.training

@@ -133,14 +133,7 @@ class _TrainCli(LightningCLI):
         record.refuse_seen_cases(data.split("test"), "fit, test cases")
         self.keep_record.record = record
         if self.trainer.is_global_zero:
-            counts = [len(data.split(name)) for name in ("train", "val")]
-            held_out = ", ".join(record.held_out_sites) or "none"
-            print(
-                f"train.py: {counts[0]} training and {counts[1]} validation cases of sites {', '.join(record.sites)}; "
-                f"held out: {held_out}",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"train.py: {record}", file=sys.stderr, flush=True)
 
     def fit(self, **words: Any) -> None:
         """`Trainer.fit`; a run that is asked to end ends with the status of its signal, and says what is kept."""

@@ -76,6 +76,17 @@ class TrainingRecord:
         """Every site that these weights or those before them were trained or chosen on."""
         return tuple(sorted({case.site for one in self.generations for case in one.cases}))
 
+    def __str__(self) -> str:
+        """Cases, sites and held-out sites in a line."""
+        counts = [sum(case.split == split for case in self.cases) for split in ("train", "val")]
+        sites = sorted({case.site for case in self.cases})
+        before = "" if self.start is None else f"; the weights it began with saw {', '.join(self.start.sites)}"
+        held_out = ", ".join(self.held_out_sites) or "none"
+        return (
+            f"{counts[0]} training and {counts[1]} validation cases of sites {', '.join(sites)}; "
+            f"held out: {held_out}{before}"
+        )
+
     def stated(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
         start = None if self.start is None else self.start.stated()
