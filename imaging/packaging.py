@@ -105,8 +105,8 @@ def drafted_package(run: Path, card_file: Path, locator: Path | None = None) -> 
     model.load_state_dict({name: value.float() for name, value in weights.items()})
     with TemporaryDirectory() as folder:
         if locator is not None:
-            draft = replace(draft, locator=_copied(locator, Path(folder)))
             _refuse_locator(locator, record)
+            draft = replace(draft, locator=_copied(locator, Path(folder)))
         decided, draft = _decided(Path(folder), draft, model, [case for case in cases if case.split == "val"])
     training = {
         "manifest_sha256": _digest(Path(config["data"]["manifest"])),

@@ -345,6 +345,16 @@ def test_straight_histories_say_what_was_learnt_and_before(
     assert "held out sites" in capsys.readouterr().out
 
 
+def test_a_locator_that_learnt_from_a_held_out_site_is_refused(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert package(world, world.run("abc"), tmp_path / "abc", "--force") == 0
+    more = ["--force", "--locator", str(tmp_path / "abc")]
+    assert package(world, world.run("ab"), tmp_path / "out", *more) == 2
+    assert "found that it was trained on ['c']; allowed is none of the held-out sites ['c']" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_network_that_finds_nothing_is_previewed_and_refused(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

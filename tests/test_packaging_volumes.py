@@ -10,13 +10,12 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 from imaging import thresholds as validation
 from imaging.commands.train import main
 from imaging.data.dataset import first_image
-from imaging.data.manifest import Case, read_manifest, write_manifest
+from imaging.data.manifest import Case, read_manifest
 from imaging.data.truth import read_mask
 from imaging.errors import ConfigError, PackageError
 from imaging.findings import Finding, Prediction, cross_section
@@ -25,7 +24,6 @@ from imaging.image import Grid, SourceRef
 from imaging.package import load_package
 from imaging.packaging import make_package
 from imaging.predictor import load_predictor
-from imaging.tasks.checkpoints import load_checkpoint
 from imaging.thresholds import decide_candidates, decide_masks
 from imaging.volume_region import VolumeRegion
 from tests.volumes import affine, draw_case, draw_cases
@@ -154,29 +152,6 @@ def test_a_locator_is_copied_and_used(run: Path, package: Path, tmp_path: Path) 
     predictor = load_predictor(outer)
     reading = predictor.read(first_image(validation_case(run), predictor.recipe))
     assert [one.label for one in reading.structures] == ["ball"]
-
-
-def test_a_locator_that_learnt_from_a_held_out_site_is_refused(run: Path, package: Path, tmp_path: Path) -> None:
-    """The run's own record says that a site was held out; the package that is to find the organ learnt from it."""
-    (site, *_) = load_package(package).description.training["sites"]
-    other = shutil.copytree(run, tmp_path / "run")
-    config = yaml.safe_load((other / "config.yaml").read_text(encoding="utf-8"))
-    config["data"]["test_sites"] = [site.upper()]
-    (other / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    best = other / "checkpoints" / "best.ckpt"
-    stored = load_checkpoint(best)
-    stored["record"] |= {"held_out_sites": [site.upper()]}
-    stored["record"]["settings"] |= {"data.test_sites": [site.upper()]}
-    stored["record"]["cases"] = [[*case[:2], "elsewhere", *case[3:]] for case in stored["record"]["cases"]]
-    torch.save(stored, best)
-    table = run.parent / "cases" / "manifest.csv"
-    elsewhere = run.parent / "cases" / "elsewhere.csv"
-    write_manifest(elsewhere, [replace(case, site="elsewhere") for case in read_manifest(table)])
-    config["data"]["manifest"] = str(elsewhere)
-    (other / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"--locator .*: found that it was trained on"):
-        make_package(other, card(tmp_path, name="outer"), tmp_path / "outer", locator=package)
-    assert not (tmp_path / "outer").exists()
 
 
 def test_labels_of_a_card_are_those_of_the_training(run: Path, tmp_path: Path) -> None:
