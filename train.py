@@ -5,7 +5,14 @@
         -c configs/recipe/ultrasound.yaml --data.manifest cases/manifest.csv
 """
 
-from imaging.commands.train import main
+import sys
 
 if __name__ == "__main__":
+    # Said before the imports, which take seconds on a cold disk.
+    print("train.py: starting", file=sys.stderr, flush=True)
+    try:
+        from imaging.commands.train import main
+    except KeyboardInterrupt:
+        print("train.py: stopped by Ctrl-C before the first step; nothing was changed", file=sys.stderr)
+        raise SystemExit(130) from None
     main()

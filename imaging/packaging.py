@@ -6,9 +6,10 @@ import gzip
 import hashlib
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -43,7 +44,9 @@ from imaging.package import (
     write_description,
 )
 from imaging.predictor import Predictor, load_predictor, read_model
+from imaging.table import clean, likened
 from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
+from imaging.tasks.record import TrainingRecord, recipe_settings, record_in, recorded_case, task_settings
 from imaging.thresholds import Decisions, decide_candidates, decide_masks, fitted_temperature
 
 GOLDEN_TOLERANCE = 0.02
@@ -51,31 +54,117 @@ WEIGHTS, GOLDEN = "weights.safetensors.gz", "golden.npz"
 _UNPINNED = "", ""
 
 
-def make_package(run: Path, card_file: Path, out: Path, locator: Path | None = None) -> Package:
+def make_package(
+    run: Path, card_file: Path, out: Path, locator: Path | None = None, is_forced: bool = False
+) -> Package:
     """A package from a LightningCLI run folder (config.yaml, checkpoints/best.ckpt) and a card.
+
+    What it is made of and what it says is that of `drafted_package`. Raises ConfigError as that does, and where nothing
+    is found on the validation cases, unless `is_forced`.
+    """
+    drafted = drafted_package(run, card_file, locator)
+    finds = drafted.figures.get("dice", drafted.figures.get("sensitivity", 0.0))
+    if not finds > 0 and not is_forced:
+        raise ConfigError(
+            f"{run}: finds nothing that is there on its validation cases, found {drafted.figures}; allowed is a "
+            "sensitivity or Dice above 0. Train longer, look at the cases (imaging data check), or say --force",
+            Reason.CONFIG_INVALID,
+        )
+    if locator is not None:
+        _copied(locator, out)
+    return write_package(out, drafted.description, drafted.model)
+
+
+@dataclass(frozen=True)
+class DraftedPackage:
+    """A package before it is written: its description, its network, and what validation cases show at the threshold."""
+
+    description: Description
+    model: nn.Module
+    figures: Mapping[str, float]
+
+
+def drafted_package(run: Path, card_file: Path, locator: Path | None = None) -> DraftedPackage:
+    """What a run would become. Nothing is written.
 
     Threshold, temperature and operating point are those that `imaging.thresholds` chooses on validation cases of
     training sites. `locator` is a package folder, of which a copy goes into this one: it finds the organ in which this
-    one looks, on these cases too. Raises ConfigError when the run is not complete.
+    one looks, on these cases too. What is claimed of sites and cases is the checkpoint's own record. Raises ConfigError
+    when the run is not complete, and where its configuration or table is not what the checkpoint learnt from.
     """
     card: Card = read_typed(card_file, Card)
     config = _read_config(run)
-    held_out = set(config["data"].get("test_sites") or [])
+    held_out = {clean(site) for site in config["data"].get("test_sites") or []}
     cases = [case for case in read_manifest(Path(config["data"]["manifest"])) if case.site not in held_out]
-    weights = {name: value.half() for name, value in _best_weights(run).items()}
-    draft = replace(_draft(card, config, cases), locator=None if locator is None else _copied(locator, out))
+    stored = load_checkpoint(run / FOLDER / BEST)
+    record = record_in(stored, f"{run / FOLDER / BEST}")
+    draft = _draft(card, config, cases)
+    _refuse_other_training(record, config, cases)
+    weights = {name: value.half() for name, value in _weights(stored).items()}
     model = build(draft.network)
     model.load_state_dict({name: value.float() for name, value in weights.items()})
-    decided, draft = _decided(out, draft, model, [case for case in cases if case.split == "val"])
+    with TemporaryDirectory() as folder:
+        if locator is not None:
+            _refuse_locator(locator, record)
+            draft = replace(draft, locator=_copied(locator, Path(folder)))
+        decided, draft = _decided(Path(folder), draft, model, [case for case in cases if case.split == "val"])
     training = {
         "manifest_sha256": _digest(Path(config["data"]["manifest"])),
         "config_sha256": _digest(run / "config.yaml"),
-        "sites": sorted({case.site for case in cases}),
-        "held_out_sites": sorted(held_out),
-        "cases": {split: sum(case.split == split for case in cases) for split in ("train", "val")},
+        "sites": list(record.sites),
+        "held_out_sites": list(record.held_out_sites),
+        "cases": _counts(record),
+        **({} if record.start is None else {"before": _before(record)}),
         **{f"validation_{name}": value for name, value in decided.figures.items()},
     }
-    return write_package(out, replace(draft, training=training), model)
+    return DraftedPackage(replace(draft, training=training), model, decided.figures)
+
+
+def _refuse_other_training(record: TrainingRecord, config: dict[str, Any], cases: Sequence[Case]) -> None:
+    """Raises ConfigError where the run folder says other than the checkpoint, or claims what its weights contradict."""
+    told, task = config["data"], config["model"]
+    kind = task["class_path"].rpartition(".")[2]
+    network = {"network": parse_network(task["init_args"]["network"]).stated()}
+    now = {
+        **{f"data.{name}": told[name] for name in ("batch_size", "seed", "instances")},
+        "data.recipe": recipe_settings(_trained_recipe(config)),
+        "data.test_sites": sorted(clean(site) for site in told.get("test_sites") or []),
+        "data.classes": told.get("classes") or [],
+        "data.labels": told.get("labels") or [],
+        **task_settings(kind, {**task["init_args"], **network}),
+    }
+    record.refuse_other_settings(now, "package", now)
+    record.refuse_other_cases([recorded_case(case) for case in cases if case.split != "test"], "package")
+    record.refuse_seen_sites(record.held_out_sites, "package")
+
+
+def _refuse_locator(locator: Path, record: TrainingRecord) -> None:
+    """Raises ConfigError where the package that finds the organ learnt from a site that is said to be held out."""
+    known = load_package(locator).description.training.get("sites") or []
+    if seen := sorted({likened(site) for site in known} & {likened(site) for site in record.held_out_sites}):
+        raise ConfigError(
+            f"--locator {locator}: found that it was trained on {seen}; allowed is none of the held-out sites "
+            f"{list(record.held_out_sites)}",
+            Reason.CONFIG_INVALID,
+        )
+
+
+def _counts(record: TrainingRecord) -> dict[str, int]:
+    return {split: sum(case.split == split for case in record.cases) for split in ("train", "val")}
+
+
+def _before(record: TrainingRecord) -> list[dict[str, Any]]:
+    """The trainings whose weights this one began with, the latest first."""
+    return [
+        {
+            "weights_sha256": one.start_weights,
+            "sites": sorted({case.site for case in one.start.cases}),
+            "held_out_sites": list(one.start.held_out_sites),
+            "cases": _counts(one.start),
+        }
+        for one in record.generations
+        if one.start is not None
+    ]
 
 
 def write_package(out: Path, draft: Description, model: nn.Module) -> Package:
@@ -168,23 +257,27 @@ def _read_config(run: Path) -> dict[str, Any]:
     path = run / "config.yaml"
     if not path.is_file() or not (run / FOLDER / BEST).is_file():
         raise ConfigError(
-            f"{run}: not a finished run; needed are config.yaml and {FOLDER}/{BEST}, as train.py fit leaves them",
+            f"{run}: found no config.yaml with {FOLDER}/{BEST}; allowed is a run of train.py fit after its first "
+            "validation",
             Reason.CONFIG_INVALID,
         )
     config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return config
 
 
-def _recipe(config: dict[str, Any]) -> RecipeChoice:
+def _trained_recipe(config: dict[str, Any]) -> Recipe:
     told = config["data"]["recipe"]
     kinds = [modality.recipe() for modality in all_modalities()]
     kind = next(kind for kind in kinds if told["class_path"].endswith(f".{kind.__name__}"))
-    recipe = kind(**told.get("init_args", {}))
-    return RecipeChoice(kind.name, settings(recipe), identity(recipe))
+    return kind(**told.get("init_args", {}))
 
 
-def _best_weights(run: Path) -> dict[str, torch.Tensor]:
-    stored = load_checkpoint(run / FOLDER / BEST)
+def _recipe(config: dict[str, Any]) -> RecipeChoice:
+    recipe = _trained_recipe(config)
+    return RecipeChoice(recipe.name, settings(recipe), identity(recipe))
+
+
+def _weights(stored: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {
         name.removeprefix("model."): value for name, value in stored["state_dict"].items() if name.startswith("model.")
     }

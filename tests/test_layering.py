@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"errors"},
     "harmonise": {"errors", "image", "grayscale", "dicom"},
     "data": {"errors", "image", "table", "dicom", "harmonise"},
-    "tasks": {"errors", "image", "data", "models", "findings", "harmonise", "evaluation"},
+    "tasks": {"errors", "image", "table", "data", "models", "findings", "harmonise", "evaluation"},
     "package": {"errors", "image", "dicom", "findings", "exam", "modalities", "models"},
     "predictor": {
         "errors",
@@ -65,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "packaging": {
         "errors",
         "image",
+        "table",
         "dicom",
         "harmonise",
         "data",

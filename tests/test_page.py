@@ -243,7 +243,6 @@ def a_run() -> dict[str, Any]:
             study(9, not_applicable(Reason.UNKNOWN_ANATOMY), protocol="مرحبا"),
             study(10, modality="OT"),
         ],
-        "unseen": [],
         "remarks": [
             {"path": None, "text": "1 PatientID value(s) stand for more than one patient"},
             {"path": "DICOM/odd", "text": "the preamble begins like a <script>"},

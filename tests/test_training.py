@@ -86,6 +86,11 @@ def refused(capsys: pytest.CaptureFixture[str], *told: str) -> str:
     return capsys.readouterr().err
 
 
+def content(run: Path) -> dict[str, bytes]:
+    """Every file of a run folder."""
+    return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
 def logged(run: Path) -> dict[str, dict[int, float]]:
     """Figure → step → value over all parts of a run, the latest part last."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
@@ -222,9 +227,9 @@ def test_a_run_ends_with_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"batch_size": 3}, "batch_size 3 (it was 4)"),
-        ({"seed": 2}, "seed 2 (it was 1)"),
-        ({"test_sites": ["b"]}, "identity"),
+        ({"batch_size": 3}, "data.batch_size: found 3; allowed is 4"),
+        ({"seed": 2}, "data.seed: found 2; allowed is 1"),
+        ({"test_sites": ["b"]}, "data.test_sites: found ['b']; allowed is ['c']"),
         (
             {
                 "recipe": {
@@ -232,9 +237,9 @@ def test_a_run_ends_with_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixt
                     "init_args": {"side": 64},
                 }
             },
-            "iden",
+            "data.recipe: found {'name': 'ultrasound'",
         ),
-        ({"manifest": "renamed"}, "identity"),
+        ({"manifest": "renamed"}, "case 'other-00': found one that the training did not have"),
     ],
     ids=["batch size", "seed", "test sites", "recipe", "manifest"],
 )
@@ -250,15 +255,17 @@ def test_resuming_with_other_data_is_refused(
     config = yaml.safe_load((tmp_path / "run.yaml").read_text())
     config["data"] |= {"test_sites": ["c"], **changed}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    before = content(tmp_path / "run")
     said = refused(capsys, *told)
-    assert "resume: this run has another" in said
+    assert "resume: data." in said
     assert named in said
+    assert content(tmp_path / "run") == before
 
 
 def test_a_moved_run_goes_on_and_keeps_its_best(finished: Finished, tmp_path: Path) -> None:
     shutil.copytree(finished.run, tmp_path / "run")
     told = ["--data.test_sites=[c]", "--save_every_steps=2", "--resume", "--trainer.max_epochs=3"]
-    cli = main(words(finished.manifest, tmp_path / "run", *told, "--model.init_args.learning_rate=0"))
+    cli = main(words(finished.manifest, tmp_path / "run", *told))
     assert cli.trainer.global_step == 3 * STEPS
     best = max(logged(tmp_path / "run")["val/dice"].items(), key=lambda item: item[1])
     state = load_checkpoint(tmp_path / "run/checkpoints/best.ckpt")
@@ -410,7 +417,7 @@ torch.set_num_threads(1)
 from pathlib import Path
 import imaging.tasks.checkpoints as checkpoints
 from imaging.commands.train import main
-from imaging.tasks.progress import Progress
+from imaging.tasks.progress import TrainingProgress
 from imaging.tasks.task import Task
 
 
@@ -430,7 +437,7 @@ def arm(moment, step):
     def in_time(trainer):
         return trainer.global_step == step
     if moment == "batch":  # the weights are new, nothing is saved
-        before(Progress, "on_train_batch_end", lambda self, trainer, *rest: in_time(trainer) and die())
+        before(TrainingProgress, "on_train_batch_end", lambda self, trainer, *rest: in_time(trainer) and die())
     elif moment == "write":  # half of a checkpoint is on disk
         whole = os.fsync
         count = iter(range(1, 1000))
@@ -438,7 +445,7 @@ def arm(moment, step):
     elif moment == "validation":
         before(Task, "validation_step", lambda self, *rest: in_time(self.trainer) and die())
     elif moment == "epoch":  # validated, the next epoch has not begun
-        before(Progress, "on_train_epoch_end", lambda self, trainer, *rest: in_time(trainer) and die())
+        before(TrainingProgress, "on_train_epoch_end", lambda self, trainer, *rest: in_time(trainer) and die())
 
 
 def child(job):

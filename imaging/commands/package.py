@@ -5,18 +5,66 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from imaging.errors import ConfigError, Reason
-from imaging.package import DESCRIPTION
+from imaging.errors import ConfigError, OutputError, Reason
+from imaging.package import DESCRIPTION, Description
 
 EXAMPLES = """\
 examples:
+  imaging package --new-card my_card.yaml
+      a card to fill in: name, licence, codes, what is measured
+  imaging package runs/mine --card my_card.yaml --preview
+      threshold and validation figures as they would be; writes nothing
   imaging package runs/mine --card configs/package/breast_us.yaml --out my_package
   imaging package my_package
       my_package/package.yaml is there: written by hand for a network that is given as a file (network.kind: onnx), or
       made with an older recipe. Golden phantom and recipe identity are filled in; the weights must be those it pins
 
-The threshold is chosen on the run's validation cases of training sites; the support of the acquisition passport is
-what its training images showed. Inference refuses a package whose files do not have the sha256 written in it.
+A run can be packaged from its first validation on, also while it goes on. What a package says of sites and cases is
+what its checkpoint recorded; a configuration, table or file that was changed since is refused, and so is a network that
+finds nothing on its validation cases. The threshold is chosen on the run's validation cases of training sites; the
+support of the acquisition passport is what its training images showed. Inference refuses a package whose files do not
+have the sha256 written in it.
+"""
+
+CARD_TEMPLATE = """\
+# What people decide about a package; everything else comes from the training run.
+# Lower case, digits and underscores; no spaces.
+name: my_package
+# Raise it with every release.
+version: "1.0.0"
+# Who answers for it.
+manufacturer: My hospital
+# One sentence: what it finds, in what images, what it learnt from. Say "synthetic" of phantoms.
+summary: Lesions in B-mode ultrasound, outlined. Trained on our own images. Research use only.
+# Of the weights, and of the data where that has one.
+licence: none
+# The procedure that reports name. Codes: value, scheme (SCT for SNOMED CT, DCM for DICOM), meaning.
+procedure: {value: "363679005", scheme: SCT, meaning: Imaging procedure}
+applicability:
+  # US, MG or MR, as the recipe reads.
+  modality: US
+  # Values of BodyPartExamined (0018,0015).
+  body_parts: [BREAST]
+# One entry for each output class, in the order of data.labels.
+labels:
+  - name: lesion
+    finding: {value: "52988006", scheme: SCT, meaning: Lesion}
+    category: {value: "49755003", scheme: SCT, meaning: Morphologically Abnormal Structure}
+    kind: {value: "52988006", scheme: SCT, meaning: Lesion}
+    site: {value: "76752008", scheme: SCT, meaning: Breast}
+# Smallest finding, in pixels of the model's grid.
+least_pixels: 40
+# Of what the modality can: for ultrasound longest_diameter, area.
+measures: [longest_diameter, area]
+# Share of validation images without a finding that the threshold may mark at most, 0 to 1.
+most_marked_empty: 0.1
+# Of volumes: every, largest (organs) or candidates (lesions).
+parts: every
+# Where the network has image classes, their names in the order of data.classes:
+# classes:
+#   - {name: normal, nothing: true}
+#   - {name: benign}
+#   - {name: malignant}
 """
 
 
@@ -31,6 +79,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "folder",
+        nargs="?",
         type=Path,
         metavar="FOLDER",
         help="a training run (config.yaml, checkpoints/) or a package.yaml's folder",
@@ -40,21 +89,64 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--locator", type=Path, metavar="DIR", help="package that finds the organ first; a copy goes into the new one"
     )
+    parser.add_argument("--new-card", type=Path, metavar="FILE", help="write a card to fill in, and nothing else")
+    parser.add_argument("--preview", action="store_true", help="of a training run: print the figures, write nothing")
+    parser.add_argument("--force", action="store_true", help="package what finds nothing on its validation cases too")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; raises ImagingError."""
-    from imaging.packaging import make_package, seal_package
+    if args.new_card is not None:
+        return _write_card(args.new_card)
+    if args.folder is None:
+        raise ConfigError("FOLDER: missing; a training run, or a folder with package.yaml", Reason.CONFIG_INVALID)
+    from imaging.packaging import drafted_package, make_package, seal_package
 
+    if args.preview and args.card:
+        print(as_table(drafted_package(args.folder, args.card, args.locator).description))
+        return 0
     if (args.folder / DESCRIPTION).is_file():
         package = seal_package(args.folder)
     elif args.card and args.out:
-        package = make_package(args.folder, args.card, args.out, args.locator)
+        package = make_package(args.folder, args.card, args.out, args.locator, args.force)
     else:
-        missing = " and ".join(name for name, value in (("--card", args.card), ("--out", args.out)) if not value)
+        needed = (("--card", args.card), ("--out", args.out or args.preview))
+        missing = " and ".join(name for name, value in needed if not value)
         raise ConfigError(f"{missing}: missing; a training run needs both", Reason.CONFIG_INVALID)
     told = package.description
     print(f"{package.folder}: {package.name} {told.card.version}, identity {package.identity}")
-    print(f"threshold {told.threshold:g}; validation: {told.training}")
+    print(as_table(told))
+    return 0
+
+
+def as_table(told: Description) -> str:
+    """What was chosen and what it rests on, one fact a line."""
+    rows = {"threshold": f"{told.threshold:g}"}
+    if told.operating_point is not None:
+        rows["operating point"] = f"{told.operating_point:g}"
+    if told.card.classes:
+        rows["temperature"] = f"{told.temperature:g}"
+    facts = {name: value for name, value in told.training.items() if not name.endswith("_sha256")}
+    rows |= {name.replace("_", " "): _worded(value) for name, value in facts.items()}
+    width = max(map(len, rows))
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows.items())
+
+
+def _worded(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_worded(of)}" for name, of in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_worded, value)) or "none"
+    return f"{value}"
+
+
+def _write_card(path: Path) -> int:
+    if path.exists():
+        raise ConfigError(f"--new-card {path}: found a file; allowed is a new name", Reason.OUTPUT_IN_USE)
+    try:
+        path.write_text(CARD_TEMPLATE, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED) from error
+    print(f"{path}: a card to fill in; then imaging package RUN --card {path} --preview")
     return 0

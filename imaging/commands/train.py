@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import DefaultHelpFormatter
+from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from imaging.commands.train_start import begun, gone_on, start_of
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, ImagingError, Reason
 from imaging.tasks.checkpoints import (
@@ -22,11 +28,15 @@ from imaging.tasks.checkpoints import (
     KeepBest,
     KeepNewest,
     KeepRandomState,
+    KeepRecord,
     WholeCheckpoints,
     load_checkpoint,
     newest_whole,
 )
+from imaging.tasks.curves import TrainingCurves
 from imaging.tasks.progress import TrainingProgress, ValidationPictures
+from imaging.tasks.record import data_settings, record_in, record_of, task_settings
+from imaging.tasks.results import PREDICTIONS, KeepPredictions, as_text, figures_by_site, write_figures
 from imaging.tasks.task import Task
 
 _HELP = """\
@@ -36,9 +46,14 @@ examples:
   train.py fit -c configs/trainer.yaml -c configs/task/segmentation.yaml -c configs/recipe/ultrasound.yaml \\
       --data.manifest cases/manifest.csv --run runs/first
   train.py fit ... --run runs/first --resume     goes on at the newest whole checkpoint
-  train.py test -c runs/first/config.yaml        figures of every test site, by the best checkpoint
+  train.py fit ... --run runs/first --resume auto
+      begins, or goes on where there is something: the line of a job that may be stopped and queued again
+  train.py test -c runs/first/config.yaml        figures of every test site, by the best checkpoint: test.csv
+  train.py predict -c runs/first/config.yaml     probabilities on the model's grid: predictions/
 
-A run folder holds config.yaml, checkpoints/, csv/ and tensorboard/ logs, and previews/ of validation cases.
+A run folder holds config.yaml, checkpoints/, csv/ and tensorboard/ logs, curves.svg, and previews/ of validation cases.
+checkpoints/best.ckpt is the best so far and can be packaged at any time (`imaging package`). Every checkpoint records
+the cases, sites and settings that it learnt from; what does not fit them is refused.
 """
 
 
@@ -47,15 +62,22 @@ class _HelpInLines(RawDescriptionHelpFormatter, DefaultHelpFormatter):
 
 
 class _SaveConfig(SaveConfigCallback):
-    """config.yaml in the run folder: everything that this run was told, defaults included."""
+    """config.yaml in the run folder: everything that this run was told, defaults included, once it was accepted."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Nothing yet: what follows may still refuse."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        del pl_module
-        if stage != "fit":
-            return
+        del trainer, pl_module, stage
         run = Path(self.config["run"])
         run.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, run / "config.yaml", skip_unset=False, overwrite=True)
+        beside = run / ".config.yaml.part"
+        self.parser.save(self.config, beside, skip_unset=False, overwrite=True)
+        beside.replace(run / "config.yaml")
 
 
 class _TrainCli(LightningCLI):
@@ -63,7 +85,14 @@ class _TrainCli(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=Path, default=Path("runs/run"), help="folder of this run")
-        parser.add_argument("--resume", type=bool, default=False, nargs="?", const=True, help="go on where it stopped")
+        parser.add_argument(
+            "--resume",
+            type=bool | Literal["auto"],
+            default=False,
+            nargs="?",
+            const=True,
+            help="go on where it stopped; auto begins where there is nothing yet, so that one line serves both",
+        )
         parser.add_argument(
             "--start_from", type=Path | None, default=None, help="checkpoint whose weights a run begins with"
         )
@@ -73,79 +102,165 @@ class _TrainCli(LightningCLI):
         assert isinstance(self.subcommand, str)
         assert isinstance(self.model, Task)
         chosen = self.config_init[self.subcommand]
-        run, fitting = Path(chosen["run"]), self.subcommand == "fit"
+        told, run, fitting = chosen["trainer"], Path(chosen["run"]), self.subcommand == "fit"
+        _refuse_options(told, run)
         own: list[Callback] = []
-        if fitting and not chosen["trainer"]["fast_dev_run"]:
-            own = [TrainingProgress(), ValidationPictures(run / "previews"), KeepRandomState()]
-            own += [KeepBest(run, self.model), KeepNewest(run, chosen["save_every_steps"])]
-        # Every row is written at once: a killed run has told what it did.
-        loggers = [
-            CSVLogger(run, name="csv", flush_logs_every_n_steps=1),
-            TensorBoardLogger(run, name="tensorboard", version=""),
-        ]
+        self.keep_record = KeepRecord()
+        if fitting and not told["fast_dev_run"]:
+            own = [TrainingProgress(), ValidationPictures(run / "previews"), KeepRandomState(), TrainingCurves(run)]
+            own += [self.keep_record, KeepBest(run, self.model), KeepNewest(run, chosen["save_every_steps"])]
+        elif self.subcommand == "predict":
+            own = [KeepPredictions(run)]
         return super().instantiate_trainer(
             default_root_dir=str(run),
-            plugins=[WholeCheckpoints(fitting)],
-            logger=loggers if fitting else False,
-            callbacks=[*(chosen["trainer"]["callbacks"] or []), *own],
-            enable_checkpointing=bool(own),
+            plugins=[*_listed(told["plugins"]), WholeCheckpoints(fitting)],
+            logger=[*_listed(told["logger"]), *(_own_loggers(run) if fitting else [])] or False,
+            callbacks=[*_listed(told["callbacks"]), *own],
+            enable_checkpointing=fitting and bool(own),
             **kwargs,
         )
 
     def before_fit(self) -> None:
-        chosen = self.config_init["fit"]
-        chosen["ckpt_path"] = chosen["ckpt_path"] or _start(Path(chosen["run"]), chosen["resume"])
-        if chosen["start_from"] is not None and chosen["ckpt_path"] is None:
-            _take_weights(self.model, Path(chosen["start_from"]))
+        """Nothing of a run folder changes before this is accepted."""
+        chosen, data, task = self.config_init["fit"], self.datamodule, self.model
+        assert isinstance(data, ImagingDataModule)
+        assert isinstance(task, Task)
+        chosen["ckpt_path"] = chosen["ckpt_path"] or start_of(Path(chosen["run"]), chosen["resume"])
+        data.setup("fit")
+        record = record_of(data, task, self.trainer)
+        start_from = None if chosen["start_from"] is None else Path(chosen["start_from"])
+        if chosen["ckpt_path"] is not None:
+            record = gone_on(record, Path(chosen["ckpt_path"]), start_from)
+        elif start_from is not None:
+            record = begun(record, start_from, task)
+        if record.start is not None:
+            record.start.refuse_seen_sites(data.test_sites, "fit --start_from")
+            record.start.refuse_seen_cases(data.split("val"), "fit --start_from, validation", ("train",))
+        record.refuse_seen_cases(data.split("test"), "fit, test cases")
+        self.keep_record.record = record
+        if self.trainer.is_global_zero:
+            print(f"train.py: {record}", file=sys.stderr, flush=True)
+
+    def fit(self, **words: Any) -> None:
+        """`Trainer.fit`; a run that is asked to end ends with the status of its signal, and says what is kept."""
+        run = Path(self.config_init["fit"]["run"])
+        try:
+            self.trainer.fit(**words)
+        except SIGTERMException as stop:
+            raise _stopped(run, self.trainer, "SIGTERM", 143) from stop
+        except SystemExit as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):  # what Lightning makes of it
+                raise _stopped(run, self.trainer, "Ctrl-C", 130) from stop
+            raise
 
     def before_test(self) -> None:
-        self._take_best("test")
+        self._accept("test")
 
     def before_validate(self) -> None:
-        self._take_best("validate")
+        self._accept("validate")
 
     def before_predict(self) -> None:
-        self._take_best("predict")
+        self._accept("predict")
 
-    def _take_best(self, subcommand: str) -> None:
-        chosen = self.config_init[subcommand]
+    def after_test(self) -> None:
+        self._tell_figures("test", "test")
+
+    def after_validate(self) -> None:
+        self._tell_figures("validate", "val")
+
+    def after_predict(self) -> None:
+        print(
+            f"{Path(self.config_init['predict']['run']) / PREDICTIONS}: probabilities on the model's grid, listed in "
+            "cases.csv; findings on the images' own grid are given by a package: imaging package, then imaging infer"
+        )
+
+    def _accept(self, subcommand: str) -> None:
+        """Take the checkpoint; refuse one that learnt otherwise, or from what it is to be judged by."""
+        chosen, data, task = self.config_init[subcommand], self.datamodule, self.model
+        assert isinstance(data, ImagingDataModule)
+        assert isinstance(task, Task)
         best = Path(chosen["run"]) / FOLDER / BEST
-        if chosen["ckpt_path"] is None:
-            if not best.is_file():
-                raise ConfigError(
-                    f"{subcommand}: found no {best}; name a finished run by --run, or a checkpoint by --ckpt_path",
-                    Reason.CONFIG_INVALID,
-                )
-            chosen["ckpt_path"] = str(best)
-
-
-def _take_weights(model: LightningModule, checkpoint: Path) -> None:
-    """The weights of a finished run as the beginning of this one. Raises ConfigError when the networks differ."""
-    try:
-        model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
-    except RuntimeError as error:
-        raise ConfigError(
-            f"--start_from {checkpoint}: holds the weights of another network than model.network describes",
-            Reason.CONFIG_INVALID,
-        ) from error
-
-
-def _start(run: Path, resume: bool) -> str | None:
-    """The checkpoint to go on from, None for a new run. Raises ConfigError where that is not what was asked for."""
-    if not resume:
-        if any((run / FOLDER).glob("*.ckpt")):
+        if chosen["ckpt_path"] is None and not best.is_file():
             raise ConfigError(
-                f"{run / FOLDER}: found checkpoints of an earlier run; say --resume to go on, or name another --run",
-                Reason.OUTPUT_IN_USE,
+                f"{subcommand}: found no {best}; name a finished run by --run, or a checkpoint by --ckpt_path",
+                Reason.CONFIG_INVALID,
             )
-        return None
-    path, damaged = newest_whole(run)
-    for one in damaged:
-        print(f"train.py: {one} is damaged and was passed over", file=sys.stderr)
-    if path is None:
-        raise ConfigError(f"{run / FOLDER}: found no whole checkpoint to resume from", Reason.CONFIG_INVALID)
-    print(f"train.py: resumed from {path}", file=sys.stderr)
-    return str(path)
+        chosen["ckpt_path"] = str(chosen["ckpt_path"] or best)
+        if "verbose" in chosen:
+            chosen["verbose"] = False  # its table names loaders, and ours names sites
+        data.setup(subcommand)
+        record = record_in(load_checkpoint(Path(chosen["ckpt_path"])), f"checkpoint {chosen['ckpt_path']}")
+        now = {**data_settings(data), **task_settings(type(task).__name__, dict(task.hparams))}
+        record.refuse_other_settings(now, subcommand, LOOKED_AT)
+        if subcommand == "validate":
+            record.refuse_seen_cases(data.split("val"), subcommand, ("train",))
+            return
+        record.refuse_seen_sites(data.test_sites, subcommand)
+        record.refuse_seen_cases(data.split("test"), subcommand)
+
+    def _tell_figures(self, subcommand: str, stage: str) -> None:
+        rows = figures_by_site(self.trainer.callback_metrics, stage)
+        if self.trainer.is_global_zero:
+            path = Path(self.config_init[subcommand]["run"]) / f"{subcommand}.csv"
+            write_figures(rows, path)
+            print(f"{as_text(rows)}\n{path}: these figures")
+
+
+# What a checkpoint must have been trained with to be looked at.
+LOOKED_AT = ("data.recipe", "data.classes", "data.labels", "data.instances", "model", "model.network")
+
+
+def _own_loggers(run: Path) -> list[Logger]:
+    """Every row is written at once: a killed run has told what it did."""
+    return [
+        CSVLogger(run, name="csv", flush_logs_every_n_steps=1),
+        TensorBoardLogger(run, name="tensorboard", version=""),
+    ]
+
+
+def _listed(told: Any) -> list[Any]:
+    """What a trainer option names, in any of the forms that it may have."""
+    if told is None or isinstance(told, bool):
+        return []
+    return list(told) if isinstance(told, list | tuple) else [told]
+
+
+def _refuse_options(told: Mapping[str, Any], run: Path) -> None:
+    """Raises ConfigError for a trainer option that a run folder has no room for."""
+    plugins = _listed(told["plugins"])
+    root = told["default_root_dir"]
+    checks = (
+        ("logger", told["logger"] is False, "loggers, which join the two of the run folder"),
+        ("enable_checkpointing", told["enable_checkpointing"] is False, "true: a run is resumed and packaged from it"),
+        ("barebones", told["barebones"], "false: a run logs and keeps what it learnt"),
+        ("default_root_dir", root is not None and Path(root) != run, "none: --run names the folder"),
+        ("plugins", any(isinstance(one, CheckpointIO) for one in plugins), "any but a CheckpointIO, of which one is"),
+    )
+    for name, is_refused, allowed in checks:
+        if is_refused:
+            raise ConfigError(f"trainer.{name}: found {told[name]}; allowed is {allowed}", Reason.CONFIG_INVALID)
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    is_job = os.environ.get("SLURM_JOB_NAME", "bash") not in ("bash", "interactive")
+    if is_job and tasks != "1" and "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise ConfigError(
+            f"SLURM_NTASKS: found {tasks}; allowed is --ntasks-per-node in the job script, equal to trainer.devices, "
+            "or one task",
+            Reason.CONFIG_INVALID,
+        )
+
+
+def _stopped(run: Path, trainer: Trainer, by: str, status: int) -> SystemExit:
+    """The end of a run that was asked to end, and one line on what is kept."""
+    newest = newest_whole(run)[0]
+    best = run / FOLDER / BEST
+    kept = [] if newest is None else [f"{newest}, from which --resume auto goes on"]
+    kept += [f"{best}, the best so far, to be tested or packaged"] if best.is_file() else []
+    print(
+        f"train.py: stopped by {by} at step {trainer.global_step}; kept: {'; '.join(kept) or 'nothing yet'}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return SystemExit(status)
 
 
 def main(arguments: ArgsType = None) -> LightningCLI:
@@ -166,6 +281,18 @@ def main(arguments: ArgsType = None) -> LightningCLI:
             raise
         print(f"train.py: {told} [{told.reason}]", file=sys.stderr)
         raise SystemExit(2) from error
+    except KeyboardInterrupt as stop:
+        print("train.py: stopped by Ctrl-C before the first step; nothing was changed", file=sys.stderr)
+        raise SystemExit(130) from stop
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        print(f"train.py: {error.filename or 'run folder'}: {error.strerror}; checkpoints are kept", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+# A full or read-only disk, which may also be met by the logs.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def _run(arguments: ArgsType) -> LightningCLI:

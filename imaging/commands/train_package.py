@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imaging.commands.data import progress_bar
+from imaging.commands.package import as_table
 from imaging.errors import ConfigError, Reason
 
 if TYPE_CHECKING:
@@ -103,9 +103,8 @@ def run(args: argparse.Namespace) -> int:
     from imaging.packaging import make_package  # after the training, which loads torch with its own settings
 
     package = make_package(run_folder, card, args.out or work / "package", args.locator)
-    told = package.description
-    print(f"{package.folder}: {package.name} {told.card.version}, identity {package.identity}")
-    print(f"threshold {told.threshold:g}; validation: {told.training}")
+    print(f"{package.folder}: {package.name} {package.description.card.version}, identity {package.identity}")
+    print(as_table(package.description))
     return 0
 
 
@@ -151,16 +150,12 @@ def _fit(
     run_folder: Path, manifest: Path, parts: list[Path], args: argparse.Namespace, start_from: Path | None = None
 ) -> None:
     from imaging.commands.train import main
-    from imaging.tasks.checkpoints import BEST, FOLDER, newest_whole
 
-    if (run_folder / FOLDER / BEST).is_file():
-        print(f"{run_folder}: this training has ended; its package is made", file=sys.stderr)
-        return
     words = ["fit", *(f"--config={part}" for part in parts), f"--data.manifest={manifest}", f"--run={run_folder}"]
     words += [f"--trainer.accelerator={args.device}", f"--data.cache={run_folder.parent / 'cache'}"]
     words += [f"--trainer.max_epochs={args.epochs}"] if args.epochs else []
     words += [f"--start_from={start_from}"] if start_from else []
-    words += ["--resume"] if newest_whole(run_folder)[0] else []
+    words += ["--resume=auto"]  # a training that has ended ends at once
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
         main(words)

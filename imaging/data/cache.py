@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import time
@@ -20,6 +21,7 @@ import numpy as np
 
 from imaging.image import Array
 
+_LOG = logging.getLogger(__name__)
 FORMAT = 1
 _DIGEST = 32
 _RECOUNTS = 20  # times that the folder is looked at while a whole limit is written: others write there too
@@ -35,40 +37,52 @@ class SampleCache:
     """Named tuples of arrays in a folder, at most `limit_bytes` in all; the longest unused go first.
 
     Several processes may share a folder: entries appear whole, equal names hold equal bytes, and the limit is kept
-    up to a twentieth for each process that writes.
+    up to a twentieth for each process that writes. A folder that cannot be written, or a full disk, costs time and
+    nothing else: it is told once, and what is missing is made each time.
     """
 
     def __init__(self, folder: Path, limit_bytes: int = 50 << 30) -> None:
         self.folder = folder
         self.limit_bytes = limit_bytes
         self.damaged = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        self._is_writable = True
         self._held, self._written = 0, limit_bytes
-        for part in folder.glob("*/*.part"):
-            if (facts := _facts(part)) and time.time() - facts.st_mtime > _ABANDONED_S:
-                part.unlink(missing_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for part in folder.glob("*/*.part"):
+                if (facts := _facts(part)) and time.time() - facts.st_mtime > _ABANDONED_S:
+                    part.unlink(missing_ok=True)
+        except OSError as error:
+            self._do_without(error)
 
     def get(self, key: str) -> list[Array] | None:
         """The arrays of `key`; None when there is no whole entry."""
         path = self._path(key)
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
+        except OSError:  # not there, or not for this account: it is made
             return None
         if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
             self.damaged += 1
             return None
-        with contextlib.suppress(FileNotFoundError):  # another process made room meanwhile
+        with contextlib.suppress(OSError):  # another process made room meanwhile, or the folder is read-only
             os.utime(path)
         return _unpack(content[_DIGEST:])
 
     def put(self, key: str, arrays: Iterable[Array]) -> None:
-        """Keep the arrays. An entry that alone exceeds the limit is not kept."""
-        body = _pack(list(arrays))
-        size = _DIGEST + len(body)
-        if size > self.limit_bytes:
+        """Keep the arrays, where the folder can be written. An entry that alone exceeds the limit is not kept."""
+        if not self._is_writable:
             return
-        path = self._path(key)
+        body = _pack(list(arrays))
+        if _DIGEST + len(body) > self.limit_bytes:
+            return
+        try:
+            self._write(self._path(key), body)
+        except OSError as error:
+            self._do_without(error)
+
+    def _write(self, path: Path, body: bytes) -> None:
+        size = _DIGEST + len(body)
         path.parent.mkdir(exist_ok=True)
         self._make_room(size, path)
         handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
@@ -83,6 +97,14 @@ class SampleCache:
             raise
         self._held += size
         self._written += size
+
+    def _do_without(self, error: OSError) -> None:
+        self._is_writable = False
+        _LOG.warning(
+            "cache %s: %s; going on without keeping harmonised samples, so that each is made anew in every epoch",
+            self.folder,
+            error.strerror,
+        )
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.sample"

@@ -97,6 +97,10 @@ class ImagingDataModule(pl.LightningDataModule):
             return [c for c in self._cases if c.split == "test" or c.site in self.test_sites]
         return [c for c in self._cases if c.split == split and c.site not in self.test_sites]
 
+    def fitted(self) -> list[Case]:
+        """The cases that a fit trains and validates on, in the table's order."""
+        return [c for c in self._cases if c.split != "test" and c.site not in self.test_sites]
+
     def first_sample(self) -> Sample:
         """One harmonised case of the training split, to compare a network with."""
         return self.dataset(self.split("train")[:1], "first")[0]

@@ -7,6 +7,7 @@ and its directory at the end, so a file that was cut short or changed is known b
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from pathlib import Path, PosixPath
 from typing import Any
@@ -17,10 +18,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from imaging.data.patches import Patches
-from imaging.errors import ConfigError, Reason
+from imaging.errors import ConfigError, OutputError, Reason
 from imaging.evaluation.matching import HitRule
 from imaging.harmonise.augmentation import Augmentation
 from imaging.models.networks import Network
+from imaging.tasks.record import KEY, TrainingRecord
 from imaging.tasks.task import Task
 
 FOLDER = "checkpoints"
@@ -42,15 +44,24 @@ class WholeCheckpoints(TorchCheckpointIO):
         self.is_fitting = is_fitting
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Raises OutputError where it cannot be written, naming the folder; what was there before stays."""
         place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
         beside = place.with_name(f".{place.name}.{os.getpid()}.part")
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as stream:
                 torch.save(checkpoint, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
             beside.replace(place)
+        except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError of its own archive
+            reason = _disk_reason(error)
+            if reason is None:
+                raise
+            raise OutputError(
+                f"checkpoint {place}: {reason}; earlier ones are kept: make room, then go on with --resume",
+                Reason.OUTPUT_FAILED,
+            ) from error
         finally:
             beside.unlink(missing_ok=True)
 
@@ -61,6 +72,17 @@ class WholeCheckpoints(TorchCheckpointIO):
         if not self.is_fitting:
             content.pop("callbacks", None)
         return content
+
+
+def _disk_reason(error: OSError | RuntimeError) -> str | None:
+    """What the system said of writing, also where torch's archive writer met it; None for any other error."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    if cause is not None:
+        return cause.strerror or str(cause)
+    archive = "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error)
+    return "the file could not be written whole" if archive else None
 
 
 def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -114,7 +136,9 @@ class KeepNewest(Checkpoint):
     ) -> None:
         del pl_module, outputs, batch, batch_idx
         step = trainer.global_step
-        if step % self.every_steps == 0 and step != self._saved and not trainer.is_last_batch:
+        # Whoever is asked to end keeps this step too; several processes may have been asked at different steps.
+        is_due = step % self.every_steps == 0 or (trainer.received_sigterm and trainer.world_size == 1)
+        if is_due and step != self._saved and not trainer.is_last_batch:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -134,7 +158,7 @@ class KeepNewest(Checkpoint):
 
 
 class KeepBest(ModelCheckpoint):
-    """Keeps the best three by the task's own figure, and when fitting ends names the first `best.ckpt`."""
+    """Keeps the best three by the task's own figure; the first of them is always there as `best.ckpt` too."""
 
     def __init__(self, run: Path, task: type[Task] | Task) -> None:
         figure, mode = task.chooses
@@ -159,14 +183,46 @@ class KeepBest(ModelCheckpoint):
         scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath})
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        self._name_best(trainer)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         del pl_module
-        if self.best_model_path and trainer.is_global_zero:
-            best = Path(self.best_model_path)
-            beside = best.with_name(f".{BEST}.part")
-            beside.unlink(missing_ok=True)
+        self._name_best(trainer)
+
+    def _name_best(self, trainer: Trainer) -> None:
+        best = Path(self.best_model_path)
+        if not self.best_model_path or not trainer.is_global_zero:
+            return
+        place, beside = best.with_name(BEST), best.with_name(f".{BEST}.part")
+        if place.is_file() and place.samefile(best):
+            return
+        beside.unlink(missing_ok=True)
+        try:
             os.link(best, beside)
-            beside.replace(best.with_name(BEST))
+        except OSError:  # exFAT, and many mounts over a network, have no hard links
+            try:
+                shutil.copyfile(best, beside)
+            except OSError as error:
+                beside.unlink(missing_ok=True)
+                raise OutputError(
+                    f"checkpoint {place}: {error.strerror}; {best.name} is kept: make room, then go on with --resume",
+                    Reason.OUTPUT_FAILED,
+                ) from error
+        beside.replace(place)
+
+
+class KeepRecord(Callback):
+    """Puts the record of the training, which is given before it begins, into every checkpoint."""
+
+    def __init__(self) -> None:
+        self.record: TrainingRecord | None = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        del trainer, pl_module
+        assert self.record is not None
+        checkpoint[KEY] = self.record.stated()
 
 
 class KeepRandomState(Callback):

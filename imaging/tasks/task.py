@@ -132,6 +132,7 @@ class Task(pl.LightningModule, ABC):
             self.log(f"train/{name}", term, batch_size=len(batch["image"]))
         total = torch.stack(list(terms.values())).sum()
         self.log("train/loss", total, prog_bar=True, batch_size=len(batch["image"]))
+        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

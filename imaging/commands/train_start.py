@@ -1,0 +1,78 @@
+"""How a training begins: anew, with the weights of another one, or where it was stopped; told on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningModule
+
+from imaging.errors import ConfigError, Reason
+from imaging.tasks.checkpoints import FOLDER, load_checkpoint, newest_whole
+from imaging.tasks.record import TrainingRecord, record_in, weights_digest
+from imaging.tasks.task import Task
+
+
+def start_of(run: Path, resume: bool | str) -> str | None:
+    """The checkpoint to go on from, None for a new run. Raises ConfigError where that is not what was asked for."""
+    if not resume:
+        if any((run / FOLDER).glob("*.ckpt")):
+            raise ConfigError(
+                f"{run / FOLDER}: found checkpoints of an earlier run; say --resume to go on, or name another --run",
+                Reason.OUTPUT_IN_USE,
+            )
+        return None
+    path, damaged = newest_whole(run)
+    for one in damaged:
+        print(f"train.py: {one} is damaged and was passed over", file=sys.stderr)
+    if path is None and resume == "auto" and not damaged:
+        return None
+    if path is None:
+        raise ConfigError(f"{run / FOLDER}: found no whole checkpoint to resume from", Reason.CONFIG_INVALID)
+    print(f"train.py: resumed from {path}", file=sys.stderr)
+    return str(path)
+
+
+def gone_on(record: TrainingRecord, checkpoint: Path, start_from: Path | None) -> TrainingRecord:
+    """The record of a training that goes on. Raises ConfigError where it would go on with anything else."""
+    before = record_in(load_checkpoint(checkpoint), f"checkpoint {checkpoint}")
+    before.refuse_other_settings(record.settings, "resume")
+    before.refuse_other_cases(record.cases, "resume")
+    if start_from is not None:
+        found = weights_digest(load_checkpoint(start_from)["state_dict"])
+        if found != before.start_weights:
+            raise ConfigError(
+                f"resume: --start_from {start_from}: found weights {found[:16]}; allowed are "
+                f"{before.start_weights[:16] or 'none'}, with which this run began, as the checkpoint records",
+                Reason.CONFIG_INVALID,
+            )
+    for key, value in record.changeable.items():
+        if value != before.changeable.get(key):
+            told = ", and the learning rate falls over the new length from here on" if "max" in key else ""
+            print(f"train.py: {key} is {value}; it was {before.changeable.get(key)}{told}", file=sys.stderr)
+    return replace(record, start=before.start, start_weights=before.start_weights)
+
+
+def begun(record: TrainingRecord, start_from: Path, task: Task) -> TrainingRecord:
+    """The record of a training that begins with those weights, which the task takes."""
+    content = load_checkpoint(start_from)
+    before = record_in(content, f"--start_from {start_from}")
+    _take_weights(task, start_from, content["state_dict"])
+    for key in ("data.recipe", "data.classes", "data.labels"):
+        if (found := record.settings[key]) != (was := before.settings[key]):
+            print(f"train.py: {key} is {found}; the weights it begins with were trained with {was}", file=sys.stderr)
+    return replace(record, start=before, start_weights=weights_digest(content["state_dict"]))
+
+
+def _take_weights(model: LightningModule, checkpoint: Path, weights: Mapping[str, Any]) -> None:
+    """The weights of a finished run as the beginning of this one. Raises ConfigError when the networks differ."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--start_from {checkpoint}: holds the weights of another network than model.network describes",
+            Reason.CONFIG_INVALID,
+        ) from error
