@@ -22,7 +22,7 @@ from imaging.findings import Code, Finding, Mask
 from imaging.image import Floats, SourceRef, View
 from imaging.report.sr.codes import CERTAINTY, MeasureCode
 from imaging.report.sr.statements import Roi
-from imaging.report.sr.views import IMAGE_LATERALITY, IMAGE_VIEW, IMAGE_VIEW_MODIFIER, view_codes
+from imaging.report.sr.views import IMAGE_LATERALITY, IMAGE_VIEW, IMAGE_VIEW_MODIFIER, LATERALITIES, view_codes
 
 Sources = Mapping[str, Dataset]
 
@@ -57,6 +57,7 @@ def check_head(where: str, found: ReadFinding, roi: Roi) -> None:
         ("category", found.category, None if roi.volume_region is None else roi.label.category),
         ("finding", found.label, roi.label.finding),
         ("finding site", found.sites, (roi.site,)),
+        ("laterality", found.laterality, None if roi.laterality is None else LATERALITIES[roi.laterality]),
     ):
         if value != wanted:
             refuse(where, field, value, wanted)

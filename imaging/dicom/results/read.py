@@ -45,6 +45,7 @@ DAMAGE: Final = (
 )  # fmt: skip
 
 _FINDING, _SITE, _CERTAINTY = ("121071", "DCM"), ("363698007", "SCT"), ("111012", "DCM")
+_SIDE: Final = ("272741003", "SCT")
 _STATEMENT: Final = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%(?:, on image ([0-9.]+))?")
 _TRACKING_ID, _TRACKING_UID = ("112039", "DCM"), ("112040", "DCM")
 _CATEGORY, _SEGMENT, _SEGMENT_SOURCE = ("276214006", "SCT"), ("121191", "DCM"), ("121233", "DCM")
@@ -161,6 +162,7 @@ def _finding(item: ContentItem, parts: tuple[ContentItem, ...]) -> ReadFinding:
         tracking_uid=str(named.get(_TRACKING_UID, "")),
         label=label if isinstance(label, Code) else None,
         sites=tuple(p.value for p in parts if p.is_named(_SITE) and isinstance(p.value, Code)),
+        laterality=next((one for p in parts if p.is_named(_SITE) and (one := _code_value([*p.walk()], _SIDE))), None),
         score=None if certainty is None else certainty / 100.0,
         graphic_type=region.graphic_type if region else "",
         points_px=region.value if region else None,

@@ -59,6 +59,7 @@ class Roi:
     """One region of interest of a report: a finding, or a structure in which was looked.
 
     `name` is its Tracking Identifier and `tracking_uid` its Tracking Unique Identifier, the same in SR and SEG.
+    `laterality` is the side of a paired organ that its image shows, where that is known.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Roi:
     label: Label
     measured: ExamFinding
     is_finding: bool
+    laterality: Side | None = None
 
     @property
     def volume_region(self) -> VolumeRegion | None:
@@ -81,7 +83,14 @@ def rois(result: ExamResult) -> tuple[Roi, ...]:
     """Everything of the result that is outlined: its findings in their order, then its structures in theirs."""
     algorithm = result.algorithm
     found = [
-        Roi(finding_name(result, n), tracking_uid(result, n), algorithm.label(finding.key.label), finding, True)
+        Roi(
+            finding_name(result, n),
+            tracking_uid(result, n),
+            algorithm.label(finding.key.label),
+            finding,
+            True,
+            view.laterality if (view := result.views.get(finding.key.ref.sop_uid)) else None,
+        )
         for n, finding in enumerate(result.findings, start=1)
     ]
     labels = [algorithm.label(structure.key.label) for structure in result.structures]
@@ -95,9 +104,11 @@ def rois(result: ExamResult) -> tuple[Roi, ...]:
 
 
 def finding_name(result: ExamResult, number: int) -> str:
-    """The Tracking Identifier of finding `number` (from 1), the same in SR and SEG."""
-    label = result.algorithm.label(result.findings[number - 1].key.label)
-    return f"{label.finding.meaning} {number}"
+    """The Tracking Identifier of finding `number` (from 1), the same in SR and SEG; of a projection with its view."""
+    key = result.findings[number - 1].key
+    view = result.views.get(key.ref.sop_uid)
+    place = "" if view is None else f", {view.words}"
+    return f"{result.algorithm.label(key.label).finding.meaning} {number}{place}"
 
 
 def tracking_uid(result: ExamResult, number: int) -> str:
