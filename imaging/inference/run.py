@@ -10,8 +10,9 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 from time import perf_counter
@@ -25,7 +26,7 @@ from imaging.exam.context import FactTable
 from imaging.image import Array, Origin
 from imaging.inference.answer import Answer, answer
 from imaging.inference.context import assign
-from imaging.inference.ledger import Ledger, digest
+from imaging.inference.ledger import Issued, Ledger, digest
 from imaging.inference.processes import Delivery, Processes, RunLimits, TaskFrame
 from imaging.inference.router import NotApplicable, RunPlan, StudyTask, plan
 from imaging.inference.store import clear_staging, publish, study_folder, write_file
@@ -40,6 +41,7 @@ from imaging.inference.summary import (
 )
 from imaging.modalities.reasons import reason_of
 from imaging.package import Package
+from imaging.report.document import Document, Issue, IssuedObject
 from imaging.report.kind import Scheme
 from imaging.report.page import render
 
@@ -141,8 +143,8 @@ class _Going:
         for number, own in frames:
             task, fingerprint = pending[number]
             given = answer(task, self._counted(own), processes, self._context.of(task))
-            told, files = self._release(task, given, processes)
-            self._publish(task, fingerprint, told, files)
+            told, files, issued = self._release(task, given, processes)
+            self._publish(task, fingerprint, told, files, issued)
             for part, spent in given.seconds.items():
                 self.seconds[part] += spent
 
@@ -192,14 +194,15 @@ class _Going:
             for _ in frame.refs:
                 self._progress.frame()
 
-    def _release(self, task: StudyTask, given: Answer, processes: Processes) -> tuple[Json, dict[str, bytes]]:
-        """What is said of the task and the files of its folder; no file when the report was not released."""
+    def _release(
+        self, task: StudyTask, given: Answer, processes: Processes
+    ) -> tuple[Json, dict[str, bytes], Issued | None]:
+        """What is said of the task, the files of its folder and their issue; no file when nothing was released."""
         begin = perf_counter()
-        paths = {ref.instance.sop_uid: ref.instance.path for ref in task.group.images()}
         try:
-            documents = processes.report(task.package, given.result, given.thumbnails, paths, self._delivery)
+            documents, issued = self._documents(task, given, processes)
         except ImagingError as error:
-            return _failed(task, error.reason), {}
+            return _failed(task, error.reason), {}, None
         folder = _folder(task)
         shown = [(f"preview-{n:03d}.png", thumb) for n, thumb in enumerate(given.thumbnails, start=1)]
         files = {document.file_name: document.data for document in documents}
@@ -210,15 +213,28 @@ class _Going:
             [(f"{folder}/{name}", thumb) for name, thumb in shown],
         )
         self.seconds["report"] += perf_counter() - begin
-        return told, files
+        return told, files, issued
 
-    def _publish(self, task: StudyTask, fingerprint: str, told: Json, files: dict[str, bytes]) -> None:
+    def _documents(self, task: StudyTask, given: Answer, processes: Processes) -> tuple[list[Document], Issued]:
+        """The documents, written again where they supersede an earlier issue: only what they say tells whether."""
+        paths = {ref.instance.sop_uid: ref.instance.path for ref in task.group.images()}
+        write = partial(processes.report, task.package, given.result, given.thumbnails, paths)
+        documents = write(self._delivery)
+        draft = digest(*(d.sop_instance_uid for d in documents if d.kind not in self._run.also))
+        earlier = self._ledger.superseded(_key(task), draft)
+        if earlier is not None:
+            documents = write(replace(self._delivery, earlier=earlier))
+        places = [IssuedObject(d.kind, d.series_uid, d.sop_class_uid, d.sop_instance_uid) for d in documents]
+        return documents, Issued(draft, Issue(1 if earlier is None else earlier.number + 1, tuple(places)))
+
+    def _publish(
+        self, task: StudyTask, fingerprint: str, told: Json, files: dict[str, bytes], issued: Issued | None = None
+    ) -> None:
         begin = perf_counter()
         folder = _folder(task)
         if files or (self._run.out / folder).exists():
             publish(self._run.out, folder, files)
-        answered = told["completeness"] != "none"
-        self._ledger.record(_key(task), fingerprint, answered, told, [f"{folder}/{name}" for name in files])
+        self._ledger.record(_key(task), fingerprint, told, [f"{folder}/{name}" for name in files], issued)
         self._told[task.study_uid, task.package.name] = told
         self._progress.study(study_folder(task.study_uid), [told])
         self.seconds["write"] += perf_counter() - begin

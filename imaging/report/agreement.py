@@ -15,11 +15,12 @@ from scipy import ndimage
 
 from imaging.dicom.results.cad import snomed_ct
 from imaging.dicom.results.content_tree import ContentItem, Reference
-from imaging.dicom.results.records import ReadFinding
+from imaging.dicom.results.records import EvidenceItem, ReadFinding, ReadReport
 from imaging.errors import ReadbackError, Reason
 from imaging.exam.result import Side
 from imaging.findings import Code, Finding, Mask
 from imaging.image import Floats, SourceRef, View
+from imaging.report.document import Issue
 from imaging.report.sr.codes import CERTAINTY, MeasureCode
 from imaging.report.sr.statements import Roi
 from imaging.report.sr.views import IMAGE_LATERALITY, IMAGE_VIEW, IMAGE_VIEW_MODIFIER, LATERALITIES, view_codes
@@ -31,6 +32,15 @@ _OUTLINE_TOLERANCE_PX: Final = 1e-3
 
 def refuse(where: str, field: str, found: object, allowed: object) -> NoReturn:
     raise ReadbackError(f"{where}, {field}: found {found}; allowed is {allowed}", Reason.READBACK_FAILED)
+
+
+def check_predecessors(read: ReadReport, earlier: Issue | None, kind: str) -> None:
+    """A report names the one of its kind that it supersedes, and no other."""
+    study = read.evidence[0].study_uid if read.evidence else ""
+    issued = () if earlier is None else earlier.objects
+    wanted = tuple(EvidenceItem(study, i.series_uid, i.sop_class_uid, i.sop_uid) for i in issued if i.kind == kind)
+    if read.predecessors != wanted:
+        refuse(read.sop_uid, "PredecessorDocumentsSequence (0040,A360)", read.predecessors, wanted)
 
 
 def check_reference(where: str, reference: Reference, sources: Sources) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -121,6 +122,7 @@ def _report(dataset: Dataset, identity: dict[int, bytes]) -> ReadReport:
         rating=_exam_rating(everything),
         composites=cad_composites(root) if is_cad else (),
         performed=cad_detections(root) if is_cad else (),
+        predecessors=_references(dataset.get("PredecessorDocumentsSequence") or []),
     )
 
 
@@ -177,12 +179,17 @@ def _finding(item: ContentItem, parts: tuple[ContentItem, ...]) -> ReadFinding:
 
 def _evidence(dataset: Dataset) -> tuple[EvidenceItem, ...]:
     """The instances that a report lists as evidence, or that a segmentation was made from."""
-    found: list[EvidenceItem] = []
     studies: list[Dataset] = []
     for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
         studies += dataset.get(keyword) or []
     if "ReferencedSeriesSequence" in dataset:
         studies.append(dataset)
+    return _references(studies)
+
+
+def _references(studies: Iterable[Dataset]) -> tuple[EvidenceItem, ...]:
+    """The instances of hierarchical references (PS3.3 C.17.2.1)."""
+    found: list[EvidenceItem] = []
     for study in studies:
         for series in study.get("ReferencedSeriesSequence") or []:
             for item in series.get("ReferencedSOPSequence") or series.get("ReferencedInstanceSequence") or []:

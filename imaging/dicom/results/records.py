@@ -131,6 +131,7 @@ class ReadReport:
     rating: ReadRating | None = None
     composites: tuple[ReadComposite, ...] = ()
     performed: tuple[ReadDetections, ...] = ()
+    predecessors: tuple[EvidenceItem, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ NO_SEGMENTATION_CINE: Final = "it has several frames and no Frame of Reference"
 NO_SEGMENTATION_ORIENTATION: Final = "it has no Patient Orientation attribute"
 NO_SEGMENTATION_FRAME: Final = "its Frame of Reference has no image position and orientation"
 PLACEHOLDER_UID: Final = "2.25.1"
+# CIE L*, a*, b* (D50): red, yellow, magenta, orange; blue, green, cyan, violet.
+_WARM: Final = ((54, 80, 70), (93, -15, 90), (60, 94, -60), (72, 35, 75))
+_COOL: Final = ((48, 10, -65), (75, -65, 60), (88, -50, -15), (50, 50, -55))
 
 
 def obstacle(header: Dataset, key: Finding) -> str | None:
@@ -45,7 +48,7 @@ def obstacle(header: Dataset, key: Finding) -> str | None:
 
 
 def write_segmentation(
-    subject: Subject, kind: ObjectKind, regions: Sequence[Roi], header: Dataset, instance_number: int
+    subject: Subject, kind: ObjectKind, regions: Sequence[Roi], header: Dataset, number: int
 ) -> tuple[Document, Dataset]:
     """The sealed SEG of `regions`, all on the still `header`, and its data set."""
     shape = (int(header.Rows), int(header.Columns))
@@ -58,12 +61,10 @@ def write_segmentation(
                 Reason.GEOMETRY,
             )
     masks = np.stack([finding.full_mask() for finding in findings], axis=-1)[None].astype(np.uint8)
-    dataset = kind.new_object(subject)
+    dataset = kind.new_object(subject, number)
     frame_of_reference = str(header.get("FrameOfReferenceUID") or "")
-    dataset.SeriesInstanceUID = kind.series_uid(subject.result, frame_of_reference)
-    dataset.InstanceNumber = instance_number
     made = encode(subject, regions, masks, lambda: [_stand_in(header, subject.result)], dataset)
-    finish(made, dataset, str(header.SOPInstanceUID))
+    finish(made, dataset, str(header.SOPInstanceUID), regions)
     if not frame_of_reference:
         dataset.PatientOrientation = header.PatientOrientation
     return seal(dataset, subject.identity, kind.name), dataset
@@ -113,7 +114,7 @@ def encode(
         ) from error
 
 
-def finish(made: Dataset, ours: Dataset, sop_uid: str) -> None:
+def finish(made: Dataset, ours: Dataset, sop_uid: str, regions: Sequence[Roi]) -> None:
     """Turns `ours` into highdicom's object with our series, no clock and no random UID.
 
     `sop_uid` names the source, or the first of its images.
@@ -123,10 +124,24 @@ def finish(made: Dataset, ours: Dataset, sop_uid: str) -> None:
         known = int(element.tag) in ECHOED or int(element.tag) in own
         if not known and element.keyword not in {"InstanceCreationDate", "InstanceCreationTime"}:
             ours.add(element)
+    for item, colour in zip(ours.SegmentSequence, _colours(regions), strict=True):
+        item.RecommendedDisplayCIELabValue = colour
     ours.ContentCreatorName = ""  # Type 2 (PS3.3 Table 10-12); highdicom leaves it out.
     organization = derived_uid("dimensions", ours.SeriesInstanceUID, sop_uid)
     for item in (*ours.DimensionOrganizationSequence, *ours.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
+
+
+def _colours(regions: Sequence[Roi]) -> list[list[int]]:
+    """A colour for each region, as Recommended Display CIELab Value (PS3.3 C.10.7.1.1): warm findings, cool organs."""
+    counts = {True: 0, False: 0}
+    found = []
+    for roi in regions:
+        palette = _WARM if roi.is_finding else _COOL
+        lightness, a, b = palette[counts[roi.is_finding] % len(palette)]
+        counts[roi.is_finding] += 1
+        found.append([round(lightness * 655.35), round((a + 128) * 257), round((b + 128) * 257)])
+    return found
 
 
 def _segment(algorithm: Algorithm, segment_number: int, roi: Roi) -> SegmentDescription:

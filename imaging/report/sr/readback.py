@@ -12,6 +12,7 @@ from imaging.report.agreement import (
     Sources,
     check_head,
     check_measures,
+    check_predecessors,
     check_projection,
     check_reference,
     check_region,
@@ -39,6 +40,7 @@ def check_report(back: ReadBack, kind: ObjectKind) -> None:
     """Raises ReadbackError at the first disagreement between the report and the result, its sources and its SEGs."""
     read, result, sources = back.only(kind, ReadReport), back.subject.result, back.subject.sources
     segmentations = back.of(SEGMENTATION, ReadSegmentation)
+    check_predecessors(read, back.subject.earlier, kind.name)
     _check_outcome(read, result)
     _check_remarks(read, segmentations, result, sources)
     _check_references(read, segmentations, result, sources)

@@ -37,7 +37,8 @@ def report_object(subject: Subject, kind: ObjectKind, segmentations: Objects = (
     result = subject.result
     dataset = kind.new_object(subject)
     dataset.Modality = "SR"
-    dataset.InstanceNumber = 1
+    if predecessors := _predecessors(subject, kind):
+        dataset.PredecessorDocumentsSequence = predecessors
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.PerformedProcedureCodeSequence = []
     # PS3.3 C.17.2: COMPLETE or PARTIAL content of this document; an unread image leaves it partial.
@@ -142,6 +143,20 @@ def _evidence(result: ExamResult, segmentations: Objects) -> Dataset:
         item.ReferencedSOPSequence = references
         study.ReferencedSeriesSequence.append(item)
     return study
+
+
+def _predecessors(subject: Subject, kind: ObjectKind) -> list[Dataset]:
+    """The document of this kind that is superseded (PS3.3 C.17.2, Hierarchical SOP Reference); none of a first one."""
+    studies = []
+    for issued in () if subject.earlier is None else subject.earlier.objects:
+        if issued.kind == kind.name:
+            series, study = Dataset(), Dataset()
+            series.SeriesInstanceUID = issued.series_uid
+            series.ReferencedSOPSequence = [_sop_reference(issued.sop_class_uid, issued.sop_uid)]
+            study.StudyInstanceUID = subject.result.study_uid
+            study.ReferencedSeriesSequence = [series]
+            studies.append(study)
+    return studies
 
 
 def _sop_reference(sop_class_uid: str, sop_uid: str) -> Dataset:
