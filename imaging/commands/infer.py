@@ -91,6 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "report with pictures (Encapsulated PDF). Its pages hold the patient's name and number",
     )
     parser.add_argument(
+        "--still-segmentations",
+        action="store_true",
+        help="segment stills without place in the patient (ultrasound, most mammograms) too, each on a plane of its "
+        "own; without it their masks are the outlines of the reports",
+    )
+    parser.add_argument(
         "--psa",
         type=Path,
         metavar="FILE",
@@ -151,6 +157,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         codes=args.codes,
         also=tuple(sorted(set(args.also))),
+        still_segmentations=args.still_segmentations,
         facts=facts,
         fresh=args.fresh,
         retry_failed=args.retry == "failed",

@@ -75,12 +75,14 @@ class Delivery:
         when: Their content time.
         scheme: How CAD reports write SNOMED codes.
         also: Names of the kinds of objects beside those that every result has (`report.write.ON_REQUEST`).
+        still_segmentations: Segment stills without place in the patient too, on a plane of their own.
         earlier: The issue that the objects supersede.
     """
 
     when: datetime
     scheme: Scheme = "sct"
     also: tuple[str, ...] = ()
+    still_segmentations: bool = False
     earlier: Issue | None = None
 
 
@@ -227,5 +229,7 @@ def report(
     hush()
     sources = {uid: read_header(path) for uid, path in paths.items()}
     kinds = (*GENERAL, *find_modality(modality).outputs(), *(ON_REQUEST[name] for name in delivery.also))
-    subject = Subject(result, sources, delivery.when, delivery.scheme, pictures, delivery.earlier)
+    subject = Subject(
+        result, sources, delivery.when, delivery.scheme, pictures, delivery.earlier, delivery.still_segmentations
+    )
     return write_documents(subject, kinds)

@@ -59,8 +59,9 @@ class InferenceRun:
     """What to do: the export, where results go, which packages, and what the user said of it.
 
     `codes` says how CAD reports write SNOMED codes; `also` names the kinds of objects to write beside those that every
-    result has (`report.write.ON_REQUEST`). `facts` are clinical facts that no image states. `fresh` forgets what the
-    ledger holds; `retry_failed` does again what has no answer yet.
+    result has (`report.write.ON_REQUEST`). `still_segmentations` segments stills without place in the patient too.
+    `facts` are clinical facts that no image states. `fresh` forgets what the ledger holds; `retry_failed` does again
+    what has no answer yet.
     """
 
     export: Path
@@ -71,6 +72,7 @@ class InferenceRun:
     device: str = "cpu"
     codes: Scheme = "sct"
     also: tuple[str, ...] = ()
+    still_segmentations: bool = False
     facts: tuple[FactTable, ...] = ()
     fresh: bool = False
     retry_failed: bool = False
@@ -124,7 +126,7 @@ class _Going:
         self._context = assign(run.facts, index, planned)
         self._ledger = ledger
         self._when = ledger.content_time(run.content_time)
-        self._delivery = Delivery(self._when, run.codes, run.also)
+        self._delivery = Delivery(self._when, run.codes, run.also, run.still_segmentations)
         self._progress = progress
         self._told: dict[tuple[str, str], Json] = {}
         self.seconds: dict[str, float] = defaultdict(float)
@@ -186,6 +188,7 @@ class _Going:
                 files.append(f"{ref.instance.sop_uid} vanished")
         stated = [f"{name} {fact!r}" for name, fact in sorted(self._context.of(task).items())]
         told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes, *run.also)
+        told += ("still segmentations",) if run.still_segmentations else ()
         return digest(*told, *stated, *([str(task.unseen)] if task.unseen else []), *files)
 
     def _counted(self, frames: Iterable[TaskFrame]) -> Iterator[TaskFrame]:

@@ -11,7 +11,6 @@ from typing import Final, NoReturn
 
 import numpy as np
 from pydicom import Dataset
-from scipy import ndimage
 
 from imaging.dicom.results.cad import snomed_ct
 from imaging.dicom.results.content_tree import ContentItem, Reference
@@ -86,7 +85,7 @@ def check_measures(where: str, found: ReadFinding, measures: Sequence[tuple[Meas
 
 
 def check_region(where: str, found: ReadFinding, key: Finding) -> None:
-    """The stored outline, filled, is the finding's mask without holes, pixel for pixel; of a box its corners."""
+    """The stored outline, filled, is the finding's mask, pixel for pixel; of a box its corners."""
     points = found.points_px
     if points is None or len(points) < 4 or not np.array_equal(points[0], points[-1]):
         refuse(where, "GraphicData (0070,0022)", "an open outline", "a closed one")
@@ -95,15 +94,8 @@ def check_region(where: str, found: ReadFinding, key: Finding) -> None:
             refuse(where, "GraphicData (0070,0022)", "other corners", "the box of the finding")
         return
     region = filled_outline(where, points[:-1], key.source_grid.shape)
-    if not np.array_equal(region, _without_holes(key)):
+    if not np.array_equal(region, key.full_mask()):
         refuse(where, "GraphicData (0070,0022)", "another region", "the mask of the finding")
-
-
-def _without_holes(key: Finding) -> Mask:
-    whole = np.zeros(key.source_grid.shape, dtype=np.bool_)
-    (row, column), (rows, columns) = key.mask_origin, key.mask.shape
-    whole[row : row + rows, column : column + columns] = ndimage.binary_fill_holes(key.mask)
-    return whole
 
 
 def filled_outline(where: str, points: Floats, shape: tuple[int, ...]) -> Mask:

@@ -43,6 +43,7 @@ class Subject:
     `sources` holds, by SOP Instance UID, the header of every image of the result as it was read (pixel data not
     needed). `pictures` are what may be shown of its images. `identity` is that of the first image, once every image is
     known to be of that patient and study. `earlier` is the issue that these objects supersede, if there is one.
+    `still_segmentations` gives stills without place in the patient segmentations on a plane of their own.
     Raises ImagingError for a result without images or an image without header, InputError for two patients.
     """
 
@@ -52,6 +53,7 @@ class Subject:
     scheme: Scheme = "sct"
     pictures: tuple[Thumbnail, ...] = ()
     earlier: Issue | None = None
+    still_segmentations: bool = False
     identity: Identity = field(init=False)
 
     def __post_init__(self) -> None:

@@ -146,23 +146,28 @@ def planar_measures(result: ExamResult, roi: Roi) -> list[tuple[MeasureCode, flo
     """
     key = roi.measured.key
     own = {"longest_diameter_mm": key.longest_diameter_mm, "area_mm2": key.area_mm2}
-    return _stated(result, roi, own if key.volume_region is not None else own | roi.measured.measures, codes.MEASURES)
+    return _stated(result, roi, own if key.volume_region is not None else own | roi.measured.measures)
 
 
 def volume_measures(result: ExamResult, roi: Roi, volume_region: VolumeRegion) -> list[tuple[MeasureCode, float]]:
-    """What the group of a volume region states; the prostate's has the PSA density of the examination."""
+    """What the group of a volume region states; the prostate's has the PSA density of the examination.
+
+    How sure the algorithm is, and its rating, stand once, in the group of the outline, which every finding has.
+    """
     own = {"volume_ml": volume_region.volume_ml, "longest_diameter_mm": volume_region.longest_diameter_mm}
     measures = own | roi.measured.measures
     if not roi.is_finding and roi.label.finding == codes.PROSTATE:
         measures |= {_PSA_DENSITY: result.measures.get(_PSA_DENSITY)}
-    return _stated(result, roi, measures, codes.VOLUME_MEASURES)
+    return _known(measures, codes.VOLUME_MEASURES)
 
 
-def _stated(
-    result: ExamResult, roi: Roi, measures: Mapping[str, float | None], known: Mapping[str, MeasureCode]
-) -> list[tuple[MeasureCode, float]]:
+def _known(measures: Mapping[str, float | None], coded: Mapping[str, MeasureCode]) -> list[tuple[MeasureCode, float]]:
+    return [(codes.measure_code(name, coded), value) for name, value in measures.items() if value is not None]
+
+
+def _stated(result: ExamResult, roi: Roi, measures: Mapping[str, float | None]) -> list[tuple[MeasureCode, float]]:
     """Certainty of a finding (a structure is no question), the measures that are known, and a rating if allowed."""
-    told = [(codes.measure_code(name, known), value) for name, value in measures.items() if value is not None]
+    told = _known(measures, codes.MEASURES)
     if not roi.is_finding:
         return told
     rating = result.algorithm.stated_rating

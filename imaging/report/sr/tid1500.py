@@ -7,6 +7,7 @@ carry the outcome in codes, so "nothing found" and "nothing read" are statements
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from pydicom import Dataset
 
@@ -21,6 +22,14 @@ from imaging.report.sr.projections import size_rows, study_date, view_rows
 from imaging.report.sr.statements import comments, exam_statement, extent, images_of, observer_rows, rois
 from imaging.report.sr.views import IMAGE_LATERALITY, LATERALITIES
 
+# Type 2 of the Referenced Request Sequence, empty where the source lacks them.
+_REQUEST: Final = (
+    "AccessionNumber",
+    "PlacerOrderNumberImagingServiceRequest",
+    "FillerOrderNumberImagingServiceRequest",
+    "RequestedProcedureID",
+    "RequestedProcedureDescription",
+)
 Objects = Sequence[tuple[Document, Dataset]]
 
 
@@ -37,6 +46,8 @@ def report_object(subject: Subject, kind: ObjectKind, segmentations: Objects = (
     result = subject.result
     dataset = kind.new_object(subject)
     dataset.Modality = "SR"
+    if requests := list(_requests(subject)):
+        dataset.ReferencedRequestSequence = requests
     if predecessors := _predecessors(subject, kind):
         dataset.PredecessorDocumentsSequence = predecessors
     dataset.ReferencedPerformedProcedureStepSequence = []
@@ -143,6 +154,31 @@ def _evidence(result: ExamResult, segmentations: Objects) -> Dataset:
         item.ReferencedSOPSequence = references
         study.ReferencedSeriesSequence.append(item)
     return study
+
+
+def _requests(subject: Subject) -> Iterable[Dataset]:
+    """What was ordered, as the images state it (PS3.3 C.17.2): one item for each accession and requested procedure.
+
+    A value that is not ASCII stays empty: its bytes mean something only beside the identity, which echoes them.
+    """
+    found: dict[tuple[str, ...], Dataset] = {}
+    for uid in images_of(subject.result):
+        header = subject.sources[uid]
+        for request in header.get("RequestAttributesSequence") or [Dataset()]:
+            values = tuple(_ascii(request, keyword) or _ascii(header, keyword) for keyword in _REQUEST)
+            if any(values):
+                found.setdefault(values, Dataset())
+    for values, item in found.items():
+        item.StudyInstanceUID = subject.result.study_uid
+        item.ReferencedStudySequence, item.RequestedProcedureCodeSequence = [], []
+        for keyword, value in zip(_REQUEST, values, strict=True):
+            setattr(item, keyword, value)
+        yield item
+
+
+def _ascii(dataset: Dataset, keyword: str) -> str:
+    value = str(dataset.get(keyword) or "")
+    return value if value.isascii() and value.isprintable() else ""
 
 
 def _predecessors(subject: Subject, kind: ObjectKind) -> list[Dataset]:
