@@ -129,8 +129,8 @@ class ObjectKind:
         dataset.SOPClassUID = self.sop_class_uid
         dataset.SeriesInstanceUID = derived_uid(result.study_uid, *own)
         dataset.SeriesNumber = _first_series_number(result.package) + self.series_number + number - 1
-        what = self.series_name + (f" {number}" if number > 1 else "") + (f", issue {issue}" if issue > 1 else "")
-        dataset.SeriesDescription = f"{result.package[: 62 - len(what)]}: {what}"
+        what = (f" ({issue}): " if issue > 1 else ": ") + self.series_name + (f" {number}" if number > 1 else "")
+        dataset.SeriesDescription = result.package[: 64 - len(what)] + what
         dataset.InstanceNumber = 1
         dataset.SeriesDate = dataset.ContentDate = when.strftime("%Y%m%d")
         dataset.SeriesTime = dataset.ContentTime = when.strftime("%H%M%S")

@@ -69,7 +69,9 @@ def server(files: Path, archive: str) -> http.server.ThreadingHTTPServer:
             with urllib.request.urlopen(request, timeout=60) as told:
                 body, kind = told.read(), told.headers["Content-Type"]
             if "/metadata" in self.path:
-                body = json.dumps([{k: v for k, v in one.items() if k != "00281056"} for one in json.loads(body)]).encode()
+                body = json.dumps(
+                    [{k: v for k, v in one.items() if k != "00281056"} for one in json.loads(body)]
+                ).encode()
             self._answer(body, kind)
 
         def _answer(self, body: bytes, kind: str) -> None:

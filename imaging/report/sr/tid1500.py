@@ -22,14 +22,14 @@ from imaging.report.sr.projections import size_rows, study_date, view_rows
 from imaging.report.sr.statements import comments, exam_statement, extent, images_of, observer_rows, rois
 from imaging.report.sr.views import IMAGE_LATERALITY, LATERALITIES
 
-# Type 2 of the Referenced Request Sequence, empty where the source lacks them.
-_REQUEST: Final = (
-    "AccessionNumber",
-    "PlacerOrderNumberImagingServiceRequest",
-    "FillerOrderNumberImagingServiceRequest",
-    "RequestedProcedureID",
-    "RequestedProcedureDescription",
-)
+# Type 2 of the Referenced Request Sequence, empty where the source lacks them, and the most characters of each.
+_REQUEST: Final = {
+    "AccessionNumber": 16,
+    "PlacerOrderNumberImagingServiceRequest": 64,
+    "FillerOrderNumberImagingServiceRequest": 64,
+    "RequestedProcedureID": 16,
+    "RequestedProcedureDescription": 64,
+}
 Objects = Sequence[tuple[Document, Dataset]]
 
 
@@ -159,7 +159,7 @@ def _evidence(result: ExamResult, segmentations: Objects) -> Dataset:
 def _requests(subject: Subject) -> Iterable[Dataset]:
     """What was ordered, as the images state it (PS3.3 C.17.2): one item for each accession and requested procedure.
 
-    A value that is not ASCII stays empty: its bytes mean something only beside the identity, which echoes them.
+    A value that is not ASCII, or too long, stays empty: only the identity, which echoes bytes, can hold it.
     """
     found: dict[tuple[str, ...], Dataset] = {}
     for uid in images_of(subject.result):
@@ -177,8 +177,11 @@ def _requests(subject: Subject) -> Iterable[Dataset]:
 
 
 def _ascii(dataset: Dataset, keyword: str) -> str:
-    value = str(dataset.get(keyword) or "")
-    return value if value.isascii() and value.isprintable() else ""
+    element = dataset.get_item(keyword)
+    value = b"" if element is None or element.value is None else element.value
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    text = text.strip(" \0")
+    return text if text.isascii() and text.isprintable() and len(text) <= _REQUEST[keyword] else ""
 
 
 def _predecessors(subject: Subject, kind: ObjectKind) -> list[Dataset]:
