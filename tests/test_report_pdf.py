@@ -41,7 +41,7 @@ def subject_of(name: str, script: str = "plain") -> Subject:
     """One of the report cases, with a picture of each analysed frame."""
     told = case(name, script)
     pixels = np.tile(np.arange(COLUMNS, dtype=np.uint8), (ROWS, 1))
-    pictures = tuple(Thumbnail(ref, pixels, Box((0, 0), (ROWS, COLUMNS))) for ref in told.result.analysed)
+    pictures = tuple(Thumbnail(ref, pixels, Box(low=(0, 0), high=(ROWS, COLUMNS))) for ref in told.result.analysed)
     return Subject(told.result, told.sources, CONTENT_TIME, pictures=pictures)
 
 

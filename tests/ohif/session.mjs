@@ -17,9 +17,9 @@ for (const study of studies) {
   await page.waitForTimeout(8000);
   const skip = page.getByText('Skip all');
   if (await skip.count()) await skip.first().click();
-  const entry = { name: study.name, errors, list: await page.evaluate(() => document.body.innerText), opened: {} };
+  const entry = { name: study.name, wanted: study.series.length, errors, list: await page.evaluate(() => document.body.innerText), opened: {} };
   for (const wanted of study.series) {
-    const row = page.getByText(wanted, { exact: false }).first();
+    const row = page.getByText(wanted, { exact: true }).first();
     if (!(await row.count())) continue;
     await row.dblclick();
     await page.waitForTimeout(6000);
