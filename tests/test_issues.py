@@ -10,11 +10,15 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
+from imaging.dicom.results.read import read_result
+from imaging.dicom.results.records import ReadReport
 from imaging.errors import ReadbackError
 from imaging.inference.ledger import Issued, Ledger
+from imaging.inference.summary import released
 from imaging.report.document import Document, Issue, IssuedObject
 from imaging.report.kind import Subject
 from imaging.report.readback import verify
+from imaging.report.sr.views import LATERALITIES
 from imaging.report.write import GENERAL, write_documents
 from tests import mammography_cases, volume_cases
 from tests.report_cases import CONTENT_TIME, Case, case
@@ -105,3 +109,29 @@ def test_the_ledger_repeats_the_predecessor_of_known_content_and_appends_new_con
         assert ledger.result("work", "g", False) is None
         assert (ledger.superseded("work", "a"), ledger.superseded("work", "b")) == (None, first)
         assert ledger.superseded("work", "c") == second
+
+
+def test_findings_of_a_mammogram_carry_side_and_view() -> None:
+    """By hand: a mass of the left breast in CC and MLO, one in the right CC, a cluster."""
+    subject = mammography_cases.case("yes-all")
+    report = next(d for d in write(subject) if d.kind == "sr")
+    found = read_result(report.data)
+    assert isinstance(found, ReadReport)
+    views = [subject.result.views[finding.key.ref.sop_uid] for finding in subject.result.findings]
+    assert {"L CC", "L MLO", "R CC"} <= {view.words for view in views}
+    assert [f.laterality for f in found.findings] == [LATERALITIES[view.laterality] for view in views]
+    assert [f.tracking_id.split(", ", 1)[1] for f in found.findings] == [view.words for view in views]
+    told = released(subject.result, [], [])["findings"]
+    assert [(f["laterality"], f["view"]) for f in told] == [(view.laterality, view.words) for view in views]
+    planar = released(case("yes-some").result, [], [])["findings"]
+    assert [(f["laterality"], f["view"]) for f in planar] == [(None, None)]
+
+
+def test_another_side_is_refused() -> None:
+    subject = mammography_cases.case("yes-all")
+    views = {uid: replace(view, laterality="R" if view.laterality == "L" else "L")
+             for uid, view in subject.result.views.items()}  # fmt: skip
+    kinds = (*GENERAL, *subject.outputs)
+    turned = Subject(replace(subject.result, views=views), subject.sources, CONTENT_TIME)
+    with pytest.raises(ReadbackError):
+        verify(write(subject), turned, kinds)
