@@ -96,16 +96,25 @@ def _sum_up(task: StudyTask, gathered: _Gathered, context: Context) -> Answer:
         analysed=readings.analysed,
         unread=tuple(_whole_images(gathered.unread)),
         measures=dict(concluded.measures),
-        notes=(*notes, *concluded.notes, *_unseen_note(task)),
+        notes=(*notes, *concluded.notes, *concluded.gaps, *_unseen_note(task)),
         rating=concluded.rating,
         views=views,
         composites=concluded.composites,
         scores=concluded.scores,
         structures=concluded.structures,
         unseen=task.unseen,
+        covers=concluded.covers or _images_covered(readings, gathered.unread),
+        gaps=(*(sentence for _, sentence in task.group.gaps), *concluded.gaps),
     )
     keys = [f.key.ref for f in concluded.findings] or list(gathered.thumbnails)[:_SHOWN_WITHOUT_FINDING]
     return Answer(result, tuple(gathered.thumbnails[ref] for ref in dict.fromkeys(keys)), dict(gathered.seconds))
+
+
+def _images_covered(readings: Readings, unread: list[Unread]) -> str:
+    """3 of 3 images; one of which a frame or region is unread does not count."""
+    left = {entry.ref.sop_uid for entry in unread}
+    meant = {ref.sop_uid for ref in readings.analysed} | left
+    return f"{len(meant - left)} of {len(meant)} images"
 
 
 def _unseen_note(task: StudyTask) -> tuple[str, ...]:
