@@ -30,8 +30,8 @@ _SIDES: Final[dict[str, tuple[Side, Side]]] = {"A": ("left", "top"), "P": ("righ
 _WHITE: Final = 255.0  # of `tissue`, in float; pages show it in 256 steps
 
 
-# A window or table that puts this share of the breast at one end shows no picture of it; so much of the whole picture at
-# one end, a breast beside a black background included, is the sign of it.
+# A window or table that puts this share of the breast at one end shows no picture of it; so much of the whole picture
+# at one end, a breast beside a black background included, is the sign of it.
 _CLIPPED_SHARE: Final = 0.9
 _CLIPPED_PICTURE: Final = 0.85
 
@@ -122,10 +122,10 @@ class MammographyRecipe:
             return shown, _mask(shown, grayscale, stored), ()
         plain = shown if item is None else _padded(grayscale.display(stored, None), grayscale, stored)
         mask = _mask(plain, grayscale, stored)
-        note = (
-            f"The header's window or table was not used: {share:.0%} of the breast lie at one end of it" if item else ""
-        )
-        return _ranged(plain, mask, self.low, self.high), mask, (note,) if note else ()
+        ranged = _ranged(plain, mask, self.low, self.high)
+        if item is None:
+            return ranged, mask, ()
+        return ranged, mask, (f"The header's window or table was not used: it clips {share:.0%} of the breast",)
 
     def _step(self, pixels: MetaTensor, height: int, chest: Side, image: Image) -> tuple[float, list[str]]:
         """Step of the model grid in the unit of the pixels' grid, and what must be said about it."""
