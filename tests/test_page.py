@@ -91,6 +91,7 @@ def result(finding: str, completeness: str, **changes: Any) -> dict[str, Any]:
         "composites": [],
         "scores": None,
         "analysed": {"all": 3, "some": 2, "none": 0}[completeness],
+        "covers": "" if completeness == "none" else "3 of 3 images",
         "unread": [],
         "notes": [],
         "previews": [],
@@ -253,6 +254,7 @@ def a_run() -> dict[str, Any]:
             file("notes \udcff.txt", "refused", Reason.NOT_DICOM),
             file(f"{HOSTILE}.txt", "refused", Reason.NOT_DICOM),
         ],
+        "unseen": [],
     }
 
 

@@ -76,7 +76,7 @@ class MrFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class StatedWhole:
     """What a header says of the whole of which it is a part: images of the series, slices of a volume, the step
     between slices and their thickness in mm, images of its concatenation by UID. None where it says nothing."""
 
@@ -106,7 +106,7 @@ class MrAcquisition:
     protocol: tuple[str, ...]
     notes: tuple[str, ...] = ()
     frame_of_reference: str = ""
-    stated: Stated = Stated()
+    stated: StatedWhole = StatedWhole()
 
 
 def read_acquisition(header: Dataset, name: str) -> MrAcquisition:
@@ -140,7 +140,7 @@ def read_acquisition(header: Dataset, name: str) -> MrAcquisition:
     )
 
 
-def _stated(header: Dataset) -> Stated:
+def _stated(header: Dataset) -> StatedWhole:
     """Counts by ImagesInAcquisition or NumberOfSeriesRelatedInstances, and NumberOfSlices or what Philips and GE write
     for it."""
     images = [_count(header.get(keyword)) for keyword in ("ImagesInAcquisition", "NumberOfSeriesRelatedInstances")]
@@ -152,7 +152,7 @@ def _stated(header: Dataset) -> Stated:
     steps = [_floats(header.get(keyword), 1) for keyword in ("SpacingBetweenSlices", "SliceThickness")]
     step, thickness = (found[0] if found and found[0] > 0 else None for found in steps)
     whole, parts = text(header.get("ConcatenationUID")), _count(header.get("InConcatenationTotalNumber"))
-    return Stated(
+    return StatedWhole(
         images=next((count for count in images if count), None),
         slices=next((count for count in slices if count), None),
         step_mm=step,
