@@ -20,7 +20,8 @@ from imaging.modalities.mammography.reasons import MammographyReason as Why
 from imaging.modalities.mammography.selection import select as select_views
 from imaging.modalities.prostate.selection import select
 from tests.mammograms import dataset as mammogram
-from tests.mr_series import ADC, T2, TRACE, Change, private, slices
+from tests.mr_series import ADC, T2, TRACE, Change, enhanced, private, slices
+from tests.mr_series import group as enhanced_group
 
 KEY_OBJECT = "1.2.840.10008.5.1.4.1.1.88.59"
 PRESENTATION = "1.2.840.10008.5.1.4.1.1.11.1"
@@ -344,3 +345,39 @@ def test_a_capture_stands_in_for_no_exposure(tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     views(tmp_path / "second", *FOUR[1:], raw, {**FOUR[0], **LATE, "ConversionType": "WSD"})
     assert unread(select_views(build_index(tmp_path / "second").series))["L CC"] == {Why.FOR_PROCESSING}
+
+
+def frames(count: int, stated: int) -> list[Dataset]:
+    """T2W frames of one Enhanced object; the last one says that it is slice `stated` of its stack."""
+    made = []
+    for k in range(count):
+        place = stated if k == count - 1 else k + 1
+        made.append(
+            enhanced_group(
+                PlanePositionSequence=[enhanced_group(ImagePositionPatient=[-20.0, 11.0, 5.0 + 3.0 * k])],
+                FrameContentSequence=[enhanced_group(StackID="1", InStackPositionNumber=place)],
+            )
+        )
+    return made
+
+
+def whole_t2w(folder: Path, stated: int, **tags: Any) -> Group:
+    shared = enhanced_group(
+        PlaneOrientationSequence=[enhanced_group(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
+        PixelMeasuresSequence=[enhanced_group(PixelSpacing=[0.5, 0.5])],
+        MREchoSequence=[enhanced_group(EffectiveEchoTime=101.0)],
+        MRTimingAndRelatedParametersSequence=[enhanced_group(RepetitionTime=4000.0)],
+    )
+    enhanced(folder, 1, frames(15, stated), shared, EchoPulseSequence="SPIN", **tags)
+    return group(select(build_index(folder).series))
+
+
+@pytest.mark.parametrize(("stated", "gaps"), [(15, 0), (21, 1)])
+def test_the_places_in_a_stack_tell_of_slices_that_are_missing(tmp_path: Path, stated: int, gaps: int) -> None:
+    assert len(whole_t2w(tmp_path, stated).gaps) == gaps
+
+
+@pytest.mark.parametrize(("parts", "gaps"), [(1, 0), (2, 1)])
+def test_a_concatenation_is_whole_or_has_a_gap(tmp_path: Path, parts: int, gaps: int) -> None:
+    found = whole_t2w(tmp_path, 15, ConcatenationUID="1.2.3.77", InConcatenationTotalNumber=parts)
+    assert len(found.gaps) == gaps
