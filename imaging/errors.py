@@ -107,6 +107,21 @@ class Reason(ReasonCode):
         "another file has the same SOP Instance UID and another content",
         "Find out which file is true and export that one alone.",
     )
+    REJECTED = (
+        "rejected_image",
+        "a Key Object or presentation state of the study rejects this image",
+        "Nothing. If the rejection is a mistake, withdraw it at the source and export again.",
+    )
+    QUALITY_CONTROL = (
+        "quality_control_image",
+        "an image for quality control, not of a patient's examination",
+        "Nothing.",
+    )
+    SAME_SLICE = (
+        "same_slice_twice",
+        "the same slice with the same pixels as another image of the series, under another UID",
+        "Nothing: the other one is used.",
+    )
     MIXED_PATIENTS = (
         "mixed_patients_in_study",
         "files of this study disagree about the patient",
@@ -222,6 +237,11 @@ class Reason(ReasonCode):
         "geometry",
         "positions, spacing or grids do not agree",
         "Give both on the grid that the message names, or export the series whole.",
+    )
+    FRAME_OF_REFERENCE = (
+        "other_frame_of_reference",
+        "its positions and those of the T2W have no Frame of Reference UID in common, so nothing relates them",
+        "Export the T2W of the same session. If it is one session, correct the Frame of Reference UID at the source.",
     )
     LOCALISER = "localiser", "a localiser: a few slices by which a scan was planned", "Nothing."
     NOT_AXIAL = (

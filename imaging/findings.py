@@ -221,6 +221,17 @@ class Thumbnail:
 
 
 @dataclass(frozen=True, eq=False)
+class Coverage:
+    """Which share of what was looked at each channel holds, 0 to 1 by role ("" is the key volume's): of the organ that
+    a locator found, else of the key volume. `is_cut` says that the organ goes on beyond the ends of the key volume.
+    """
+
+    shares: Mapping[str, float]
+    is_of_organ: bool
+    is_cut: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Reading:
     """One image or volume read: what was found on it (possibly nothing), and what may be shown of it.
 
@@ -228,7 +239,7 @@ class Reading:
     `seconds` says how long harmonising and the network took; it reaches no result. `classes` holds the probability of
     each image class by name, with a sum of 1; empty for a package that has none. `notes` are sentences about how the
     image was harmonised that a reader of the result must know. `anterior_px` is the organ's most anterior point as x, y
-    in source pixels, None where the recipe knows none.
+    in source pixels, None where the recipe knows none. `coverage` is None for what is no volume.
     """
 
     refs: tuple[SourceRef, ...]
@@ -239,6 +250,7 @@ class Reading:
     notes: tuple[str, ...] = ()
     anterior_px: tuple[float, float] | None = None
     structures: tuple[Finding, ...] = ()
+    coverage: Coverage | None = None
 
 
 def cross_section(label: str, score: float, volume_region: VolumeRegion) -> Finding:

@@ -18,8 +18,9 @@ from torch import nn
 
 from imaging.errors import GeometryError, InputError, PackageError, Reason
 from imaging.extraction import Cut, bounds, count_outside, extract, extract_volumes, measured, place
-from imaging.findings import Detections, Finding, Prediction, Reading, Thumbnail
+from imaging.findings import Coverage, Detections, Finding, Prediction, Reading, Thumbnail
 from imaging.golden import UNREFERENCED, read_golden
+from imaging.harmonise.coverage import check_spread, is_cut, shares
 from imaging.harmonise.recipe import Recipe, identity
 from imaging.harmonise.spatial import Respace, grid_of, luminance_tensor
 from imaging.harmonise.tissue import Tissue
@@ -67,6 +68,7 @@ class Predictor:
         located = perf_counter()
         tissue = self.recipe.tissue(image)
         harmonised = self.recipe.harmonise(tissue)
+        check_spread(harmonised.numpy(), _name(image))
         ready = perf_counter()
         told = self.package.description
         prediction = self._prediction(image, tissue, harmonised, structures)
@@ -93,6 +95,7 @@ class Predictor:
             (*tissue.notes, *self._outside(prediction)),
             tissue.anterior_px,
             structures,
+            _coverage(image, tissue, structures) if self._is_of_volumes else None,
         )
 
     def predict(self, image: Image) -> Prediction | Detections:
@@ -317,6 +320,23 @@ def _study(image: Image) -> str:
 
 def _volume_regions(found: Iterable[Finding]) -> list[VolumeRegion]:
     return [finding.volume_region for finding in found if finding.volume_region is not None]
+
+
+def _name(image: Image) -> str:
+    ref = image.refs[0] if image.refs else UNREFERENCED
+    return f"study {ref.study_uid}" if image.grid.is_volume else f"image {ref.sop_uid}"
+
+
+def _coverage(image: Image, tissue: Tissue, structures: Sequence[Finding]) -> Coverage:
+    """What the channels show of the organs, on the grid of the key volume; of all of it where no organ is outlined."""
+    organ = np.zeros(image.grid.shape, np.bool_)
+    for region in (structure.volume_region for structure in structures):
+        if region is not None:
+            ends = zip(region.origin, region.mask.shape, strict=True)
+            organ[tuple(slice(start, start + size) for start, size in ends)] |= region.mask
+    found = bool(organ.any())
+    looked = shares(image, tissue.volumes, organ if found else None)
+    return Coverage(looked, found, found and is_cut(organ))
 
 
 def _extent(tissue: Tissue, image: Image) -> Box:

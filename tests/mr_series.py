@@ -74,6 +74,7 @@ def header(number: int, k: int, pixels: Array) -> FileDataset:
     dataset.SOPClassUID, dataset.SOPInstanceUID = CLASSIC, meta.MediaStorageSOPInstanceUID
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.Modality = "1.2.3", f"1.2.3.{number}", "MR"
     dataset.PatientID, dataset.BodyPartExamined = "phantom", "PROSTATE"
+    dataset.FrameOfReferenceUID = "1.2.3.99"
     dataset.SeriesNumber, dataset.InstanceNumber = number, k + 1
     dataset.AcquisitionDate, dataset.AcquisitionTime = "20260102", f"10{number:02d}00"
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"

@@ -92,6 +92,7 @@ def result(finding: str, completeness: str, **changes: Any) -> dict[str, Any]:
         "composites": [],
         "scores": None,
         "analysed": {"all": 3, "some": 2, "none": 0}[completeness],
+        "covers": "" if completeness == "none" else "3 of 3 images",
         "unread": [],
         "unseen": 0,
         "notes": [],

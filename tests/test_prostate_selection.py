@@ -57,7 +57,8 @@ def the_group(selection: Selection) -> Group:
 
 
 def dwi(folder: Path, number: int, b_values: tuple[float, ...], tags: dict[str, Any] = TRACE) -> None:
-    """One series with several b-values, told by the private element of Siemens."""
+    """One series with several b-values, told by the private element of Siemens; each series is a scan of its own."""
+    tags = {"FlipAngle": 60 + number, **tags}
     for k, b in enumerate(b_values):
         first = 100 * k
 
@@ -228,9 +229,9 @@ def test_acquisitions_that_share_the_slices_of_one_volume_stay_together(tmp_path
 
 
 def test_two_acquisitions_that_nothing_tells_apart_are_unread(tmp_path: Path) -> None:
-    for folder in (tmp_path / "a", tmp_path / "b"):
+    for k, folder in enumerate((tmp_path / "a", tmp_path / "b")):
         folder.mkdir()
-        slices(folder, 1, T2)
+        slices(folder, 1, T2, stored=np.arange(15 * 24).reshape(15, 4, 6) + k)
     refs = the_group(chosen(tmp_path)).roles["T2W"]
     assert len(refs) == 30
     assert {ref.instance.refusal for ref in refs} == {Reason.GEOMETRY}

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from imaging.package import DESCRIPTION, Package, load_package
 if TYPE_CHECKING:
     from imaging.dicom.archives import Unpacked
     from imaging.exam.context import FactTable
+    from imaging.inference.router import RunPlan, StudyTask
 
 EXAMPLES = """\
 examples:
@@ -244,6 +245,9 @@ def _explain(
             continue
         images = list(work.group.images())
         print(f"{place}: would read {len(images)} images, {sum(len(ref.source_refs()) for ref in images)} frames")
+        if work.group.key:
+            _explain_volumes(work, planned)
+            continue
         for instance, reason in planned.left_out(work):
             print(f"    leaves out {instance.name}: {reason.meaning}")
     for remark in (*index.remarks.get("", ()), *assign(facts, index, planned).remarks):
@@ -253,6 +257,25 @@ def _explain(
             print(f"{file.state} {file.path}: {file.reason.meaning}")
     print(f"{len(index.files)} files, {len(index.studies())} studies; nothing was written")
     return 0
+
+
+def _explain_volumes(work: StudyTask, planned: RunPlan) -> None:
+    """Of an exam of volumes: each role with its series, the series left out, and what is said of the choice."""
+    from imaging.inference.summary import selection_of
+
+    chosen = selection_of(work, planned.left_out(work))
+    for role, series in chosen["roles"].items():
+        refusals = {str(ref.instance.refusal.meaning) for ref in work.group.roles[role] if ref.instance.refusal}
+        unread = f"; not readable: {'; '.join(sorted(refusals))}" if refusals else ""
+        print(f"    {role}: {'; '.join(map(_series_words, series))}{unread}")
+    for series in chosen["rejected"]:
+        print(f"    leaves out {_series_words(series)}: {series['reason_meaning']}")
+    for note in work.group.notes:
+        print(f"    {note}")
+
+
+def _series_words(series: Mapping[str, object]) -> str:
+    return f"series {series['series_number']}, {series['instances']} images, UID {series['series_uid']}"
 
 
 def _outcome(result: dict[str, object]) -> str:

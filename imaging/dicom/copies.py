@@ -28,6 +28,23 @@ def are_copies(paths: list[str]) -> bool:
         return False
 
 
+def are_one_picture(paths: list[str]) -> bool:
+    """Whether two objects have the same pixels, worth the same; one that cannot be read has others. For workers."""
+    from imaging.dicom.headers.elements import scale_slope  # as in _are_alike
+    from imaging.dicom.pixels.frames import Frames
+
+    try:
+        one, other = (Frames(Path(path), path, disposable=True) for path in paths)
+        values = ("RescaleSlope", "RescaleIntercept", "PixelRepresentation", "BitsStored")
+        return (
+            all(one.header.get(keyword) == other.header.get(keyword) for keyword in values)
+            and scale_slope(one.header) == scale_slope(other.header)
+            and np.array_equal(one.read(0).array, other.read(0).array)
+        )
+    except Exception:  # noqa: BLE001 - as in are_copies
+        return False
+
+
 def _are_alike(first: Path, second: Path) -> bool:
     from imaging.dicom.pixels.frames import Frames  # pydicom: workers that never compare start twice as fast without
 

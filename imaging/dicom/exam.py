@@ -56,7 +56,8 @@ def _volume(role: str, images: Sequence[ImageRef], reader: Reader | None, dispos
     if len(stacks) != 1:
         name = images[0].instance.name
         raise InputError(f"{name}: the {role} has {len(stacks)} volumes; allowed is one", Reason.GEOMETRY)
-    return reader(stacks[0]) if reader else replace(stacks[0].read(), b_value=_b_value(images[0]))
+    volume = reader(stacks[0]) if reader else stacks[0].read()
+    return replace(volume, b_value=_b_value(images[0]))
 
 
 def _b_value(image: ImageRef) -> float | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from imaging.dicom.archives import Unpacked
-from imaging.dicom.copies import are_copies
+from imaging.dicom.copies import are_copies, are_one_picture
 from imaging.dicom.instance import (
     REGIONS,
     WANTED,
@@ -34,6 +34,7 @@ from imaging.dicom.instance import (
 )
 from imaging.dicom.parsing.firewall import Header, admit, inspect
 from imaging.dicom.places import leads_outside, may_hold, walk
+from imaging.dicom.rejections import REJECTING, Rejection, read_rejection, without_rejected
 from imaging.errors import ImagingError, InputError, Reason, ReasonCode
 from imaging.workers import WorkerLimits, Workers
 
@@ -50,6 +51,10 @@ _SCAN_LIMITS = WorkerLimits(memory_bytes=2 << 30, seconds=15.0)
 _COMPARE_LIMITS = WorkerLimits(memory_bytes=2 << 30, seconds=120.0)
 # Files scanned in one call of a worker; its time limit is that of the call.
 _CHUNK = 32
+_CLASS = 0x00080016
+# Images at one place of which slices that are there twice are looked for: more of them are a scan repeated in time.
+_MOST_AT_ONE_PLACE = 3
+_COMPARED_KINDS = frozenset(("t2", "diffusion", "calculated", "adc"))
 _fields = attrgetter(*(f.name for f in fields(Instance) if f.name != "path"))
 
 
@@ -114,23 +119,27 @@ def build_index(
     names = walk(export, closed) if export.is_dir() else iter([export.name])
     index = Index()
     instances: list[Instance] = []
-    scans = _scans(root, names, Asked(site, mr_parts), workers)
-    if unpacked is not None:
-        scans = chain(scans, _scans(unpacked.folder, walk(unpacked.folder), Asked(site, mr_parts), workers))
-    for name, found, remarks in scans:
+    rejections: list[Rejection] = []
+    asked = Asked(site, mr_parts)
+    inside = iter(()) if unpacked is None else _scans(unpacked.folder, walk(unpacked.folder), asked, workers)
+    for name, found, remarks in chain(_scans(root, names, asked, workers), inside):
         if isinstance(found, Instance):
             instances.append(found)
+        elif isinstance(found, Rejection):
+            rejections.append(found)
+            index.files[name] = FileState(name, "skipped", Reason.NOT_AN_IMAGE)
         else:
             index.files[name] = found
         if remarks:
             index.remarks[name] = remarks
     index.files |= {name: FileState(name, "refused", reason) for name, reason in closed.items()}
-    if unpacked is not None:
-        index.files |= {name: FileState(name, "skipped", Reason.UNPACKED) for name in unpacked.names}
-        index.remarks |= {name: (f"not unpacked: {why}",) for name, why in unpacked.left.items()}
+    _tell_unpacked(index, unpacked)
     index.unseen = _unseen(root, index.files, instances)
+    instances = without_rejected(instances, rejections)
     with Workers(1, _COMPARE_LIMITS, [__name__]) as careful:
-        kept = list(_single(instances, index.files, lambda same: _are_equal(same, careful if workers else None)))
+        worker = careful if workers else None
+        kept = list(_single(instances, index.files, lambda same: _are_equal(same, worker)))
+        kept = _without_same_slices(kept, worker)
     if said := (*_shared_ids(instances), *_unseen_remark(index.unseen)):
         index.remarks[""] = said
     by_series: dict[tuple[str, str], list[Instance]] = defaultdict(list)
@@ -140,6 +149,13 @@ def build_index(
         members.sort(key=lambda i: (i.instance_number, i.sop_uid))
         index.series.append(Series(uid, study_uid, members[0].modality, tuple(members)))
     return index
+
+
+def _tell_unpacked(index: Index, unpacked: Unpacked | None) -> None:
+    """An archive whose files were read is no unseen place; one that could not be says why."""
+    if unpacked is not None:
+        index.files |= {name: FileState(name, "skipped", Reason.UNPACKED) for name in unpacked.names}
+        index.remarks |= {name: (f"not unpacked: {why}",) for name, why in unpacked.left.items()}
 
 
 def read_header(path: Path) -> Dataset:
@@ -171,9 +187,9 @@ def _parsed(path: Path, header: Header) -> Dataset:
     return dataset
 
 
-Found = Instance | FileState
-# (an Instance's fields after `path`, or a FileState; remarks) of each file of a chunk.
-Packed = list[tuple[tuple[Any, ...] | FileState, tuple[str, ...]]]
+Found = Instance | FileState | Rejection
+# (an Instance's fields after `path`, or what else a file is; remarks) of each file of a chunk.
+Packed = list[tuple[tuple[Any, ...] | FileState | Rejection, tuple[str, ...]]]
 
 
 def _scans(root: Path, names: Iterator[str], asked: Asked, workers: int) -> Iterator[tuple[str, Found, Any]]:
@@ -214,7 +230,7 @@ def _scan_chunk(root: str, names: list[str], asked: Asked) -> Packed:
 
 def _unpacked(root: Path, names: list[str], packed: Packed) -> Iterator[tuple[str, Found, Any]]:
     for name, (found, remarks) in zip(names, packed, strict=True):
-        yield name, (found if isinstance(found, FileState) else Instance(root / name, *found)), remarks
+        yield name, (Instance(root / name, *found) if isinstance(found, tuple) else found), remarks
 
 
 def _scan(root: Path, name: str, asked: Asked) -> tuple[Found, tuple[str, ...]]:
@@ -234,6 +250,8 @@ def _judged(file: HeaderFile, header: Header, odd: list[str]) -> Found:
     """An image that may be read, one of its study that may not, or the state of a file that belongs to none."""
     if header.media_class_uid == _DICOMDIR:
         return FileState(file.name, "skipped", Reason.DICOMDIR)
+    if header.values.get(_CLASS, (None, b""))[1].decode("latin-1").strip(" \0") in REJECTING:
+        return _document(file, header)
     if not header.refusal and not is_image(header):
         return FileState(file.name, "skipped", Reason.NOT_AN_IMAGE)
     try:
@@ -249,6 +267,19 @@ def _judged(file: HeaderFile, header: Header, odd: list[str]) -> Found:
         return describe_refused(file, header, reason)
     except Exception:  # noqa: BLE001 - as above: nothing says to which study it belongs
         return FileState(file.name, "refused", reason if header.refusal else Reason.MISSING_UID)
+
+
+def _document(file: HeaderFile, header: Header) -> Rejection | FileState:
+    """A Key Object or presentation state; what cannot be read of it may reject any image of its study."""
+    if header.refusal:
+        return FileState(file.name, "refused", header.refusal.reason)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in _parsed
+            rejection = read_rejection(_parsed(file.path, header))
+    except Exception:  # noqa: BLE001 - as in _judged
+        return FileState(file.name, "refused", Reason.UNREADABLE_HEADER)
+    return rejection or FileState(file.name, "skipped", Reason.NOT_AN_IMAGE)
 
 
 def _described(file: HeaderFile, header: Header, odd: list[str]) -> Instance:
@@ -268,6 +299,27 @@ def _are_equal(same: list[Instance], careful: Workers | None) -> bool:
     if len(told) > 1:
         return False
     return are_copies(paths) if careful is None else next(careful.map(are_copies, [(paths,)])) is True
+
+
+def _without_same_slices(instances: list[Instance], careful: Workers | None) -> list[Instance]:
+    """The instances, each MR slice that is there a second time with the same pixels marked as left out."""
+    places: dict[Any, list[Instance]] = defaultdict(list)
+    for one in instances:
+        known = one.acquisition
+        if known and not one.refusal and not one.left_out and one.frames in (None, 1) and len(known.frames) == 1:
+            (frame,) = known.frames
+            if frame.corner is not None and frame.kind in _COMPARED_KINDS:
+                key = (one.study_uid, one.series_uid, one.rows, one.columns, known.number, replace(frame, number=None))
+                places[key].append(one)
+    again: set[int] = set()
+    for same in places.values():
+        if 1 < len(same) <= _MOST_AT_ONE_PLACE:
+            first, *others = sorted(same, key=lambda i: (i.instance_number, i.name))
+            for other in others:
+                paths = [str(first.path), str(other.path)]
+                equal = are_one_picture(paths) if careful is None else next(careful.map(are_one_picture, [(paths,)]))
+                again |= {id(other)} if equal is True else set()
+    return [replace(one, left_out=Reason.SAME_SLICE) if id(one) in again else one for one in instances]
 
 
 def _unseen(root: Path, files: dict[str, FileState], instances: list[Instance]) -> dict[str, tuple[str, ...]]:
@@ -322,7 +374,8 @@ def _single(
     patients: dict[str, set[str]] = defaultdict(set)
     for instance in instances:
         by_uid[instance.sop_uid].append(instance)
-        patients[instance.study_uid].add(instance.patient_key)
+        if not instance.left_out:
+            patients[instance.study_uid].add(instance.patient_key)
     mixed = {study for study, keys in patients.items() if len(keys) > 1 and not is_one_patient(keys)}
     for same in by_uid.values():
         if len(same) == 1 and not same[0].refusal and same[0].study_uid not in mixed:

@@ -70,6 +70,7 @@ _ELEMENTS: Final[dict[str, tuple[int, bytes]]] = {
     "Columns": (0x00280011, b"US"),
     "PixelSpacing": (0x00280030, b"DS"),
     "LossyImageCompression": (0x00282110, b"CS"),
+    "QualityControlImage": (0x00280300, b"CS"),
     # Items of SequenceOfUltrasoundRegions.
     "RegionSpatialFormat": (0x00186012, b"US"),
     "RegionDataType": (0x00186014, b"US"),
@@ -143,6 +144,8 @@ class Instance:
     `projection` is what a mammogram's header says of its view; None for all else, and for what the firewall refused.
     `acquisition` is what the header of an MR image says of its frames; None likewise, and for a body part that nobody
     asked for.
+    `left_out` says why an image of the study is none that is read, whatever it shows: it is for quality control,
+    rejected by a Key Object, or a slice that is there twice.
     """
 
     path: Path
@@ -168,6 +171,7 @@ class Instance:
     patient_id_key: str = ""
     projection: Projection | None = None
     acquisition: MrAcquisition | None = None
+    left_out: ReasonCode | None = None
 
 
 Parts = frozenset[str] | None
@@ -353,6 +357,7 @@ def describe_common(file: HeaderFile, header: Dataset | Facts, odd: list[str]) -
     sop_class_uid = _read(header, "SOPClassUID", _word, "", odd)
     items: list[Any] = _read(header, "SequenceOfUltrasoundRegions", list, [], odd)
     origin, passport = _provenance(header, file.asked.site)
+    quality_control = _read(header, "QualityControlImage", _word, "", odd).upper()
     patient_key, id_key = _patient(header)
     return Instance(
         path=file.path,
@@ -375,6 +380,7 @@ def describe_common(file: HeaderFile, header: Dataset | Facts, odd: list[str]) -
         origin=origin,
         passport=passport,
         patient_id_key=id_key,
+        left_out=Reason.QUALITY_CONTROL if quality_control == "YES" else None,
     )
 
 

@@ -5,6 +5,7 @@ What is chosen is a modality's; here is what every choice is told in.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -76,7 +77,8 @@ class Volumes:
 class Group:
     """The images of one study that are read together: role → images in acquisition order, a volume's along its normal.
 
-    `remarks` are sentences about the choice, each with its role: that it is missing, what was inferred. `key` is the
+    `remarks` are sentences about the choice, each with its role ("" for all): that it is missing, what was inferred.
+    `gaps` are likewise what the images lack by their own word, so that no answer can be complete. `key` is the
     role of the volume that findings return to; empty where each image is read by itself. `needs` has, by role, those
     from which it can be computed, and `readers` is that of `Volumes`.
     """
@@ -85,6 +87,7 @@ class Group:
     name: str
     roles: dict[str, tuple[ImageRef, ...]]
     remarks: tuple[Note, ...] = ()
+    gaps: tuple[Note, ...] = ()
     key: str = ""
     needs: Mapping[str, frozenset[str]] = field(default_factory=dict)
     readers: Mapping[str, Reader] = field(default_factory=dict)
@@ -114,7 +117,10 @@ class Group:
         named |= {source for role in named for source in self.needs.get(role, ())}
         kept = {role: refs for role, refs in self.roles.items() if role in named or role == UNPLACED}
         left = [ref for role, refs in self.roles.items() if role not in kept for ref in refs]
-        return replace(self, roles=kept, remarks=tuple(r for r in self.remarks if r[0] in named)), tuple(left)
+        remarks, gaps = (
+            tuple(note for note in notes if not note[0] or note[0] in named) for notes in (self.remarks, self.gaps)
+        )
+        return replace(self, roles=kept, remarks=remarks, gaps=gaps), tuple(left)
 
 
 @dataclass(frozen=True)
@@ -141,8 +147,12 @@ def select_images(
     ordered = sorted(
         (i for s in series for i in s.instances), key=lambda i: (i.series_number, i.instance_number, i.name)
     )
-    refused = [(instance, reason) for instance in ordered if (reason := refuse(instance))]
+    refused = [(instance, reason) for instance in ordered if (reason := refuse(instance) or instance.left_out)]
     out = {id(instance) for instance, _ in refused}
     group, left = choose([instance for instance in ordered if id(instance) not in out])
     place = {id(instance): k for k, instance in enumerate(ordered)}
+    if group is not None:
+        counts = Counter(reason for instance, reason in refused if reason is instance.left_out)
+        said = tuple(("", f"Left out, {count} of the images: {reason.meaning}") for reason, count in counts.items())
+        group = replace(group, remarks=(*group.remarks, *said))
     return Selection(group, tuple(sorted((*refused, *left), key=lambda entry: place[id(entry[0])])))

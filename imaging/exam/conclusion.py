@@ -61,7 +61,10 @@ class Terms:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The parts of an ExamResult that follow from what was read."""
+    """The parts of an ExamResult that follow from what was read.
+
+    `covers` is empty where the count of the images says all.
+    """
 
     findings: tuple[ExamFinding, ...]
     measures: Mapping[str, float | None] = field(default_factory=dict)
@@ -70,6 +73,8 @@ class Conclusion:
     scores: Scores | None = None
     structures: tuple[ExamFinding, ...] = ()
     notes: tuple[str, ...] = ()
+    covers: str = ""
+    gaps: tuple[str, ...] = ()
 
 
 def exam_rating(rating: Rating | None, classes: Mapping[SourceRef, Mapping[str, float]]) -> ExamRating | None:

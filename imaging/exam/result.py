@@ -141,8 +141,10 @@ class ExamResult:
     which findings are one lesion, and `scores` what the package concludes; all are empty for other organs.
 
     `structures` are the organs in which was looked, outlined and measured. They are no findings: an exam with a gland
-    and no lesion is a `no`. `unseen` counts the places of the export that may hold more images of the study. `caution`
-    is what a reader must know before anything else; None for most.
+    and no lesion is a `no`. `unseen` counts the places of the export that may hold more images of the study.
+    `covers` says in a few ASCII words what the answer rests on ("4 of 4 standard views"), and `gaps` in sentences what
+    is missing although every image that is there was read: slices that headers state, a part of the organ without a
+    channel. `caution` is what a reader must know before anything else; None for most.
     """
 
     study_uid: str
@@ -163,6 +165,8 @@ class ExamResult:
     structures: tuple[ExamFinding, ...] = ()
     unseen: int = 0
     caution: Caution | None = None
+    covers: str = ""
+    gaps: tuple[str, ...] = ()
 
     @property
     def recall(self) -> bool | None:
@@ -184,7 +188,7 @@ class ExamResult:
     def completeness(self) -> Completeness:
         if not self.analysed:
             return "none"
-        return "some" if self.unread or self.unseen else "all"
+        return "some" if self.unread or self.unseen or self.gaps else "all"
 
     @property
     def finding(self) -> FindingState:

@@ -96,7 +96,7 @@ def _sum_up(task: StudyTask, gathered: _Gathered, context: Context) -> Answer:
         analysed=readings.analysed,
         unread=tuple(_whole_images(gathered.unread)),
         measures=dict(concluded.measures),
-        notes=(*notes, *concluded.notes, *_unseen_note(task)),
+        notes=(*notes, *concluded.notes, *concluded.gaps, *_unseen_note(task)),
         rating=concluded.rating,
         views=views,
         composites=concluded.composites,
@@ -104,6 +104,8 @@ def _sum_up(task: StudyTask, gathered: _Gathered, context: Context) -> Answer:
         structures=concluded.structures,
         unseen=task.unseen,
         caution=task.caution,
+        covers=concluded.covers or _images_covered(readings, gathered.unread),
+        gaps=(*(sentence for _, sentence in task.group.gaps), *concluded.gaps),
     )
     keys = [f.key.ref for f in concluded.findings] or list(gathered.thumbnails)[:_SHOWN_WITHOUT_FINDING]
     return Answer(result, tuple(gathered.thumbnails[ref] for ref in dict.fromkeys(keys)), dict(gathered.seconds))
@@ -118,6 +120,13 @@ def compared(answers: Sequence[Answer]) -> list[Answer]:
     values = [f"{name} is {' and '.join(f'{result.measures[name]:.4g}' for result in results)}" for name in shared]
     note = f"{len(results)} packages answer one question of this study: {'; '.join([said, *values])}. {agree}"
     return [replace(given, result=replace(given.result, notes=(*given.result.notes, note))) for given in answers]
+
+
+def _images_covered(readings: Readings, unread: list[Unread]) -> str:
+    """3 of 3 images; one of which a frame or region is unread does not count."""
+    left = {entry.ref.sop_uid for entry in unread}
+    meant = {ref.sop_uid for ref in readings.analysed} | left
+    return f"{len(meant - left)} of {len(meant)} images"
 
 
 def _unseen_note(task: StudyTask) -> tuple[str, ...]:

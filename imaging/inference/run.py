@@ -235,11 +235,12 @@ class _RunState:
                 files.append(f"{ref.instance.sop_uid} {ref.instance.refusal} {found.st_size} {found.st_mtime_ns}")
             except OSError:
                 files.append(f"{ref.instance.sop_uid} vanished")
+        gaps = [sentence for _, sentence in task.group.gaps]
         stated = [f"{name} {fact!r}" for name, fact in sorted(self._context.of(task).items())]
         told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes, *run.also)
         told += ("still segmentations",) if run.still_segmentations else ()
         beside = [f"beside {name}" for name in sorted(task.beside)]
-        return digest(*told, *stated, *beside, *([str(task.unseen)] if task.unseen else []), *files)
+        return digest(*told, *stated, *beside, *([str(task.unseen)] if task.unseen else []), *gaps, *files)
 
     def _counted(self, frames: Iterable[TaskFrame]) -> Iterator[TaskFrame]:
         for frame in frames:

@@ -93,6 +93,7 @@ def released(
         ],
         "scores": _scores(result),
         "analysed": len(result.analysed),
+        "covers": result.covers,
         "unread": [
             {"source_sop_uid": u.ref.sop_uid, "frame": u.ref.frame_number, **reason_of(u.reason)} for u in result.unread
         ],
@@ -169,6 +170,7 @@ def _blank(package: str, group: str, applicability: str) -> Json:
         "composites": [],
         "scores": None,
         "analysed": 0,
+        "covers": "",
         "unread": [],
         "unseen": 0,
         "notes": [],

@@ -1,13 +1,13 @@
 """MR series → candidates: the volumes that its frames may make, and what keeps each from being one of the organ.
 
-Frames are parted by kind, orientation, matrix, b-value, gradient direction, echo and acquisition. All by headers; LPS
-millimetres.
+Frames are parted by kind, orientation, matrix, b-value, gradient direction, echo, frame of reference and acquisition.
+All by headers; LPS millimetres.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +27,11 @@ _SAME_SLICES_MM: Final = 0.5
 _TENSOR_DIRECTIONS: Final = 6
 _WEIGHTED: Final = ("diffusion", "mosaic")
 _BY_B_VALUE: Final = (*_WEIGHTED, "calculated")
+# A step this near to a whole number of stated ones is that number of steps.
+_WHOLE_STEPS: Final = 0.02
+# Some makers state the gap between slices where the standard has the distance of their centres; a gap is smaller than
+# the slice.
+_LEAST_STEP_OF_THICKNESS: Final = 0.95
 # More echoes of one scan are a measurement of T2.
 _MOST_ECHOES: Final = 2
 
@@ -94,6 +99,46 @@ class Candidate:
     def acquired(self) -> str:
         return max(i.acquisition.acquired for i, _ in self.members if i.acquisition is not None)
 
+    @property
+    def frame_of_reference(self) -> str:
+        return self.acquisition.frame_of_reference
+
+    @property
+    def scales(self) -> frozenset[float | None]:
+        """The scales of its frames (`MrFrame.scale`), as far as they differ."""
+        return frozenset(None if f.scale is None else float(f"{f.scale:.5g}") for _, f in self.members)
+
+    def shortfalls(self) -> Iterator[str]:
+        """What its headers state of it and is not there, a sentence each: images, slices, steps, parts.
+
+        Of a derived image the counts may be those of its sources, so they are not held against it.
+        """
+        stated, there = self.acquisition.stated, len(self.series.instances)
+        is_own = self.kind == "t2" or (self.kind == "diffusion" and self.acquisition.is_original)
+        if is_own and stated.images is not None and there < stated.images:
+            yield f"{there} images of the series are there; its header states {stated.images}"
+        in_stack = [frame.number_in_stack or 0 for _, frame in self.members]
+        slices = max(stated.slices or 0 if is_own else 0, *in_stack)
+        if len(self.members) < slices:
+            yield f"{len(self.members)} slices are there; the header states {slices}"
+        if (skipped := self._steps_skipped()) > 1:
+            yield f"its slices are {skipped} times as far apart as the header states"
+        known = [i.acquisition.stated.concatenation for i in self.series.instances if i.acquisition]
+        own = {a.stated.concatenation for i, _ in self.members if (a := i.acquisition)}
+        for whole in own:
+            if whole is not None and (found := known.count(whole)) < (parts := whole[1]):
+                yield f"{found} parts of its concatenation are there; the header states {parts}"
+
+    def _steps_skipped(self) -> int:
+        """How many stated steps lie between neighbouring slices; 1 where none is stated, or it may be a gap."""
+        stated = self.acquisition.stated
+        if stated.step_mm is None or len(self.members) < 2 or _unplaced(self.members):
+            return 1
+        if stated.step_mm < _LEAST_STEP_OF_THICKNESS * (stated.thickness_mm or 0.0):
+            return 1
+        found = self.coverage_mm / len(self.members) / stated.step_mm
+        return round(found) if abs(found - round(found)) <= _WHOLE_STEPS * found else 1
+
     def shares_slices(self, other: Candidate) -> bool:
         """Whether another volume has the same slices and pixels."""
         (mine, own), (theirs, its) = self.members[0], other.members[0]
@@ -115,10 +160,12 @@ def find_candidates(series: Series, limits: VolumeLimits) -> list[Candidate]:
                 (frame.b_value and frame.b_value.value, frame.has_bad_b) if frame.kind in _BY_B_VALUE else (),
                 frame.direction,
                 frame.marks if frame.kind == "t2" else (),
+                instance.acquisition.frame_of_reference if instance.acquisition else "",
+                frame.scale is None,
             )
             groups[key].append((instance, frame))
     tensor = _directions(groups.values()) >= _TENSOR_DIRECTIONS
-    echoes = {key[-1] for key in groups if key[0] == "t2"}
+    echoes = {members[0][1].marks for members in groups.values() if members[0][1].kind == "t2"}
     judged = [_judged(series, tuple(part), limits) for group in groups.values() for part in _told_apart(group)]
     if tensor:
         return [replace(v, fault=Reason.DIFFUSION_TENSOR) if v.kind in _WEIGHTED else v for v in judged]

@@ -16,7 +16,7 @@ import numpy as np
 from pydicom import Dataset
 
 from imaging.dicom.headers.diffusion import BValue, computed_from, read_b_values, read_protocol
-from imaging.dicom.headers.elements import classic_view, functional_group, private_value, text
+from imaging.dicom.headers.elements import classic_view, functional_group, private_value, scale_slope, text
 
 # `calculated` is a diffusion image at a b-value that was not acquired; `map` any quantity but the ADC.
 Kind = Literal["t2", "diffusion", "calculated", "adc", "map", "localiser", "subtraction", "dynamic", "mosaic", "other"]
@@ -57,6 +57,8 @@ class MrFrame:
     `number` counts from 1, None for a single-frame object. `corner`, `across` and `down` are those of `planes.Plane`,
     None where the header does not state them. `direction` is "" for a trace, for b 0 and for what is no diffusion;
     else it names the gradient. `marks` part frames that cannot belong to one volume: echo time, temporal position.
+    `scale` is Philips' RescaleSlope times its scale slope: values are comparable after division by it (Chenevert et
+    al., Transl Oncol 2014); None where there is no scale slope. `number_in_stack` is InStackPositionNumber.
     """
 
     number: int | None
@@ -69,6 +71,20 @@ class MrFrame:
     has_bad_b: bool = False
     direction: str = ""
     marks: tuple[str, ...] = ()
+    scale: float | None = None
+    number_in_stack: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatedWhole:
+    """What a header says of the whole of which it is a part: images of the series, slices of a volume, the step
+    between slices and their thickness in mm, images of its concatenation by UID. None where it says nothing."""
+
+    images: int | None = None
+    slices: int | None = None
+    step_mm: float | None = None
+    thickness_mm: float | None = None
+    concatenation: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +92,8 @@ class MrAcquisition:
     """What the choice among MR volumes rests on. `acquired` is date and time as digits that sort, empty when unknown.
 
     `is_trace` is true where the image type names the mean over directions. `protocol` is that of
-    `diffusion.read_protocol`. `notes` are sentences about what was inferred.
+    `diffusion.read_protocol`. `notes` are sentences about what was inferred. Positions of images are related only where
+    they share a `frame_of_reference` UID (PS3.3 C.7.4.1.1.1).
     """
 
     frames: tuple[MrFrame, ...]
@@ -88,6 +105,8 @@ class MrAcquisition:
     number: str
     protocol: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    frame_of_reference: str = ""
+    stated: StatedWhole = StatedWhole()
 
 
 def read_acquisition(header: Dataset, name: str) -> MrAcquisition:
@@ -116,7 +135,35 @@ def read_acquisition(header: Dataset, name: str) -> MrAcquisition:
         number=text(header.get("AcquisitionNumber")),
         protocol=read_protocol(header, echo, repetition),
         notes=tuple(dict.fromkeys(notes)),
+        frame_of_reference=text(header.get("FrameOfReferenceUID")).strip(),
+        stated=_stated(header),
     )
+
+
+def _stated(header: Dataset) -> StatedWhole:
+    """Counts by ImagesInAcquisition or NumberOfSeriesRelatedInstances, and NumberOfSlices or what Philips and GE write
+    for it."""
+    images = [_count(header.get(keyword)) for keyword in ("ImagesInAcquisition", "NumberOfSeriesRelatedInstances")]
+    slices = [
+        _count(header.get("NumberOfSlices")),
+        _count(private_value(header, "Philips Imaging DD 001", 0x2001, 0x18)),
+        _count(private_value(header, "GEMS_RELA_01", 0x0021, 0x4F)),
+    ]
+    steps = [_floats(header.get(keyword), 1) for keyword in ("SpacingBetweenSlices", "SliceThickness")]
+    step, thickness = (found[0] if found and found[0] > 0 else None for found in steps)
+    whole, parts = text(header.get("ConcatenationUID")), _count(header.get("InConcatenationTotalNumber"))
+    return StatedWhole(
+        images=next((count for count in images if count), None),
+        slices=next((count for count in slices if count), None),
+        step_mm=step,
+        thickness_mm=thickness,
+        concatenation=(whole, parts) if whole and parts else None,
+    )
+
+
+def _count(value: Any) -> int | None:
+    found = _floats(value, 1)
+    return int(found[0]) if found and found[0] >= 1 else None
 
 
 class _Facts:
@@ -140,6 +187,10 @@ class _Facts:
     def group(self, keyword: str) -> Dataset:
         """A functional group of the frame; the header itself where it has none, as a classic image."""
         return self.header if self._item is None else functional_group(self._item, self._shared, keyword)
+
+    def scale_slope(self) -> float | None:
+        found = None if self._item is None else scale_slope(self._item)
+        return found or scale_slope(self.header)
 
     def number(self, keyword: str, group: str, grouped: str) -> float | None:
         found = () if self._item is None else _floats(self.group(group).get(grouped), 1)
@@ -169,7 +220,15 @@ def _frame(facts: _Facts, number: int | None, b: BValue | None, has_bad_b: bool,
             "" if echo is None else f"{echo:.2f}",
             text(temporal.get("TemporalPositionIndex") or temporal.get("TemporalPositionIdentifier")),
         ),
+        scale=_scale(facts),
+        number_in_stack=_count(temporal.get("InStackPositionNumber")),
     )
+
+
+def _scale(facts: _Facts) -> float | None:
+    scale = facts.scale_slope()
+    slope = _floats(facts.group("PixelValueTransformationSequence").get("RescaleSlope"), 1) or (1.0,)
+    return None if scale is None else scale * slope[0]
 
 
 def _kind(facts: _Facts, b: BValue | None, notes: list[str]) -> Kind:
@@ -250,10 +309,28 @@ def _is_t2(facts: _Facts, notes: list[str]) -> bool:
             return True
         return False
     repetition = facts.number("RepetitionTime", "MRTimingAndRelatedParametersSequence", "RepetitionTime")
+    if not facts.sequence and not kinds:
+        return _is_t2_by_times(facts, echo, repetition, notes)
     inverted = "IR" in facts.sequence or text(facts.header.get("InversionRecovery")) == "YES"
     spin = ("SE" in facts.sequence or "SPIN" in kinds) and not facts.sequence & {"GR", "EP"}
     long = repetition is None or repetition >= _T2_LEAST_REPETITION_MS
     return spin and not inverted and long and echo is not None and _T2_ECHO_MS[0] <= echo <= _T2_ECHO_MS[1]
+
+
+def _is_t2_by_times(facts: _Facts, echo: float | None, repetition: float | None, notes: list[str]) -> bool:
+    """Whether an image that nothing says the sequence of is T2-weighted by its echo and repetition time.
+
+    A long repetition time leaves little weighting by T1; without one the description must say T2.
+    """
+    named = facts.contrast == "T2" or bool(_T2_TEXT.search(facts.described))
+    long = named if repetition is None else repetition >= _T2_LEAST_REPETITION_MS
+    header = facts.header
+    inverted = text(header.get("InversionRecovery")) == "YES" or any(_floats(header.get("InversionTime"), 1))
+    planar = text(header.get("EchoPlanarPulseSequence")) == "YES"
+    if echo is None or not _T2_ECHO_MS[0] <= echo <= _T2_ECHO_MS[1] or not long or inverted or planar:
+        return False
+    notes.append("Recognised as T2-weighted by its echo and repetition time; nothing states its sequence")
+    return True
 
 
 def _direction(facts: _Facts, b: BValue | None) -> str:

@@ -27,6 +27,8 @@ from imaging.image import Array, Image
 
 # Medians over a pelvis. Muscle and gland have 800 to 2000, free water at body temperature 3000 × 10⁻⁶ mm²/s.
 _PLAUSIBLE: Final = (300.0, 3500.0)
+# Of the brightest at the lowest b-value; below it is air.
+_LEAST_SIGNAL: Final = 0.1
 _SCALES: Final = ((1.0, "10^-6 mm2/s"), (1e3, "10^-3 mm2/s"), (1e6, "mm2/s"))
 # UCUM and what scanners write: a power of ten before mm2/s, or um2/s.
 _UNIT: Final = pattern(r"(?:x?(?:1|10)?(?:\*|\^|e)?(-\d+)[.* x]*)?(mm|um)\^?2/s(?:ec)?")
@@ -45,6 +47,15 @@ def read_adc(stack: Stack) -> Image:
         raise _refusal(name, "it holds no finite value above 0")
     values, note = _in_unit(stack, header, rescaled, name)
     return replace(image, array=values, notes=(*image.notes, note))
+
+
+def check_fitted(adc: Array, signal: Array, what: str) -> None:
+    """Holds a fitted ADC in 10⁻⁶ mm²/s, where the `signal` of the lowest b-value shows tissue, to the bounds of
+    scanners' maps. Voxels without a decay count as 0. Raises InputError (IMPLAUSIBLE_ADC)."""
+    tissue = signal > _LEAST_SIGNAL * np.percentile(signal, 99)
+    middle = float(np.median(adc[tissue])) if tissue.any() else 0.0
+    if not _PLAUSIBLE[0] <= middle <= _PLAUSIBLE[1]:
+        raise _refusal(what, f"fitted from the b-values, the median over the tissue is {middle:.4g} × 10^-6 mm2/s")
 
 
 def _in_unit(stack: Stack, header: Dataset, rescaled: Array, name: str) -> tuple[Array, str]:

@@ -21,6 +21,16 @@ MAMMOGRAMS: Final = (
     "1.2.840.10008.5.1.4.1.1.7",
     "1.2.840.10008.5.1.4.1.1.7.3",
 )
+SECONDARY_CAPTURES: Final = (
+    "1.2.840.10008.5.1.4.1.1.7",
+    "1.2.840.10008.5.1.4.1.1.7.1",
+    "1.2.840.10008.5.1.4.1.1.7.2",
+    "1.2.840.10008.5.1.4.1.1.7.3",
+    "1.2.840.10008.5.1.4.1.1.7.4",
+)
+KEY_OBJECT: Final = "1.2.840.10008.5.1.4.1.1.88.59"
+# Greyscale, Color, Pseudo-Color and Blending Softcopy Presentation State Storage.
+PRESENTATION_STATES: Final = tuple(f"1.2.840.10008.5.1.4.1.1.11.{number}" for number in (1, 2, 3, 4))
 MR_IMAGES: Final = (
     "1.2.840.10008.5.1.4.1.1.4",  # MR Image Storage
     "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image Storage

@@ -3,11 +3,13 @@ functional groups of a frame."""
 
 from __future__ import annotations
 
+from struct import unpack
 from typing import Any, Final
 
 import numpy as np
 from pydicom import Dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 
 from imaging.errors import InputError, Reason
 from imaging.image import Floats
@@ -61,6 +63,23 @@ def private_value(header: Dataset, creator: str, group: int, element: int) -> An
         return header.private_block(group, creator)[element].value
     except KeyError:
         return None
+
+
+def scale_slope(header: Dataset) -> float | None:
+    """The scale slope of Philips: (2005,xx0E) of Philips MR Imaging DD 001, in Enhanced images inside (2005,xx0F) of
+    Philips MR Imaging DD 005 of a frame. None where there is none, or none above 0."""
+    value = private_value(header, "Philips MR Imaging DD 001", 0x2005, 0x0E)
+    if value is None:
+        nested = private_value(header, "Philips MR Imaging DD 005", 0x2005, 0x0F)
+        inner = nested[0] if isinstance(nested, Sequence) and nested else None
+        value = None if inner is None else private_value(inner, "Philips MR Imaging DD 001", 0x2005, 0x0E)
+    if isinstance(value, bytes) and len(value) == 4:  # the VR was lost on the way
+        value = unpack("<f", value)[0]
+    try:
+        scale = float(text(value)) if isinstance(value, bytes) else float(value)
+    except (TypeError, ValueError):
+        return None
+    return scale if np.isfinite(scale) and scale > 0 else None
 
 
 def classic_view(header: Dataset, item: Dataset, shared: Dataset) -> Dataset:

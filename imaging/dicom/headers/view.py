@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from re import compile as pattern
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from imaging.dicom.headers.classes import FOR_PROCESSING, MAMMOGRAMS, TOMOSYNTHESIS
+from imaging.dicom.headers.classes import FOR_PROCESSING, MAMMOGRAMS, SECONDARY_CAPTURES, TOMOSYNTHESIS
 from imaging.image import View
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ Exposure = Literal["exposure", "synthetic", "tomosynthesis", "contrast", "specim
 class Projection:
     """One mammogram's view and what a choice among several rests on.
 
+    `is_capture` says that it was made of another image or digitised from film, `is_burned_in` that such a one has words
+    burned into its pixels.
+
     `modifiers` are those of the view, known also where the view is not. `acquired` is date and time as digits that
     sort, empty when unknown. `directions` are PatientOrientation's two values, `spacing_mm` (row, column) lies in the
     plane of the breast as far as the header tells.
@@ -81,6 +84,8 @@ class Projection:
     shows: Exposure = "exposure"
     modifiers: tuple[str, ...] = ()
     for_processing: bool = False
+    is_capture: bool = False
+    is_burned_in: bool = False
     is_partial: bool = False
     acquired: str = ""
     directions: tuple[str, str] | None = None
@@ -118,11 +123,23 @@ def read_projection(header: Dataset) -> Projection:
         shows=_shown(header, name),
         modifiers=modifiers,
         for_processing=for_processing,
+        is_capture=_is_capture(header),
+        is_burned_in=_is_capture(header) and _text(header, "BurnedInAnnotation").upper() == "YES",
         is_partial=is_partial,
         acquired=_acquired(header),
         directions=_directions(header),
         spacing_mm=spacing,
         notes=(*notes, *said),
+    )
+
+
+def _is_capture(header: Dataset) -> bool:
+    """Whether the image was made of another one: by its class, the SC Equipment Module or ImageType (C.7.6.1.1.2)."""
+    kinds = _words(header, "ImageType")
+    return (
+        _text(header, "SOPClassUID") in SECONDARY_CAPTURES
+        or bool(_text(header, "ConversionType"))
+        or (len(kinds) > 1 and kinds[1] == "SECONDARY")
     )
 
 

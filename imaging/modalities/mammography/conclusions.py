@@ -19,6 +19,7 @@ from imaging.exam.context import Context
 from imaging.exam.result import Composite, ExamFinding, Scores, Side
 from imaging.findings import Finding, Rating
 from imaging.image import Floats, SourceRef, View
+from imaging.modalities.mammography.selection import STANDARD_VIEWS
 
 Classes = Mapping[SourceRef, Mapping[str, float]]
 Point = tuple[float, float]
@@ -51,7 +52,10 @@ def conclude(readings: Readings, terms: Terms, context: Context) -> Conclusion:
     found = summarise(readings.findings, terms.measures, terms.rating, readings.classes)
     composites = pair(found, Projections(readings.views, anterior_px=readings.anterior_px))
     scores = score(found, composites, readings.analysed, readings.views, terms.operating_point)
-    return Conclusion(found, {}, exam_rating(terms.rating, readings.classes), composites, scores)
+    read = {ref.sop_uid for ref in readings.analysed}
+    views = {f"{view.laterality} {view.view}" for uid, view in readings.views.items() if uid in read}
+    covers = f"{len(views & set(STANDARD_VIEWS))} of {len(STANDARD_VIEWS)} standard views"
+    return Conclusion(found, {}, exam_rating(terms.rating, readings.classes), composites, scores, covers=covers)
 
 
 def summarise(

@@ -56,4 +56,14 @@ class MammographyReason(ReasonCode):
         "a modified image of a view of which there is a plain one",
         "Nothing: the plain image is used.",
     )
+    BURNED_IN_CAPTURE = (
+        "burned_in_capture",
+        "a secondary capture with words burned into its pixels, not an exposure",
+        "Export the exposure of which it was taken.",
+    )
+    CAPTURED_VIEW = (
+        "captured_view",
+        "a secondary capture of a view of which there is an exposure",
+        "Nothing, or export the For Presentation image of the exposure where that is unread.",
+    )
     REPEATED_VIEW = "repeated_view", "a later image of the same view was taken", "Nothing: the later image is used."

@@ -30,6 +30,12 @@ _SIDES: Final[dict[str, tuple[Side, Side]]] = {"A": ("left", "top"), "P": ("righ
 _WHITE: Final = 255.0  # of `tissue`, in float; pages show it in 256 steps
 
 
+# A window or table that puts this share of the breast at one end shows no picture of it; so much of the whole picture
+# at one end, a breast beside a black background included, is the sign of it.
+_CLIPPED_SHARE: Final = 0.9
+_CLIPPED_PICTURE: Final = 0.85
+
+
 @dataclass(frozen=True)
 class MammographyRecipe:
     """Settings of the mammography recipe.
@@ -78,8 +84,9 @@ class MammographyRecipe:
 
         Its steps bring the chest wall to the left, and head or lateral up where the header knows, on the model's step.
         """
-        light, mask = self._shown(image)
-        chest, notes = _chest(image, mask)
+        light, mask, shown = self._shown(image)
+        chest, turned = _chest(image, mask)
+        notes = (*shown, *turned)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         low = int(rows[0]), int(columns[0])
         inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -101,26 +108,24 @@ class MammographyRecipe:
         del images
         return self
 
-    def _shown(self, image: Image) -> tuple[Array, Mask]:
-        """Brightness (row, column) in 0-1 as float32, and where the breast is, padding left out."""
+    def _shown(self, image: Image) -> tuple[Array, Mask, tuple[str, ...]]:
+        """Brightness (row, column) in 0-1 as float32, where the breast is, padding left out, and notes.
+
+        A window or table that leaves nearly nothing of the breast is not used: percentiles are.
+        """
         grey = image.channels == "luminance"
         stored = image.array[0] if grey else ToLuminance(image.channels)(to_tensor(image)).numpy()[0]
         grayscale = image.grayscale or Grayscale()
         item = grayscale.item(self.voi_item) if self.voi == "header" else None
-        light = grayscale.display(stored, item)
-        padding = grayscale.is_padding(stored)
-        if padding is not None and padding.any():
-            if padding.all():
-                raise GeometryError(f"all {padding.size} pixels have the padding value", Reason.NO_TISSUE_REGION)
-            light[padding] = light[~padding].min()
-        else:
-            padding = None
-        mask = breast_mask(light, padding)
-        if padding is not None:
-            mask = mask & ~padding
+        shown = _padded(grayscale.display(stored, item), grayscale, stored)
+        if item is not None and (share := _clipped_share(shown, grayscale, stored)) < _CLIPPED_SHARE:
+            return shown, _mask(shown, grayscale, stored), ()
+        plain = shown if item is None else _padded(grayscale.display(stored, None), grayscale, stored)
+        mask = _mask(plain, grayscale, stored)
+        ranged = _ranged(plain, mask, self.low, self.high)
         if item is None:
-            light = _ranged(light, mask, self.low, self.high)
-        return light, mask
+            return ranged, mask, ()
+        return ranged, mask, (f"The header's window or table was not used: it clips {share:.0%} of the breast",)
 
     def _step(self, pixels: MetaTensor, height: int, chest: Side, image: Image) -> tuple[float, list[str]]:
         """Step of the model grid in the unit of the pixels' grid, and what must be said about it."""
@@ -139,6 +144,43 @@ class MammographyRecipe:
             notes.append(f"The breast is larger than the model grid and was read at {least / step:.2f} times its step")
             step = least
         return step, notes
+
+
+def _padding(grayscale: Grayscale, stored: Array) -> Mask | None:
+    """Which pixels are padding; None for none. Raises GeometryError where all are."""
+    padding = grayscale.is_padding(stored)
+    if padding is None or not padding.any():
+        return None
+    if padding.all():
+        raise GeometryError(f"all {padding.size} pixels have the padding value", Reason.NO_TISSUE_REGION)
+    return padding
+
+
+def _padded(light: Array, grayscale: Grayscale, stored: Array) -> Array:
+    """The same brightness, padding as dark as the darkest of the picture."""
+    padding = _padding(grayscale, stored)
+    if padding is not None:
+        light[padding] = light[~padding].min()
+    return light
+
+
+def _mask(light: Array, grayscale: Grayscale, stored: Array) -> Mask:
+    """Where the breast is, padding left out."""
+    padding = _padding(grayscale, stored)
+    mask = breast_mask(light, padding)
+    return mask if padding is None else mask & ~padding
+
+
+def _clipped_share(shown: Array, grayscale: Grayscale, stored: Array) -> float:
+    """Which share of the breast a window or table makes all black or all white.
+
+    Where nearly the whole picture is at one end, the breast can be told by the unwindowed values alone.
+    """
+    ends = shown <= 0.0, shown >= 1.0
+    if max(float(end.mean()) for end in ends) < _CLIPPED_PICTURE:
+        return float(ends[1][_mask(shown, grayscale, stored)].mean())
+    mask = _mask(_padded(grayscale.display(stored, None), grayscale, stored), grayscale, stored)
+    return max(float(end[mask].mean()) for end in ends)
 
 
 def _ranged(light: Array, mask: Mask, low: float, high: float) -> Array:

@@ -28,6 +28,7 @@ _STAND_INS: Final = (
     MammographyReason.FOR_PROCESSING,
     MammographyReason.SYNTHETIC_2D,
     MammographyReason.TOMOSYNTHESIS,
+    MammographyReason.BURNED_IN_CAPTURE,
 )
 
 
@@ -52,6 +53,8 @@ def refusal_of(projection: Projection) -> MammographyReason | None:
         return MammographyReason.IMPLANT_DISPLACED
     if {"magnification", "spot compression"} & modifiers:
         return MammographyReason.SPOT_OR_MAGNIFICATION
+    if projection.is_burned_in:
+        return MammographyReason.BURNED_IN_CAPTURE
     if view is None:
         return MammographyReason.UNKNOWN_VIEW
     return MammographyReason.OTHER_VIEW if view.view not in ("CC", "MLO") or modifiers - _HARMLESS else None
@@ -62,7 +65,7 @@ def _grouped(admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
 
     An image that may be a standard view and cannot be used stays in the group, refused, so that it counts as unread:
     one that cannot be read, one of which nobody says which view it is, and one that alone stands for its view but was
-    computed or is meant for processing.
+    computed, has words burned in or is meant for processing.
     """
     standing: dict[str, list[tuple[Instance, Projection]]] = defaultdict(list)
     others: dict[str, list[Rejected]] = defaultdict(list)
@@ -81,7 +84,7 @@ def _grouped(admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
     roles: dict[str, tuple[ImageRef, ...]] = {}
     rejected: list[Rejected] = []
     for role in STANDARD_VIEWS:
-        chosen, left = _best(standing[role])
+        chosen, left = _best(standing[role], others[role])
         rejected.extend(left)
         if chosen:
             roles[role] = chosen
@@ -101,10 +104,18 @@ def _role(projection: Projection) -> str:
     return f"{view.laterality} {view.view}" if view else ""
 
 
-def _best(candidates: list[tuple[Instance, Projection]]) -> tuple[tuple[ImageRef, ...], list[Rejected]]:
-    """The image of one view, and why not the others: whole, unmodified, newest, in this order."""
+def _best(
+    candidates: list[tuple[Instance, Projection]], others: list[Rejected]
+) -> tuple[tuple[ImageRef, ...], list[Rejected]]:
+    """The image of one view, and why not the others: an exposure, whole, unmodified, newest, in this order.
+
+    Where its exposure is among the `others`, which are not read, a capture of it does not stand in.
+    """
     if not candidates:
         return (), []
+    is_exposed = any(reason is MammographyReason.FOR_PROCESSING for _, reason in others)
+    if is_exposed and all(projection.is_capture for _, projection in candidates):
+        return (), [(instance, MammographyReason.CAPTURED_VIEW) for instance, _ in candidates]
     ranked = sorted(candidates, key=lambda c: (c[1].acquired, c[0].instance_number, c[0].name), reverse=True)
     ranked.sort(key=lambda c: _faults(c[1]))
     first, best = ranked[0]
@@ -119,13 +130,13 @@ def _best(candidates: list[tuple[Instance, Projection]]) -> tuple[tuple[ImageRef
     return tuple(ImageRef(instance) for instance in kept), rejected
 
 
-def _faults(projection: Projection) -> tuple[bool, bool]:
+def _faults(projection: Projection) -> tuple[bool, bool, bool]:
     modified = bool(projection.view and projection.view.modifiers)
-    return projection.is_partial, modified
+    return projection.is_capture, projection.is_partial, modified
 
 
 def _why_not(projection: Projection, best: Projection) -> MammographyReason:
     """The first fault that the better image has not."""
-    reasons = (MammographyReason.PARTIAL_VIEW, MammographyReason.MODIFIED_VIEW)
+    reasons = (MammographyReason.CAPTURED_VIEW, MammographyReason.PARTIAL_VIEW, MammographyReason.MODIFIED_VIEW)
     pairs = zip(reasons, _faults(projection), _faults(best), strict=True)
     return next((reason for reason, own, other in pairs if own and not other), MammographyReason.REPEATED_VIEW)

@@ -30,8 +30,9 @@ from scipy import ndimage
 from imaging.exam.conclusion import Conclusion, Readings, Terms, exam_rating
 from imaging.exam.context import Context, Fact, Stated
 from imaging.exam.result import ExamFinding, Scores
-from imaging.findings import Code, Finding
+from imaging.findings import Code, Coverage, Finding
 from imaging.image import Floats, Grid, SourceRef
+from imaging.modalities.prostate.selection import T2W
 from imaging.volume_region import Mask, VolumeRegion
 
 Organ = Literal["gland", "peripheral", "transition"]
@@ -72,6 +73,11 @@ _CODES: Final[dict[tuple[str, str, str], tuple[str, str]]] = {
 }
 
 
+# Shares below which a channel leaves something out: of the gland but for the rim of a mask, of the whole T2W but for
+# its edges.
+_WHOLE_GLAND: Final = 0.98
+_WHOLE_FIELD: Final = 0.90
+
 # No image states it.
 PSA: Final = Fact("psa_ng_ml", "PSA", "prostate MRI", "--psa")
 
@@ -81,7 +87,28 @@ def conclude(readings: Readings, terms: Terms, context: Context) -> Conclusion:
     told = summarise(
         readings.findings, readings.structures, context.get(PSA.name), readings.analysed, terms.operating_point
     )
-    return replace(told, rating=exam_rating(terms.rating, readings.classes))
+    covers, gaps = _covered([reading.coverage for reading in readings.each if reading.coverage is not None])
+    return replace(told, rating=exam_rating(terms.rating, readings.classes), covers=covers, gaps=gaps)
+
+
+def _covered(each: Sequence[Coverage]) -> tuple[str, tuple[str, ...]]:
+    """What the channels cover, in words, and what of it forbids a "no": a share of the gland that one does not show.
+
+    Where nobody found the gland, all of the T2W counts, of which the edges rarely matter.
+    """
+    if not each:
+        return "", ()
+    (coverage,) = each
+    what, least = ("gland", _WHOLE_GLAND) if coverage.is_of_organ else ("field of view", _WHOLE_FIELD)
+    shown = {role: f"{role or T2W} {int(share * 100 + 1e-6)} %" for role, share in coverage.shares.items()}
+    gaps = [
+        f"{shown[role]}: the rest of the {what} was not looked at in it"
+        for role, share in coverage.shares.items()
+        if share < least
+    ]
+    if coverage.is_cut:
+        gaps.append("The gland goes on beyond the first or last slice of the T2W, and was not looked at there")
+    return f"{what} covered by {', '.join(shown.values())}" + (", cut off" if coverage.is_cut else ""), tuple(gaps)
 
 
 def summarise(

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from imaging.dicom.headers.adc import check_fitted
 from imaging.errors import ConfigError, InputError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.diffusion import AdcFit, computed_signal, fit_adc
@@ -113,6 +114,8 @@ class ProstateRecipe:
         pixels = place(MetaTensor(torch.from_numpy(image.array.astype(np.float32))), image.grid)
         # What has the lowest b-value shows most anatomy, so it is what is laid onto T2W.
         anchor = next(iter(_weighted(image)), None) if self.align else None
+        if anchor is not None:
+            notes = (*notes, "Diffusion is registered to the T2W where that improves their agreement")
         quantities = {role: volume for role, volume in volumes.items() if role == ADC}
         return Tissue(pixels, image.region, notes, volumes=volumes, anchor=anchor, quantities=quantities)
 
@@ -150,6 +153,7 @@ class ProstateRecipe:
         fit = None
         if len(weighted) > 1 and (is_computed or (is_fitted and ADC in self.roles)):
             fit = fit_adc([v.array[0] for v in weighted], [v.b_value or 0.0 for v in weighted])
+            check_fitted(fit.adc, weighted[0].array[0], "exam")
         if fit is not None and is_fitted:
             adc = replace(weighted[0], array=fit.adc[None], b_value=None)
             notes.append(f"The ADC was fitted from the b-values {_listed(fit)} s/mm2")

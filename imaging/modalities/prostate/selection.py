@@ -8,7 +8,7 @@ each step leaves out, with its reason, what is worse than the best of those that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,7 +16,18 @@ from imaging.dicom.headers.adc import read_adc
 from imaging.dicom.headers.classes import MR_IMAGES
 from imaging.dicom.index import Instance, Series
 from imaging.dicom.instance import refused
-from imaging.dicom.select import UNPLACED, Anatomy, Group, ImageRef, Note, Rejected, Selection, select_images
+from imaging.dicom.pixels.floating import read_floating
+from imaging.dicom.select import (
+    UNPLACED,
+    Anatomy,
+    Group,
+    ImageRef,
+    Note,
+    Reader,
+    Rejected,
+    Selection,
+    select_images,
+)
 from imaging.errors import Reason, ReasonCode
 from imaging.modalities.mr_volumes import Candidate, VolumeLimits, find_candidates
 from imaging.modalities.prostate.reasons import ProstateReason
@@ -68,12 +79,15 @@ class Choice:
     """Role → parts, in order along the normal; why each other instance was left out; and what must be said.
 
     An instance of a role whose `refusal` is set counts as unread: its volume alone could play the role and cannot be
-    used. A note is a sentence with the role that it is about.
+    used. A note is a sentence with the role that it is about, and so is a gap: what its headers state and is not there.
+    `readers` are those of `Group`.
     """
 
     roles: dict[str, tuple[Part, ...]]
     rejected: tuple[Rejected, ...]
     notes: tuple[Note, ...]
+    gaps: tuple[Note, ...] = ()
+    readers: Mapping[str, Reader] = field(default_factory=dict)
 
 
 @dataclass
@@ -104,7 +118,7 @@ class _Table:
 
 _Step = tuple[ReasonCode, Callable[[list[Candidate]], list[bool]]]
 # Faults of a volume that would otherwise be read: it counts as unread where no other plays its role.
-_STAND_INS: Final = (Reason.MISSING_SLICE, Reason.GEOMETRY, Reason.BAD_B_VALUE)
+_STAND_INS: Final = (Reason.MISSING_SLICE, Reason.GEOMETRY, Reason.BAD_B_VALUE, Reason.FRAME_OF_REFERENCE)
 
 
 def select(series: Sequence[Series], anatomy: Anatomy | None = None) -> Selection:
@@ -144,9 +158,8 @@ def _grouped(series: Sequence[Series], admitted: list[Instance]) -> tuple[Group 
         roles[UNPLACED] = tuple(unplaced)
     # Any diffusion image may be computed from the others of its decay.
     decay = DIFFUSION | {role for role in roles if role.startswith(B_VALUE)}
-    group = Group(
-        series[0].study_uid, "bpMRI", roles, choice.notes, T2W, dict.fromkeys(DIFFUSION, decay), {ADC: read_adc}
-    )
+    needs = dict.fromkeys(DIFFUSION, decay)
+    group = Group(series[0].study_uid, "bpMRI", roles, choice.notes, choice.gaps, T2W, needs, choice.readers)
     return group if roles else None, rejected
 
 
@@ -160,15 +173,19 @@ def choose(series: Iterable[Series]) -> Choice:
         if volume.kind in _KINDS:
             is_tensor = volume.fault is Reason.DIFFUSION_TENSOR
             table.rejected.append((volume, Reason.DIFFUSION_TENSOR if is_tensor else _KINDS[volume.kind]))
-    table.play(T2W, [_fine(v) for v in by_kind["t2"]], _T2_STEPS)
-    high = _choose_diffusion(table, by_kind["diffusion"], by_kind["calculated"])
-    table.play(ADC, by_kind["adc"], (*_STEPS, *_beside(high), *_LATEST))
+    weighted = [_weighted(v) for v in by_kind["diffusion"]]
+    frames = {v.frame_of_reference for v in (*weighted, *by_kind["adc"], *by_kind["calculated"]) if v.fault is None}
+    key = table.play(T2W, [_fine(v) for v in by_kind["t2"]], (*_T2_STEPS[:2], _in_frame(frames), *_T2_STEPS[2:]))
+    weighted, calculated, maps = (
+        [_related(v, key) for v in volumes] for volumes in (weighted, by_kind["calculated"], by_kind["adc"])
+    )
+    high = _choose_diffusion(table, weighted, calculated)
+    table.play(ADC, maps, (*_STEPS, *_beside(high), *_LATEST))
     return _told(table)
 
 
-def _choose_diffusion(table: _Table, weighted: list[Candidate], calculated: list[Candidate]) -> Candidate | None:
+def _choose_diffusion(table: _Table, usable: list[Candidate], calculated: list[Candidate]) -> Candidate | None:
     """High b and the other b-values of its decay; a calculated one where none was acquired."""
-    usable = [_weighted(v) for v in weighted]
     high = [v for v in usable if v.fault is None or v.fault in _STAND_INS]
     high = [v for v in high if v.b is None or v.b >= _LEAST_HIGH_B]
     if not any(v.fault is None for v in high) and any(v.fault is None for v in calculated):
@@ -215,6 +232,8 @@ def _beside_high(best: Candidate, volumes: list[Candidate], measured: list[Candi
     def joins(volume: Candidate) -> bool:
         if volume.fault or volume.kind != best.kind or volume.b == best.b or not volume.shares_slices(best):
             return False
+        if (None in volume.scales) != (None in best.scales):
+            return False
         if volume.series is best.series:
             return True
         is_same_kind = (volume in measured or best not in measured) and volume.series.uid not in directed
@@ -244,6 +263,14 @@ def _weighted(volume: Candidate) -> Candidate:
     if frame.b_value is None:
         return replace(volume, fault=Reason.NO_B_VALUE)
     return replace(volume, fault=ProstateReason.DIFFUSION_DIRECTION) if frame.direction and not volume.fault else volume
+
+
+def _related(volume: Candidate, key: Candidate | None) -> Candidate:
+    """A volume beside the T2W, faulted where no frame of reference relates their positions."""
+    own = volume.frame_of_reference
+    if key is None or volume.fault is not None or (own and own == key.frame_of_reference):
+        return volume
+    return replace(volume, fault=Reason.FRAME_OF_REFERENCE)
 
 
 # The steps of the choice
@@ -295,6 +322,11 @@ def _first_of(preferred: list[Candidate], reason: ReasonCode) -> _Step:
     return reason, lambda volumes: _or_all([v in preferred for v in volumes])
 
 
+def _in_frame(frames: set[str]) -> _Step:
+    """Those that diffusion shares its frame of reference with come first."""
+    return Reason.LESS_SUITED, lambda volumes: _or_all([v.frame_of_reference in frames - {""} for v in volumes])
+
+
 def _or_all(told: list[bool]) -> list[bool]:
     """A step that would leave nothing leaves everything."""
     return told if any(told) else [True] * len(told)
@@ -335,7 +367,24 @@ def _told(table: _Table) -> Choice:
         for instance, _ in volume.members:
             if instance.sop_uid not in used:
                 reasons.setdefault(instance.sop_uid, (instance, reason))
-    return Choice(roles, tuple(reasons.values()), tuple(dict.fromkeys(_notes(table, order))))
+    gaps = {(role, f"{role}: {gap}"): None for role in order if role in roles for gap in _gaps(table.roles[role])}
+    notes = dict.fromkeys((*_notes(table, order), *gaps))
+    return Choice(roles, tuple(reasons.values()), tuple(notes), tuple(gaps), _readers(table))
+
+
+def _gaps(volume: Candidate) -> Iterable[str]:
+    return () if volume.fault else volume.shortfalls()
+
+
+def _readers(table: _Table) -> Mapping[str, Reader]:
+    """How each role is read: volumes of one decay, and slices of one volume, by floating point values where they were
+    stored with several scales."""
+    decay = {role for role in table.roles if role == HIGH_B or role.startswith(B_VALUE)}
+    scales = frozenset[float | None]().union(*(table.roles[role].scales for role in decay))
+    mixed = decay if len(scales) > 1 else set()
+    if T2W in table.roles and len(table.roles[T2W].scales) > 1:
+        mixed = {*mixed, T2W}
+    return {ADC: read_adc, **dict.fromkeys(sorted(mixed), read_floating)}
 
 
 def _parts(volume: Candidate) -> tuple[Part, ...]:

@@ -161,11 +161,11 @@ def _completeness(result: Json) -> str:
 def _headline(answer: AnswerCard) -> Markup | None:
     """The sentence under the outcome: what it does not mean, or why it failed."""
     result = answer.result
-    sentences: list[object] = []
+    sentences: list[object] = [f"Covers {result['covers']}."] if result.get("covers") else []
     if result["finding"] == "unknown":
         sentences.append("This is not a negative answer.")
     if result["completeness"] == "some":
-        unread = count(len(result["unread"]), "image") if result["unread"] else "Places of the export"
+        unread = count(len(result["unread"]), "image") if result["unread"] else "What the notes name"
         sentences.append(f"{unread} could not be analysed and may hold a finding.")
     if not result["objects"]:
         sentences.append("No DICOM object was released.")

@@ -196,6 +196,8 @@ def comments(result: ExamResult) -> list[str]:
     structures = {structure.key.label for structure in result.structures}
     searched = sorted({label.finding.meaning for label in result.algorithm.labels if label.name not in structures})
     lines.append(f"Searched for: {', '.join(searched)}. {extent(result)}")
+    if result.covers:
+        lines.append(f"This answer covers: {result.covers}.")
     lines += [_unread_line(group) for group in unread_groups(result)]
     outlined = [roi.name for roi in rois(result) if not roi.is_finding]
     if outlined:
