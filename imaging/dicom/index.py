@@ -209,7 +209,9 @@ def _scan(root: Path, name: str, asked: Asked) -> tuple[Found, tuple[str, ...]]:
     try:
         header = inspect(path, wanted=WANTED, opened=frozenset((REGIONS,)))
     except InputError as error:
-        return FileState(name, "skipped" if error.reason in _SKIPPED else "refused", error.reason), ()
+        is_marker = error.reason is Reason.EMPTY_FILE and name.rpartition("/")[2].startswith(".")  # .nomedia, .keep
+        skipped = error.reason in _SKIPPED or is_marker
+        return FileState(name, "skipped" if skipped else "refused", error.reason), ()
     odd: list[str] = []
     found = _judged(HeaderFile(path, name, header.transfer_syntax_uid, asked), header, odd)
     passed = f"values that cannot be read are passed over: {', '.join(dict.fromkeys(odd))}"

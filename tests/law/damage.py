@@ -116,13 +116,25 @@ def _(data: bytes, rng: Rng) -> bytes:
 
 @octets("a run of header bytes overwritten")
 def _(data: bytes, rng: Rng) -> bytes:
-    start, length = rng.randrange(140, 900), rng.choice((2, 8, 64, 200))
+    start, length = rng.randrange(120, 900), rng.choice((2, 8, 64, 200))
     return data[:start] + rng.randbytes(length) + data[start + length :]
 
 
 @octets("the preamble lost")
 def _(data: bytes, rng: Rng) -> bytes:
     return data[rng.choice((128, 132)) :]
+
+
+@octets("the beginning overwritten or blank")
+def _(data: bytes, rng: Rng) -> bytes:
+    length = rng.choice((4, 200, 260, 300))
+    start = 128 if length == 4 else 0
+    return data[:start] + rng.choice((bytes(length), rng.randbytes(length))) + data[start + length :]
+
+
+@octets("empty or nothing but zeros")
+def _(data: bytes, rng: Rng) -> bytes:
+    return bytes(rng.choice((0, len(data))))
 
 
 @octets("zipped or packed")

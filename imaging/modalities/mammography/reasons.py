@@ -56,4 +56,9 @@ class MammographyReason(ReasonCode):
         "a modified image of a view of which there is a plain one",
         "Nothing: the plain image is used.",
     )
+    DOUBTFUL_REPEAT = (
+        "doubtful_repeat",
+        "a second image of one view in an exam that lacks a standard view: it may be that one, wrongly marked",
+        "Look which view it shows, and correct it at the source.",
+    )
     REPEATED_VIEW = "repeated_view", "a later image of the same view was taken", "Nothing: the later image is used."

@@ -61,8 +61,8 @@ def _grouped(admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
     """Each standard view with its image, or all partial images of a breast that has no whole one.
 
     An image that may be a standard view and cannot be used stays in the group, refused, so that it counts as unread:
-    one that cannot be read, one of which nobody says which view it is, and one that alone stands for its view but was
-    computed or is meant for processing.
+    one that cannot be read, one of which nobody says which view it is, one that alone stands for its view but was
+    computed or is meant for processing, and a repeat in an exam that lacks a view: it may be that one, wrongly marked.
     """
     standing: dict[str, list[tuple[Instance, Projection]]] = defaultdict(list)
     others: dict[str, list[Rejected]] = defaultdict(list)
@@ -80,9 +80,12 @@ def _grouped(admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
             standing[_role(projection)].append((instance, projection))
     roles: dict[str, tuple[ImageRef, ...]] = {}
     rejected: list[Rejected] = []
+    lacking = _sides_that_lack_a_view({*filter(standing.get, standing), *others})
     for role in STANDARD_VIEWS:
         chosen, left = _best(standing[role])
-        rejected.extend(left)
+        doubtful = [i for i, reason in left if reason is MammographyReason.REPEATED_VIEW and lacking]
+        rejected.extend((i, reason) for i, reason in left if i not in doubtful)
+        unplaced += [ImageRef(refused(i, MammographyReason.DOUBTFUL_REPEAT)) for i in doubtful]
         if chosen:
             roles[role] = chosen
     for role, left in others.items():
@@ -94,6 +97,11 @@ def _grouped(admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
     if unplaced:
         roles[UNPLACED] = tuple(unplaced)
     return (Group(admitted[0].study_uid, "views", roles) if roles else None), rejected
+
+
+def _sides_that_lack_a_view(found: set[str]) -> set[str]:
+    """The sides of which one standard view is there and the other is not."""
+    return {side for side in "LR" if (f"{side} CC" in found) != (f"{side} MLO" in found)}
 
 
 def _role(projection: Projection) -> str:
