@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 
-from tests.law.cases import Tally, case, cases
+from tests.law.cases import Tally, case, played
 from tests.law.damage import KINDS
 from tests.law.reader import OUTCOMES, outcome
 
@@ -16,12 +19,16 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--only", type=int, metavar="N", help="play one case again and print what its run says")
+    parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     if options.only is not None:
         return _again(options.seed, options.only)
     begun, tally = time.monotonic(), Tally()
-    for one in cases(options.seed, options.cases):
-        tally.add(one)
+    with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
+        numbers = range(options.cases)
+        found = pool.map(partial(played, options.seed), numbers, chunksize=25)
+        for number, outcome_found in zip(numbers, found, strict=True):
+            tally.count(case(options.seed, number), outcome_found)
     print_table(tally)
     print(f"{options.cases} cases, seed {options.seed}: {time.monotonic() - begun:.0f} s")
     return 1 if tally.broken else 0

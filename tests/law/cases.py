@@ -41,7 +41,10 @@ class Tally:
     broken: list[str] = field(default_factory=list)
 
     def add(self, case: Case) -> None:
-        found = outcome(case.summary())
+        """Plays a case and counts it."""
+        self.count(case, outcome(case.summary()))
+
+    def count(self, case: Case, found: str) -> None:
         self.table[case.kind.name, found] += 1
         if found == NO:
             self.broken.append(case.label)
@@ -52,6 +55,11 @@ def case(seed: int, number: int) -> Case:
     kind = KINDS[number % len(KINDS)]
     rng = random.Random(f"{seed}/{number}/export")
     return Case(seed, number, kind, rng.choice([name for name in exports() if fits(kind, name)]))
+
+
+def played(seed: int, number: int) -> str:
+    """The outcome of a case, in whatever process."""
+    return outcome(case(seed, number).summary())
 
 
 def cases(seed: int, count: int) -> Iterator[Case]:
