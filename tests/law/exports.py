@@ -7,7 +7,7 @@ study (`holders`), so that losing these leaves a study that looks healthy.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -71,25 +71,28 @@ def disc(rows: int, columns: int, centre: tuple[float, float], radius: float) ->
 
 
 @lru_cache
-def exports() -> dict[str, Export]:
-    """Every export by its name."""
-    made = (still(), cine(), mammograms(), prostate(), enhanced_prostate())
+def exports(lesion: bool = True) -> dict[str, Export]:
+    """Every export by its name; without `lesion` the same with healthy tissue in its place."""
+    made = [make(lesion) for make in (still, cine, mammograms, prostate, enhanced_prostate)]
     return {export.name: export for export in made}
 
 
 # -- Ultrasound --------------------------------------------------------------------------------------------------------
 
 
-def still() -> Export:
+def still(lesion: bool) -> Export:
     """Two stills of a breast, of which the second shows a lesion."""
-    files = {f"US/IM{k}": written(_ultrasound(k, _speckle(k, lesion=k == 2)[None])) for k in (1, 2)}
+    files = {f"US/IM{k}": written(_ultrasound(k, _speckle(k, lesion and k == 2)[None])) for k in (1, 2)}
     return Export("ultrasound still", files, ("US/IM2",))
 
 
-def cine() -> Export:
+def cine(lesion: bool) -> Export:
     """A still without lesion and a cine of six frames, of which the fourth and fifth show one."""
-    frames = np.stack([_speckle(10 + k, lesion=k in (3, 4)) for k in range(6)])
-    files = {"US/IM1": written(_ultrasound(1, _speckle(1, lesion=False)[None])), "US/IM2": written(_ultrasound(2, frames))}
+    frames = np.stack([_speckle(10 + k, lesion and k in (3, 4)) for k in range(6)])
+    files = {
+        "US/IM1": written(_ultrasound(1, _speckle(1, lesion=False)[None])),
+        "US/IM2": written(_ultrasound(2, frames)),
+    }
     return Export("ultrasound cine", files, ("US/IM2",))
 
 
@@ -124,12 +127,12 @@ def _ultrasound(number: int, frames: NDArray[np.uint8]) -> FileDataset:
 VIEWS = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
 
 
-def mammograms() -> Export:
+def mammograms(lesion: bool) -> Export:
     """Four views, of which the left MLO shows a mass."""
     files = {}
     for number, (side, view) in enumerate(VIEWS, start=1):
         pixels = breast(240, 160).copy()
-        if (side, view) == ("L", "MLO"):
+        if lesion and (side, view) == ("L", "MLO"):
             pixels[disc(240, 160, (120, 50), 9)] = 4095
         files[f"MG/{side}{view}"] = written(_mammogram(number, side, view, pixels if side == "L" else pixels[:, ::-1]))
     return Export("mammograms", files, ("MG/LMLO",))
@@ -164,11 +167,11 @@ SERIES: dict[str, tuple[int, int, float, float | None]] = {
 _TISSUE_ADC, _LESION_ADC = 1500.0, 500.0
 
 
-def prostate() -> Export:
+def prostate(lesion: bool) -> Export:
     """T2W, ADC, and two b-values as classic images, a lesion in three slices of each."""
     files = {}
     for name in SERIES:
-        stored = _volume(name)
+        stored = _volume(name, lesion)
         for k in range(SLICES):
             ds = _mr(name, k + 1, MR_CLASSIC)
             ds.ImagePositionPatient, ds.ImageOrientationPatient = _corner(name, k), [1, 0, 0, 0, 1, 0]
@@ -179,19 +182,19 @@ def prostate() -> Export:
     return Export("prostate", files, holders)
 
 
-def enhanced_prostate() -> Export:
+def enhanced_prostate(lesion: bool) -> Export:
     """The same as four Enhanced MR objects."""
-    files = {f"MR/{name}": written(_enhanced(name)) for name in SERIES}
+    files = {f"MR/{name}": written(_enhanced(name, lesion)) for name in SERIES}
     return Export("prostate Enhanced", files, tuple(files))
 
 
-def _volume(name: str) -> Pixels:
+def _volume(name: str, has_lesion: bool) -> Pixels:
     """Stored values (slice, row, column) of one series."""
     number, side, spacing, b = SERIES[name]
     rng = np.random.default_rng(number)
     lesion = disc(side, side, (26 / spacing, 22 / spacing), 5 / spacing)
     where = np.zeros((SLICES, side, side), np.bool_)
-    where[list(LESION_SLICES)] = lesion
+    where[list(LESION_SLICES)] = lesion & has_lesion
     adc = np.where(where, _LESION_ADC, _TISSUE_ADC)
     if name == "T2":
         values = np.where(where, 150, 600) * rng.normal(1, 0.06, where.shape)
@@ -230,7 +233,7 @@ def _weight(ds: FileDataset, name: str) -> None:
         ds.DiffusionBValue = b
 
 
-def _enhanced(name: str) -> FileDataset:
+def _enhanced(name: str, lesion: bool) -> FileDataset:
     ds = _mr(name, 1, MR_ENHANCED)
     spacing, b = SERIES[name][2:]
     ds.ImageType = [*(["DERIVED"] if name == "ADC" else ["ORIGINAL"]), "PRIMARY", "PROSTATE"]
@@ -256,7 +259,7 @@ def _enhanced(name: str) -> FileDataset:
         for k in range(SLICES)
     ]
     ds.NumberOfFrames = SLICES
-    return _pictured(ds, _volume(name), bits=16)
+    return _pictured(ds, _volume(name, lesion), bits=16)
 
 
 def _item(**values: object) -> Dataset:
@@ -290,9 +293,3 @@ def _pictured(ds: FileDataset, frames: NDArray[np.unsignedinteger], bits: int) -
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = bits, stored, stored - 1, 0
     ds.PixelData = frames.astype(np.uint8 if bits == 8 else "<u2").tobytes()
     return ds
-
-
-def parted(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The names by folder."""
-    for folder in dict.fromkeys(name.rpartition("/")[0] for name in names):
-        yield tuple(name for name in names if name.rpartition("/")[0] == folder)

@@ -62,7 +62,9 @@ class Seeing(Predictor):
         whole = Prediction(np.stack([1 - marked, marked]), grid_of(harmonised), image.source_grid, image.refs[0])
         classes = tuple(1.0 if not c.nothing else 0.0 for c in self.package.description.card.classes)
         total = max(sum(classes), 1.0)
-        return replace(whole, classes=tuple(c / total for c in classes), slices=image.refs if self._is_of_volumes else ())
+        return replace(
+            whole, classes=tuple(c / total for c in classes), slices=image.refs if self._is_of_volumes else ()
+        )
 
 
 def _dark(values: Values) -> NDArray[np.bool_]:
@@ -88,12 +90,12 @@ _RULES = {"breast_us": _dark, "mammography_mass": _bright, "prostate_lesion": _r
 
 def _compact(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
     """The parts that are as large as a lesion, do not touch the edge and are no larger than a tenth of the picture."""
-    parts, count = ndimage.label(mask)
+    parts, _ = ndimage.label(mask)
     kept = np.zeros_like(mask)
     for number, where in enumerate(ndimage.find_objects(parts), start=1):
         part = parts[where] == number
         plane = list(zip(where, mask.shape, strict=True))[-2:]
-        inside = all(0 < s.start and s.stop < side for s, side in plane)
+        inside = all(s.start > 0 and s.stop < side for s, side in plane)
         if least <= part.sum() <= mask.size / 10 and inside:
             kept[where] |= part
     return kept
@@ -103,11 +105,10 @@ def _compact(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
 def readers() -> dict[str, Seeing]:
     """A reader per package, of packages as they are shipped but for the locator and the size of a lesion."""
     made = {}
-    for name in _SMALL:
+    for name, settings in _SMALL.items():
         package = load_package(PACKAGES / name, explicit=True)
         card = replace(package.description.card, least_pixels=4, parts="every")
         description = replace(package.description, card=card, locator=None, threshold=0.5, operating_point=None)
-        settings = _SMALL[name]
         description = replace(description, recipe=replace(description.recipe, settings=settings))
         made[name] = Seeing(replace(package, description=description, locator=None))
     return made
@@ -193,5 +194,3 @@ def write(export: Export, folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-
-

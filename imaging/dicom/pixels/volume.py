@@ -22,7 +22,7 @@ from imaging.dicom.select import ImageRef
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.image import LPS_TO_RAS, Array, Floats, Grid, Image, Origin
 
-# Of the values in a slice, against the median of all slices.
+# Of the values in a slice, against the median of all slices that show anything.
 _LEAST_SPREAD: Final = 0.01
 
 
@@ -189,12 +189,14 @@ def _check_signal(volume: Array, name: str) -> None:
     """Raises InputError (NO_SIGNAL) for a volume, or a slice between others that show something, of one value.
 
     Slices at the ends may be blank: scanners cut maps off outside of the body. A slice whose values hardly differ, by a
-    hundredth of what they do in the middle one of all slices, shows as little as one of a single value.
+    hundredth of what they usually do in the volume, shows as little as one of a single value.
     """
     spread = volume.max(axis=(1, 2)).astype(np.float64) - volume.min(axis=(1, 2))
-    blank = spread <= _LEAST_SPREAD * np.median(spread)
-    if volume.min() == volume.max() or blank.all():
+    if volume.min() == volume.max():
         raise InputError(f"{name}: one value throughout the volume", Reason.NO_SIGNAL)
+    if not spread.any():
+        return
+    blank = spread < _LEAST_SPREAD * np.median(spread[spread > 0])
     lit = np.flatnonzero(~blank)
     if between := [int(k) for k in np.flatnonzero(blank) if lit[0] < k < lit[-1]]:
         raise InputError(

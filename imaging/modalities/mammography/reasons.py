@@ -58,7 +58,7 @@ class MammographyReason(ReasonCode):
     )
     DOUBTFUL_REPEAT = (
         "doubtful_repeat",
-        "a second image of one view in an exam that lacks a standard view: it may be that one, wrongly marked",
+        "a second image of one view in an exam of three standard views: it may be the fourth, wrongly marked",
         "Look which view it shows, and correct it at the source.",
     )
     REPEATED_VIEW = "repeated_view", "a later image of the same view was taken", "Nothing: the later image is used."

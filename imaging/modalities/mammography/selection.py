@@ -62,7 +62,7 @@ def _grouped(admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
 
     An image that may be a standard view and cannot be used stays in the group, refused, so that it counts as unread:
     one that cannot be read, one of which nobody says which view it is, one that alone stands for its view but was
-    computed or is meant for processing, and a repeat in an exam that lacks a view: it may be that one, wrongly marked.
+    computed or is meant for processing, and a repeat in an exam of three views: it may be the fourth, wrongly marked.
     """
     standing: dict[str, list[tuple[Instance, Projection]]] = defaultdict(list)
     others: dict[str, list[Rejected]] = defaultdict(list)
@@ -80,10 +80,10 @@ def _grouped(admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
             standing[_role(projection)].append((instance, projection))
     roles: dict[str, tuple[ImageRef, ...]] = {}
     rejected: list[Rejected] = []
-    lacking = _sides_that_lack_a_view({*filter(standing.get, standing), *others})
+    lacks_one = _lacks_one_view({*standing, *others})
     for role in STANDARD_VIEWS:
         chosen, left = _best(standing[role])
-        doubtful = [i for i, reason in left if reason is MammographyReason.REPEATED_VIEW and lacking]
+        doubtful = [i for i, reason in left if lacks_one and reason is MammographyReason.REPEATED_VIEW]
         rejected.extend((i, reason) for i, reason in left if i not in doubtful)
         unplaced += [ImageRef(refused(i, MammographyReason.DOUBTFUL_REPEAT)) for i in doubtful]
         if chosen:
@@ -99,9 +99,9 @@ def _grouped(admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
     return (Group(admitted[0].study_uid, "views", roles) if roles else None), rejected
 
 
-def _sides_that_lack_a_view(found: set[str]) -> set[str]:
-    """The sides of which one standard view is there and the other is not."""
-    return {side for side in "LR" if (f"{side} CC" in found) != (f"{side} MLO" in found)}
+def _lacks_one_view(found: set[str]) -> bool:
+    """Whether three of the standard views are there: one breast in both, the other in one."""
+    return len(found & set(STANDARD_VIEWS)) == len(STANDARD_VIEWS) - 1
 
 
 def _role(projection: Projection) -> str:

@@ -18,7 +18,7 @@ _OTHER_KINDS: Final = frozenset(("IVUS", "EC", "CD", "DD"))
 def select(series: Sequence[Series], anatomy: Anatomy | None = None) -> Selection:
     """Every ultrasound image that the anatomy admits, in order; several tissue regions are several images.
 
-    The class says that it is one: a modality that contradicts it (OT, or none at all) must not take it out of its study.
+    The class says that it is one: a modality that contradicts it (OT, or none) must not take it out of its study.
     """
 
     def refuse(instance: Instance) -> ReasonCode | None:
