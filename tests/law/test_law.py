@@ -14,9 +14,10 @@ from pydicom.dataset import FileDataset
 from imaging.dicom.index import build_index
 from imaging.errors import Reason
 from tests.law.cases import Tally, case, cases
-from tests.law.damage import KINDS, OPEN, fits, pixels
+from tests.law.damage import KINDS, OPEN, fits
 from tests.law.exports import Export, exports
 from tests.law.harmless import HARMLESS, harmless_case
+from tests.law.kinds import pixels
 from tests.law.reader import NO, YES, answer_of, outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # damaged headers make pydicom warn, as it should
