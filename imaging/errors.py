@@ -42,6 +42,7 @@ class Reason(ReasonCode):
         "not a DICOM file",
         "Nothing, if the file is no image. Otherwise look whether the export wrote it whole.",
     )
+    EMPTY_FILE = "empty_file", "the file is empty, or begins with zeros where its header should be", _SEND_AGAIN
     DICOMDIR = "dicomdir", "a DICOMDIR is never followed; the files it lists are found by themselves", "Nothing."
     SYMLINK = "symlink", "symbolic links are never followed", "Copy the file itself into the export if it is meant."
     NOT_A_FILE = (

@@ -168,18 +168,14 @@ def _parsed(path: Path, header: Header) -> Dataset:
 
     pydicom is imported here: most headers never need it, and workers start twice as fast without.
     """
-    from pydicom.errors import InvalidDicomError
-
     from imaging.dicom.parsing.odd_values import read_dataset
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom quotes what it finds odd, and that can be identity
-            dataset = read_dataset(path, has_meta=header.has_meta)
+            dataset = read_dataset(path)
             if not header.is_syntax_stated:
                 dataset.file_meta.TransferSyntaxUID = header.transfer_syntax_uid
-    except InvalidDicomError as error:
-        raise InputError("not a DICOM file (no DICM prefix at byte 128)", Reason.NOT_DICOM) from error
     except OSError as error:
         raise InputError(f"the file cannot be read ({error.strerror})", Reason.UNREADABLE_HEADER) from error
     except Exception as error:
@@ -239,7 +235,9 @@ def _scan(root: Path, name: str, asked: Asked) -> tuple[Found, tuple[str, ...]]:
     try:
         header = inspect(path, wanted=WANTED, opened=frozenset((REGIONS,)))
     except InputError as error:
-        return FileState(name, "skipped" if error.reason in _SKIPPED else "refused", error.reason), ()
+        is_marker = error.reason is Reason.EMPTY_FILE and name.rpartition("/")[2].startswith(".")  # .nomedia, .keep
+        skipped = error.reason in _SKIPPED or is_marker
+        return FileState(name, "skipped" if skipped else "refused", error.reason), ()
     odd: list[str] = []
     found = _judged(HeaderFile(path, name, header.transfer_syntax_uid, asked), header, odd)
     passed = f"values that cannot be read are passed over: {', '.join(dict.fromkeys(odd))}"

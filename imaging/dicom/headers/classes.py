@@ -12,6 +12,8 @@ ULTRASOUND_IMAGES: Final = (
 )
 FOR_PROCESSING: Final = "1.2.840.10008.5.1.4.1.1.1.2.1"
 TOMOSYNTHESIS: Final = "1.2.840.10008.5.1.4.1.1.13.1.3"
+# Digital Mammography and tomosynthesis: classes that hold nothing but breasts.
+OF_THE_BREAST: Final = ("1.2.840.10008.5.1.4.1.1.1.2", FOR_PROCESSING, TOMOSYNTHESIS)
 # Digital Mammography For Presentation and For Processing, Computed Radiography, Secondary Capture, and the multi-frame
 # greyscale word Secondary Capture of film digitisers.
 MAMMOGRAMS: Final = (

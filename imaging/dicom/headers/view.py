@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from re import compile as pattern
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from imaging.dicom.headers.classes import FOR_PROCESSING, MAMMOGRAMS, SECONDARY_CAPTURES, TOMOSYNTHESIS
+from imaging.dicom.headers.classes import (
+    FOR_PROCESSING,
+    MAMMOGRAMS,
+    OF_THE_BREAST,
+    SECONDARY_CAPTURES,
+    TOMOSYNTHESIS,
+)
 from imaging.image import View
 
 if TYPE_CHECKING:
@@ -94,8 +100,9 @@ class Projection:
 
 
 def is_mammogram(modality: str, sop_class_uid: str, body_part: str) -> bool:
-    """Whether an object is to be read as a mammogram: MG, or a plate or film that says that it shows a breast."""
-    if modality == "MG":
+    """Whether an object is to be read as a mammogram: by its modality or its class, whatever the other says, or a plate
+    or film that says that it shows a breast."""
+    if modality == "MG" or sop_class_uid in OF_THE_BREAST:
         return True
     return modality in _BORROWED and sop_class_uid in MAMMOGRAMS and body_part == "BREAST"
 

@@ -21,6 +21,8 @@ from collections.abc import Set
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from re import DOTALL
+from re import compile as pattern
 from typing import Final
 
 from imaging.dicom.parsing.consistency import CLAIMS, judge
@@ -54,6 +56,10 @@ _PROGRAMS: Final = {
 # gzip, bzip2, xz, zstd, 7z, RAR; an empty or split ZIP has no first entry.
 _ARCHIVES: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!", b"PK\7\x08")
 _NOT_PACKED: Final = (b"[Content_Types].xml", b"_rels/", b"mimetype", b"META-INF/")
+# An element that holds a UID, of the meta header, the object, its study or its series, little endian.
+_UID_ELEMENT: Final = pattern(
+    rb"(?:\x02\0[\x02\x03\x10]|\x08\0[\x16\x18]|\x20\0[\x0d\x0e])\0(?:UI..|.\0\0\0)[0-2]\.\d", DOTALL
+)
 _NOTED: Final = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
@@ -193,6 +199,10 @@ def _first_element(first: bytes) -> int:
             return 0
     if _is_archive(first):
         raise InputError(Reason.ARCHIVE.meaning, Reason.ARCHIVE)
+    if not first.strip(b"\0"):
+        raise InputError("the file is empty, or begins with nothing but zeros", Reason.EMPTY_FILE)
+    if _UID_ELEMENT.search(first):
+        raise InputError("elements of a DICOM header are there, and its beginning is not", Reason.UNREADABLE_HEADER)
     raise InputError("no DICM prefix at byte 128, and the first bytes are no element of group 0008", Reason.NOT_DICOM)
 
 

@@ -25,14 +25,15 @@ _NUMBERS: Final = {
 }
 
 
-def read_dataset(source: Path | BinaryIO, *, has_meta: bool) -> Dataset:
+def read_dataset(source: Path | BinaryIO) -> Dataset:
     """The header of an admitted file, without its pixel data. From then on this process reads odd values as said above.
 
-    Raises what pydicom raises.
+    It may have no preamble, with or without a meta header: that it is DICOM was judged before. Raises what pydicom
+    raises.
     """
     hooks.register_callback("raw_element_vr", _vr)
     hooks.register_callback("raw_element_value", _value)
-    return dcmread(source, stop_before_pixels=True, force=not has_meta)
+    return dcmread(source, stop_before_pixels=True, force=True)
 
 
 def _vr(raw: RawDataElement, data: dict[str, Any], **context: Any) -> None:

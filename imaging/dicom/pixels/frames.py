@@ -74,7 +74,7 @@ class Frames:
         try:
             with path.open("rb") as stream, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pydicom describes each oddity of a file; the reason code is ours
-                self.header: Dataset = read_dataset(stream, has_meta=admitted.has_meta)
+                self.header: Dataset = read_dataset(stream)
                 self.syntax = admitted.transfer_syntax_uid
                 _check_syntax(self.syntax, name)
                 self.count = integer(name, self.header, "NumberOfFrames", (1, 1 << 31), default=1)

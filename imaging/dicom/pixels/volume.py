@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from imaging.dicom.pixels.read import open_frames
 from imaging.dicom.select import ImageRef
 from imaging.errors import ImagingError, InputError, Reason
 from imaging.image import LPS_TO_RAS, Array, Floats, Grid, Image, Origin
+
+# Of the values in a slice, against the median of all slices that show anything.
+_LEAST_SPREAD: Final = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +54,7 @@ class Stack:
             top, left, bottom, right = plane.box
             values = decoded[1][top:bottom, left:right]
             array[0, place] = values * plane.slope + plane.intercept if rescaled else values
-        if array.min() == array.max():
-            raise InputError(f"{self.planes[0].frames.name}: one value throughout the volume", Reason.NO_SIGNAL)
+        _check_signal(array[0], self.planes[0].frames.name)
         refs = tuple(plane.source for plane in self.planes)
         notes = tuple(dict.fromkeys(n for plane in self.planes for n in (*plane.notes, *plane.frames.notes)))
         return Image(array, self.grid, self.grid, refs, self.origin, notes=notes)
@@ -181,6 +183,27 @@ def _stack(planes: list[Plane], facts: dict[str, str], origin: Origin) -> Stack:
     lps[:3, 3] = corners[0]
     grid = Grid((len(ordered), *first.shape), LPS_TO_RAS @ lps, "patient_ras")
     return Stack(tuple(ordered), grid, origin, facts)
+
+
+def _check_signal(volume: Array, name: str) -> None:
+    """Raises InputError (NO_SIGNAL) for a volume, or a slice between others that show something, of one value.
+
+    Slices at the ends may be blank: scanners cut maps off outside of the body. A slice whose values hardly differ, by a
+    hundredth of what they usually do in the volume, shows as little as one of a single value.
+    """
+    spread = volume.max(axis=(1, 2)).astype(np.float64) - volume.min(axis=(1, 2))
+    if volume.min() == volume.max():
+        raise InputError(f"{name}: one value throughout the volume", Reason.NO_SIGNAL)
+    if not spread.any():
+        return
+    blank = spread < _LEAST_SPREAD * np.median(spread[spread > 0])
+    lit = np.flatnonzero(~blank)
+    if between := [int(k) for k in np.flatnonzero(blank) if lit[0] < k < lit[-1]]:
+        raise InputError(
+            f"{name}: slice {between[0] + 1} of {len(volume)} has one value throughout, and slices on both sides of it "
+            f"show something ({len(between)} such slices)",
+            Reason.NO_SIGNAL,
+        )
 
 
 def _refusal(planes: list[Plane], what: str) -> InputError:

@@ -66,4 +66,9 @@ class MammographyReason(ReasonCode):
         "a secondary capture of a view of which there is an exposure",
         "Nothing, or export the For Presentation image of the exposure where that is unread.",
     )
+    DOUBTFUL_REPEAT = (
+        "doubtful_repeat",
+        "a second image of one view in an exam of three standard views: it may be the fourth, wrongly marked",
+        "Look which view it shows, and correct it at the source.",
+    )
     REPEATED_VIEW = "repeated_view", "a later image of the same view was taken", "Nothing: the later image is used."

@@ -16,7 +16,7 @@ import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import Compose, Transform
 
-from imaging.errors import GeometryError, Reason
+from imaging.errors import GeometryError, InputError, Reason
 from imaging.grayscale import Grayscale
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.intensity import ToLuminance
@@ -27,6 +27,8 @@ from imaging.modalities.mammography.breast import Mask, Side, breast_height, bre
 from imaging.modalities.mammography.selection import select
 
 _SIDES: Final[dict[str, tuple[Side, Side]]] = {"A": ("left", "top"), "P": ("right", "bottom")}
+# Of the display's range: two steps of 256, below which no reader sees a contrast.
+_LEAST_SPREAD: Final = 2 / 255
 _WHITE: Final = 255.0  # of `tissue`, in float; pages show it in 256 steps
 
 
@@ -85,6 +87,7 @@ class MammographyRecipe:
         Its steps bring the chest wall to the left, and head or lateral up where the header knows, on the model's step.
         """
         light, mask, shown = self._shown(image)
+        _check_spread(light[mask])
         chest, turned = _chest(image, mask)
         notes = (*shown, *turned)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -181,6 +184,17 @@ def _clipped_share(shown: Array, grayscale: Grayscale, stored: Array) -> float:
         return float(ends[1][_mask(shown, grayscale, stored)].mean())
     mask = _mask(_padded(grayscale.display(stored, None), grayscale, stored), grayscale, stored)
     return max(float(end[mask].mean()) for end in ends)
+
+
+def _check_spread(tissue: Array) -> None:
+    """Raises InputError (NO_SIGNAL) for a breast that is shown in one grey: nothing could be seen in it."""
+    low, high = (float(v) for v in np.percentile(tissue, (1.0, 99.8)))
+    if high - low < _LEAST_SPREAD:
+        raise InputError(
+            f"the breast is shown in one grey: its values span {high - low:.2g} of the display's range by the header's "
+            f"rescaling and window or table; allowed is {_LEAST_SPREAD:.2g} or more",
+            Reason.NO_SIGNAL,
+        )
 
 
 def _ranged(light: Array, mask: Mask, low: float, high: float) -> Array:

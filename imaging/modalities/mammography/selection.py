@@ -64,8 +64,9 @@ def _grouped(admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
     """Each standard view with its image, or all partial images of a breast that has no whole one.
 
     An image that may be a standard view and cannot be used stays in the group, refused, so that it counts as unread:
-    one that cannot be read, one of which nobody says which view it is, and one that alone stands for its view but was
-    computed, has words burned in or is meant for processing.
+    one that cannot be read, one of which nobody says which view it is, one that alone stands for its view but was
+    computed, has words burned in or is meant for processing, and a repeat in an exam of three views: it may be the
+    fourth, wrongly marked.
     """
     standing: dict[str, list[tuple[Instance, Projection]]] = defaultdict(list)
     others: dict[str, list[Rejected]] = defaultdict(list)
@@ -83,9 +84,12 @@ def _grouped(admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
             standing[_role(projection)].append((instance, projection))
     roles: dict[str, tuple[ImageRef, ...]] = {}
     rejected: list[Rejected] = []
+    lacks_one = _lacks_one_view({*standing, *others})
     for role in STANDARD_VIEWS:
         chosen, left = _best(standing[role], others[role])
-        rejected.extend(left)
+        doubtful = [i for i, reason in left if lacks_one and reason is MammographyReason.REPEATED_VIEW]
+        rejected.extend((i, reason) for i, reason in left if i not in doubtful)
+        unplaced += [ImageRef(refused(i, MammographyReason.DOUBTFUL_REPEAT)) for i in doubtful]
         if chosen:
             roles[role] = chosen
     for role, left in others.items():
@@ -97,6 +101,11 @@ def _grouped(admitted: list[Instance]) -> tuple[Group | None, list[Rejected]]:
     if unplaced:
         roles[UNPLACED] = tuple(unplaced)
     return (Group(admitted[0].study_uid, "views", roles) if roles else None), rejected
+
+
+def _lacks_one_view(found: set[str]) -> bool:
+    """Whether three of the standard views are there: one breast in both, the other in one."""
+    return len(found & set(STANDARD_VIEWS)) == len(STANDARD_VIEWS) - 1
 
 
 def _role(projection: Projection) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from imaging.dicom.headers.classes import ULTRASOUND_IMAGES
 from imaging.dicom.index import Instance, Series
@@ -10,13 +11,18 @@ from imaging.dicom.select import Anatomy, Group, ImageRef, Rejected, Selection, 
 from imaging.errors import Reason, ReasonCode
 
 ROLE = "image"
+# Modalities (retired ones of echocardiography and Doppler among them) that have the classes of ultrasound and are none.
+_OTHER_KINDS: Final = frozenset(("IVUS", "EC", "CD", "DD"))
 
 
 def select(series: Sequence[Series], anatomy: Anatomy | None = None) -> Selection:
-    """Every ultrasound image that the anatomy admits, in order; several tissue regions are several images."""
+    """Every ultrasound image that the anatomy admits, in order; several tissue regions are several images.
+
+    The class says that it is one: a modality that contradicts it (OT, or none) must not take it out of its study.
+    """
 
     def refuse(instance: Instance) -> ReasonCode | None:
-        if instance.modality != "US" or instance.sop_class_uid not in ULTRASOUND_IMAGES:
+        if instance.sop_class_uid not in ULTRASOUND_IMAGES or instance.modality in _OTHER_KINDS:
             return Reason.NO_PACKAGE
         return None if anatomy is None else anatomy.refuse(instance)
 
