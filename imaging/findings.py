@@ -113,7 +113,7 @@ class Finding:
 
     `mask` (row, column) bool is placed at `mask_origin` (row, column) of the source frame of `source_grid.shape`.
     `outline_px` is (n, 2) x, y in corner convention, not repeating its first point; it runs along the pixel edges of
-    the mask, whose pixels are 4-connected; its area is exactly their number, holes filled. Sizes in millimetres are
+    the mask, whose pixels are 4-connected; its area is exactly their number. Sizes in millimetres are
     None where the image is uncalibrated.
 
     A finding of a detector has a `box`, exact, not on pixel edges: that is all it knows. Its outline
@@ -260,16 +260,46 @@ def cross_section(label: str, score: float, volume_region: VolumeRegion) -> Find
 
 
 def trace_outline(mask: Mask) -> Floats:
-    """The outer border of the mask's largest 4-connected part, as corners (n, 2) x, y along pixel edges, clockwise.
+    """The border of the mask's largest 4-connected part, as corners (n, 2) x, y along pixel edges, clockwise.
 
-    Holes are not traced. Straight runs are merged into one edge. The shoelace area of a part without holes equals its
-    number of pixels. An empty mask gives an empty (0, 2) array.
+    A hole is part of the one outline, which goes there and back by the same way (a keyhole), so its even-odd area and
+    its shoelace area are exactly the pixels of the part. Straight runs are merged into one edge. An empty mask gives an
+    empty (0, 2) array.
     """
     parts, count = ndimage.label(mask)
     if count == 0:
         return np.zeros((0, 2))
-    sizes = np.bincount(parts.ravel())[1:]
-    filled = np.pad(ndimage.binary_fill_holes(parts == int(sizes.argmax()) + 1), 1)
+    part = parts == int(np.bincount(parts.ravel())[1:].argmax()) + 1
+    outline = _border(ndimage.binary_fill_holes(part))
+    holes, _ = ndimage.label(ndimage.binary_fill_holes(part) & ~part)
+    # From the left, so that a hole's way, straight to the left, ends on what is in the outline by then.
+    places = sorted(enumerate(ndimage.find_objects(holes), start=1), key=lambda one: one[1][1].start)
+    for number, where in places:
+        corner = np.array([where[1].start, where[0].start], dtype=np.float64)
+        outline = _with_hole(outline, _border(holes[where] == number) + corner)
+    return np.asarray(outline[(outline != np.roll(outline, 1, axis=0)).any(axis=1)])
+
+
+def _with_hole(outline: Floats, hole: Floats) -> Floats:
+    """The outline with a way from it to the leftmost corner of a hole, around the hole the other way, and back."""
+    first = int(np.lexsort((hole[:, 1], hole[:, 0]))[0])
+    x, y = hole[first]
+    following = np.roll(outline, -1, axis=0)
+    low, high = np.minimum(outline, following), np.maximum(outline, following)
+    # The upright edges that the way meets, the nearest of them last.
+    met = np.flatnonzero(
+        (outline[:, 0] == following[:, 0]) & (outline[:, 0] <= x) & (low[:, 1] <= y) & (y <= high[:, 1])
+    )
+    edge = int(met[outline[met, 0].argmax()])
+    door = np.array([[outline[edge, 0], y]])
+    around = np.roll(hole, -first, axis=0)[::-1]
+    way = np.concatenate([door, hole[first : first + 1], around, door])
+    return np.concatenate([outline[: edge + 1], way, outline[edge + 1 :]])
+
+
+def _border(region: Mask) -> Floats:
+    """The border of a region of one 4-connected part without holes, as corners (n, 2) x, y, clockwise."""
+    filled = np.pad(region, 1)
     row, column = (int(v) for v in np.argwhere(filled)[0])
     corners: list[tuple[int, int]] = []
     start = (column, row)

@@ -68,6 +68,12 @@ class View:
     view: str
     modifiers: tuple[str, ...] = ()
 
+    @property
+    def words(self) -> str:
+        """L MLO, and what modifies it: R CC (magnification)."""
+        more = f" ({', '.join(self.modifiers)})" if self.modifiers else ""
+        return f"{self.laterality} {self.view}{more}"
+
 
 @dataclass(frozen=True, slots=True)
 class SourceRef:

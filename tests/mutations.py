@@ -141,10 +141,11 @@ def _deep(item: Dataset, keyword: str) -> bool:
     return keyword in item or any(_deep(child, keyword) for e in item if e.VR == "SQ" for child in e.value)
 
 
-def refuses(documents: list[Document], subject: Case) -> bool:
+def refuses(documents: list[Document], subject: Case, still_segmentations: bool = False) -> bool:
     try:
         kinds = (*GENERAL, *subject.outputs)
-        verify(documents, Subject(subject.result, subject.sources, CONTENT_TIME), kinds)
+        about = Subject(subject.result, subject.sources, CONTENT_TIME, still_segmentations=still_segmentations)
+        verify(documents, about, kinds)
     except ReadbackError:
         return True
     return False

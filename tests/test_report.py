@@ -20,7 +20,7 @@ from imaging.errors import ImagingError, InputError, ReadbackError, Reason
 from imaging.exam.result import ExamFinding, Unread
 from imaging.findings import Code
 from imaging.report.agreement import filled_outline
-from imaging.report.document import ECHOED, Document, identity_of, seal
+from imaging.report.document import ECHOED, Document, derived_uid, identity_of, seal
 from imaging.report.kind import Subject
 from imaging.report.readback import verify
 from imaging.report.write import GENERAL, write_documents
@@ -35,7 +35,6 @@ from tests.report_cases import (
     SERIES,
     STUDY,
     Case,
-    blob,
     case,
     ref,
     source,
@@ -45,7 +44,7 @@ IDENTITY_TAGS = frozenset(ECHOED)
 
 
 def written(subject: Case) -> list[Document]:
-    return write_documents(Subject(subject.result, subject.sources, CONTENT_TIME))
+    return write_documents(Subject(subject.result, subject.sources, CONTENT_TIME, still_segmentations=True))
 
 
 def report_of(documents: list[Document]) -> ReadReport:
@@ -189,12 +188,45 @@ def test_cine_names_key_frame_and_all_frames_and_why_no_segmentation(
     assert any("no segmentation object" in comment and "several frames" in comment for comment in read.comments)
 
 
-def test_still_without_patient_orientation_has_no_segmentation_and_says_so() -> None:
-    header = source("a", orientation=False)
-    result = dataclasses.replace(case("uncalibrated").result, findings=(ExamFinding(blob(ref(header), 3, 4)),))
-    documents = written(Case(result, {str(header.SOPInstanceUID): header}))
+def test_stills_without_place_have_no_segmentation_unless_asked_and_the_report_says_so() -> None:
+    """Their masks are then the outlines, holes included."""
+    subject = case("yes-all")
+    documents = write_documents(Subject(subject.result, subject.sources, CONTENT_TIME))
     assert [d.kind for d in documents] == ["sr"]
-    assert any("Patient Orientation" in comment for comment in report_of(documents).comments)
+    read = report_of(documents)
+    said = [comment for comment in read.comments if "no segmentation object" in comment]
+    assert [comment.split("because ")[1] for comment in said] == ["it has no Frame of Reference."] * 2
+    for found, finding in zip(read.findings, subject.result.findings, strict=True):
+        assert found.points_px is not None
+        mask = filled_outline("outline", found.points_px[:-1], finding.key.source_grid.shape)
+        np.testing.assert_array_equal(mask, finding.key.full_mask())
+
+
+def test_a_segmentation_of_a_still_has_a_plane_of_its_own_with_the_steps_of_its_image() -> None:
+    """Pixels of 0.2 x 0.3 mm from the first one on; an image without calibration gets 1 mm, and the report says so."""
+    for name, steps in (("yes-some", [0.2, 0.3]), ("uncalibrated", [1.0, 1.0])):
+        documents = written(case(name))
+        made = pydicom.dcmread(io.BytesIO(documents[0].data))
+        [shared], [frame] = made.SharedFunctionalGroupsSequence, made.PerFrameFunctionalGroupsSequence
+        assert made.FrameOfReferenceUID.startswith("2.25.")
+        assert shared.PixelMeasuresSequence[0].PixelSpacing == steps
+        assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
+        assert frame.PlanePositionSequence[0].ImagePositionPatient == [0, 0, 0]
+        said = f"{documents[0].sop_instance_uid}: its position is that of the pixels of its image, not of the patient."
+        assert said in report_of(documents).comments
+
+
+def test_a_report_names_the_request_as_the_images_state_it() -> None:
+    subject = case("no-all")
+    request = Dataset()
+    request.RequestedProcedureID, request.RequestedProcedureDescription = "RP1", "Breast US"
+    for header in subject.sources.values():
+        header.RequestAttributesSequence = [request]
+        header.PlacerOrderNumberImagingServiceRequest = "P7"
+    [item] = pydicom.dcmread(io.BytesIO(written(subject)[0].data)).ReferencedRequestSequence
+    assert (item.AccessionNumber, item.PlacerOrderNumberImagingServiceRequest) == ("A1", "P7")
+    assert (item.RequestedProcedureID, item.RequestedProcedureDescription) == ("RP1", "Breast US")
+    assert (item.StudyInstanceUID, item.FillerOrderNumberImagingServiceRequest) == (STUDY, "")
 
 
 def test_segments_carry_mask_codes_and_the_tracking_uid_of_the_report(
@@ -287,7 +319,8 @@ from tests.report_cases import CONTENT_TIME, case
 from imaging.report.kind import Subject
 from imaging.report.write import write_documents
 c = case("yes-all")
-print([hashlib.sha256(d.data).hexdigest() for d in write_documents(Subject(c.result, c.sources, CONTENT_TIME))])
+about = Subject(c.result, c.sources, CONTENT_TIME, still_segmentations=True)
+print([hashlib.sha256(d.data).hexdigest() for d in write_documents(about)])
 """
 
 
@@ -316,21 +349,24 @@ def own_uids(documents: list[Document]) -> set[str]:
     return uids - given
 
 
-def test_one_changed_weight_changes_every_uid() -> None:
+def test_one_changed_weight_changes_every_uid_but_those_of_planes() -> None:
     subject = case("yes-all")
     other = dataclasses.replace(ALGORITHM, identity="ab" * 31 + "ac")
     again = Case(dataclasses.replace(subject.result, algorithm=other), subject.sources)
     before, after = own_uids(written(subject)), own_uids(written(again))
     assert len(before) == len(after) >= 10
-    assert not before & after
+    # Only the planes of the images are shared, so that segmentations of several packages lie on one another.
+    assert before & after == {derived_uid("frame of reference", uid) for uid in subject.sources}
 
 
-def test_another_content_time_is_another_instance_of_the_same_series_and_lesions() -> None:
+def test_another_content_time_is_another_series_with_the_same_lesions() -> None:
     subject = case("yes-all")
-    later = write_documents(Subject(subject.result, subject.sources, CONTENT_TIME.replace(hour=9)))
+    later = write_documents(
+        Subject(subject.result, subject.sources, CONTENT_TIME.replace(hour=9), still_segmentations=True)
+    )
     first, second = report_of(written(subject)), report_of(later)
     assert first.sop_uid != second.sop_uid
-    assert first.series_uid == second.series_uid
+    assert first.series_uid != second.series_uid
     assert [f.tracking_uid for f in first.findings] == [f.tracking_uid for f in second.findings]
 
 
@@ -380,7 +416,7 @@ def test_a_note_may_quote_any_letters() -> None:
 
 def refused(subject: Case, documents: list[Document], match: str) -> None:
     with pytest.raises(ReadbackError, match=match) as caught:
-        verify(documents, Subject(subject.result, subject.sources, CONTENT_TIME), GENERAL)
+        verify(documents, Subject(subject.result, subject.sources, CONTENT_TIME, still_segmentations=True), GENERAL)
     assert caught.value.reason is Reason.READBACK_FAILED
     for secret in ("Lec", "Doe", "P-1", "19700101", "Roe"):
         assert secret not in str(caught.value)

@@ -24,7 +24,11 @@ from tests.report_cases import CASES, CONTENT_TIME, NAMES, Case, case, source
 def by_case() -> dict[str, tuple[Case, list[Document]]]:
     subjects = {name: case(name) for name in CASES}
     subjects |= {f"yes-all-{script}": case("yes-all", script) for script in NAMES}
-    return {name: (s, write_documents(Subject(s.result, s.sources, CONTENT_TIME))) for name, s in subjects.items()}
+    return {name: (s, write_documents(subject_of(s))) for name, s in subjects.items()}
+
+
+def subject_of(one: Case) -> Subject:
+    return Subject(one.result, one.sources, CONTENT_TIME, still_segmentations=True)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +136,7 @@ def test_every_missing_row_is_noticed(
         for path, (_, document) in zip(paths, changed, strict=True):
             path.write_bytes(document.data)
         judged = pool.map(lambda path: "Error" in run_tool(tool, path), paths)
-        read_back = [refuses([*documents[:-1], document], subject) for _, document in changed]
+        read_back = [refuses([*documents[:-1], document], subject, still_segmentations=True) for _, document in changed]
         judges = [
             [name for name, saw in zip(("read-back", "dciodvfy"), both, strict=True) if saw]
             for both in zip(read_back, judged, strict=True)

@@ -21,7 +21,7 @@ from imaging.dicom.results.encapsulated import ReadDocument, read_document, word
 from imaging.errors import ReadbackError, Reason
 from imaging.exam.result import Unread
 from imaging.findings import Thumbnail
-from imaging.image import View
+from imaging.image import Box, View
 from imaging.inference.processes import Delivery, report
 from imaging.report.document import ECHOED, Document, identity_of, seal
 from imaging.report.kind import Subject
@@ -41,7 +41,7 @@ def subject_of(name: str, script: str = "plain") -> Subject:
     """One of the report cases, with a picture of each analysed frame."""
     told = case(name, script)
     pixels = np.tile(np.arange(COLUMNS, dtype=np.uint8), (ROWS, 1))
-    pictures = tuple(Thumbnail(ref, pixels, (0.0, 0.0, COLUMNS, ROWS)) for ref in told.result.analysed)
+    pictures = tuple(Thumbnail(ref, pixels, Box(low=(0, 0), high=(ROWS, COLUMNS))) for ref in told.result.analysed)
     return Subject(told.result, told.sources, CONTENT_TIME, pictures=pictures)
 
 

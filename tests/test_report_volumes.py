@@ -201,7 +201,8 @@ def test_outcome_is_coded_and_structures_are_no_findings(
     assert [f.is_structure for f in whole] == [False] * len(subject.result.findings) + [True] * len(
         subject.result.structures
     )
-    assert all((f.score is None) == f.is_structure for f in read.findings)
+    assert all((f.score is None) == f.is_structure for f in whole)
+    assert all(f.score is None for f in read.findings if f.segment is not None)  # how sure stands once
 
 
 def test_measures_by_hand(by_case: dict[str, tuple[Case, list[Document]]]) -> None:

@@ -113,7 +113,8 @@ def test_content_nested_without_end_is_refused() -> None:
 
 def written() -> list[bytes]:
     subject = case("yes-all")
-    return [d.data for d in write_documents(Subject(subject.result, subject.sources, CONTENT_TIME))]
+    about = Subject(subject.result, subject.sources, CONTENT_TIME, still_segmentations=True)
+    return [d.data for d in write_documents(about)]
 
 
 # Damaged values make pydicom warn about them; the reading must survive whatever it warns about.

@@ -100,6 +100,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "report with pictures (Encapsulated PDF). Its pages hold the patient's name and number",
     )
     parser.add_argument(
+        "--still-segmentations",
+        action="store_true",
+        help="segment stills without place in the patient (ultrasound, most mammograms) too, each on a plane of its "
+        "own; without it their masks are the outlines of the reports",
+    )
+    parser.add_argument(
         "--psa",
         type=Path,
         metavar="FILE",
@@ -164,6 +170,7 @@ def run(args: argparse.Namespace) -> int:
         codes=args.codes,
         unpack=args.unpack,
         also=tuple(sorted(set(args.also))),
+        still_segmentations=args.still_segmentations,
         facts=facts,
         fresh=args.fresh,
         retry_failed=args.retry == "failed",

@@ -13,6 +13,7 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from typing import Any, Self
 
 from imaging.dicom.index import FileState
 from imaging.errors import OutputError, Reason
+from imaging.report.document import Issue, IssuedObject
 
 if sys.platform != "win32":
     import fcntl
@@ -31,11 +33,21 @@ CREATE TABLE IF NOT EXISTS result (
     work TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, answered INTEGER NOT NULL, told TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS document (work TEXT NOT NULL, path TEXT NOT NULL, sha256 TEXT NOT NULL,
     PRIMARY KEY (work, path));
+CREATE TABLE IF NOT EXISTS issue (work TEXT NOT NULL, number INTEGER NOT NULL, draft TEXT NOT NULL,
+    objects TEXT NOT NULL, PRIMARY KEY (work, number));
 CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT);
 CREATE TABLE IF NOT EXISTS seconds (part TEXT PRIMARY KEY, spent REAL NOT NULL);
 """
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Issued:
+    """An issue, and the digest of its content as it would be without predecessor."""
+
+    draft: str
+    issue: Issue
 
 
 def digest(*parts: str) -> str:
@@ -93,16 +105,36 @@ class Ledger:
         told: Json = json.loads(row[1])
         return told
 
-    def record(self, work: str, fingerprint: str, answered: bool, told: Json, files: Iterable[str]) -> None:
-        """What was said, after its files (relative paths) are in place."""
+    def superseded(self, work: str, draft: str) -> Issue | None:
+        """The issue of this work that objects supersede; None for the first.
+
+        `draft` stands for their content as it would be without predecessor. What was issued before keeps its place,
+        so that the same content repeats its bytes; new content follows all of it.
+        """
+        issues = self._rows.execute("SELECT number, draft, objects FROM issue WHERE work = ? ORDER BY number", (work,))
+        earlier: Issue | None = None
+        for number, known, objects in issues:
+            if known == draft:
+                break
+            earlier = Issue(number, tuple(IssuedObject(*place) for place in json.loads(objects)))
+        return earlier
+
+    def record(self, work: str, fingerprint: str, told: Json, files: Iterable[str], issued: Issued | None) -> None:
+        """What was said, after its files (relative paths) are in place, and what it adds to the issues of the work."""
         with self._writing():
             self._rows.execute("DELETE FROM document WHERE work = ?", (work,))
             for path in files:
                 self._rows.execute("INSERT INTO document VALUES (?, ?, ?)", (work, path, _sha256(self._out / path)))
             self._rows.execute(
                 "INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?)",
-                (work, fingerprint, int(answered), json.dumps(told)),
+                (work, fingerprint, int(told["completeness"] != "none"), json.dumps(told)),
             )
+            if issued is not None:
+                places = json.dumps([astuple(place) for place in issued.issue.objects])
+                self._rows.execute(
+                    "INSERT OR REPLACE INTO issue VALUES (?, ?, ?, ?)",
+                    (work, issued.issue.number, issued.draft, places),
+                )
 
     def close_run(self, files: Iterable[FileState], seconds: dict[str, float]) -> None:
         """The state of every file of the export, and where the time went."""
@@ -147,7 +179,7 @@ def _connect(folder: Path, fresh: bool) -> sqlite3.Connection:
     rows.execute("PRAGMA journal_mode=WAL")
     rows.execute("PRAGMA synchronous=FULL")
     rows.executescript(_SCHEMA)
-    if fresh:
+    if fresh:  # but for what was issued, which other systems hold and new objects must supersede
         with rows:
             for table in ("run", "result", "document", "file", "seconds"):
                 rows.execute(f"DELETE FROM {table}")  # noqa: S608 - our own table names

@@ -28,7 +28,7 @@ from imaging.findings import Reading, Thumbnail
 from imaging.image import Image, SourceRef
 from imaging.modalities import find_modality
 from imaging.package import Package
-from imaging.report.document import Document
+from imaging.report.document import Document, Issue
 from imaging.report.kind import Scheme, Subject
 from imaging.workers import Worker, WorkerLimits, Workers
 
@@ -75,11 +75,15 @@ class Delivery:
         when: Their content time.
         scheme: How CAD reports write SNOMED codes.
         also: Names of the kinds of objects beside those that every result has (`report.write.ON_REQUEST`).
+        still_segmentations: Segment stills without place in the patient too, on a plane of their own.
+        earlier: The issue that the objects supersede.
     """
 
     when: datetime
     scheme: Scheme = "sct"
     also: tuple[str, ...] = ()
+    still_segmentations: bool = False
+    earlier: Issue | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,4 +229,7 @@ def report(
     hush()
     sources = {uid: read_header(path) for uid, path in paths.items()}
     kinds = (*GENERAL, *find_modality(modality).outputs(), *(ON_REQUEST[name] for name in delivery.also))
-    return write_documents(Subject(result, sources, delivery.when, delivery.scheme, pictures), kinds)
+    subject = Subject(
+        result, sources, delivery.when, delivery.scheme, pictures, delivery.earlier, delivery.still_segmentations
+    )
+    return write_documents(subject, kinds)

@@ -13,8 +13,9 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
@@ -29,7 +30,7 @@ from imaging.exam.context import FactTable
 from imaging.image import Array, Origin
 from imaging.inference.answer import Answer, answer, compared
 from imaging.inference.context import assign
-from imaging.inference.ledger import Ledger, digest
+from imaging.inference.ledger import Issued, Ledger, digest
 from imaging.inference.processes import Delivery, Processes, RunLimits, TaskFrame
 from imaging.inference.router import NotApplicable, RunPlan, StudyTask, plan
 from imaging.inference.store import clear_staging, publish, study_folder, write_file
@@ -44,6 +45,7 @@ from imaging.inference.summary import (
 )
 from imaging.modalities.reasons import reason_of
 from imaging.package import Package
+from imaging.report.document import Document, Issue, IssuedObject
 from imaging.report.kind import Scheme
 from imaging.report.page import render
 
@@ -63,8 +65,9 @@ class InferenceRun:
     """What to do: the export, where results go, which packages, and what the user said of it.
 
     `codes` says how CAD reports write SNOMED codes; `also` names the kinds of objects to write beside those that every
-    result has (`report.write.ON_REQUEST`). `facts` are clinical facts that no image states. `fresh` forgets what the
-    ledger holds; `retry_failed` does again what has no answer yet. `unpack` reads zip and tar archives of the export.
+    result has (`report.write.ON_REQUEST`). `still_segmentations` segments stills without place in the patient too.
+    `facts` are clinical facts that no image states. `fresh` forgets what the ledger holds; `retry_failed` does again
+    what has no answer yet. `unpack` reads zip and tar archives of the export.
     """
 
     export: Path
@@ -75,6 +78,7 @@ class InferenceRun:
     device: str = "cpu"
     codes: Scheme = "sct"
     also: tuple[str, ...] = ()
+    still_segmentations: bool = False
     facts: tuple[FactTable, ...] = ()
     unpack: bool = False
     fresh: bool = False
@@ -151,7 +155,7 @@ class _RunState:
         self._context = assign(run.facts, index, planned)
         self._ledger = ledger
         self._when = ledger.content_time(run.content_time)
-        self._delivery = Delivery(self._when, run.codes, run.also)
+        self._delivery = Delivery(self._when, run.codes, run.also, run.still_segmentations)
         self._progress = progress
         self._told: dict[tuple[str, str], Json] = {}
         self.seconds: dict[str, float] = defaultdict(float)
@@ -183,8 +187,8 @@ class _RunState:
         """The answers to one question of a study, of one package or of several that are then compared."""
         given = [answer for _, _, answer in answered]
         for (task, fingerprint, _), final in zip(answered, compared(given) if len(given) > 1 else given, strict=True):
-            told, files = self._release(task, final, processes)
-            self._publish(task, fingerprint, told, files)
+            told, files, issued = self._release(task, final, processes)
+            self._publish(task, fingerprint, told, files, issued)
 
     def close(self) -> Json:
         """The summary, the page and every study's part, written where they changed."""
@@ -233,6 +237,7 @@ class _RunState:
                 files.append(f"{ref.instance.sop_uid} vanished")
         stated = [f"{name} {fact!r}" for name, fact in sorted(self._context.of(task).items())]
         told = (task.package.identity, run.site or "", self._when.isoformat(), run.device, run.codes, *run.also)
+        told += ("still segmentations",) if run.still_segmentations else ()
         beside = [f"beside {name}" for name in sorted(task.beside)]
         return digest(*told, *stated, *beside, *([str(task.unseen)] if task.unseen else []), *files)
 
@@ -242,14 +247,15 @@ class _RunState:
             for _ in frame.refs:
                 self._progress.frame()
 
-    def _release(self, task: StudyTask, given: Answer, processes: Processes) -> tuple[Json, dict[str, bytes]]:
-        """What is said of the task and the files of its folder; no file when the report was not released."""
+    def _release(
+        self, task: StudyTask, given: Answer, processes: Processes
+    ) -> tuple[Json, dict[str, bytes], Issued | None]:
+        """What is said of the task, the files of its folder and their issue; no file when nothing was released."""
         begin = perf_counter()
-        paths = {ref.instance.sop_uid: ref.instance.path for ref in task.group.images()}
         try:
-            documents = processes.report(task.package, given.result, given.thumbnails, paths, self._delivery)
+            documents, issued = self._documents(task, given, processes)
         except ImagingError as error:
-            return _failed(task, error.reason), {}
+            return _failed(task, error.reason), {}, None
         folder = _folder(task)
         shown = [(f"preview-{n:03d}.png", thumb) for n, thumb in enumerate(given.thumbnails, start=1)]
         files = {document.file_name: document.data for document in documents}
@@ -260,15 +266,28 @@ class _RunState:
             [(f"{folder}/{name}", thumb) for name, thumb in shown],
         )
         self.seconds["report"] += perf_counter() - begin
-        return told, files
+        return told, files, issued
 
-    def _publish(self, task: StudyTask, fingerprint: str, told: Json, files: dict[str, bytes]) -> None:
+    def _documents(self, task: StudyTask, given: Answer, processes: Processes) -> tuple[list[Document], Issued]:
+        """The documents, written again where they supersede an earlier issue: only what they say tells whether."""
+        paths = {ref.instance.sop_uid: ref.instance.path for ref in task.group.images()}
+        write = partial(processes.report, task.package, given.result, given.thumbnails, paths)
+        documents = write(self._delivery)
+        draft = digest(*(d.sop_instance_uid for d in documents if d.kind not in self._run.also))
+        earlier = self._ledger.superseded(_key(task), draft)
+        if earlier is not None:
+            documents = write(replace(self._delivery, earlier=earlier))
+        places = [IssuedObject(d.kind, d.series_uid, d.sop_class_uid, d.sop_instance_uid) for d in documents]
+        return documents, Issued(draft, Issue(1 if earlier is None else earlier.number + 1, tuple(places)))
+
+    def _publish(
+        self, task: StudyTask, fingerprint: str, told: Json, files: dict[str, bytes], issued: Issued | None = None
+    ) -> None:
         begin = perf_counter()
         folder = _folder(task)
         if files or (self._run.out / folder).exists():
             publish(self._run.out, folder, files)
-        answered = told["completeness"] != "none"
-        self._ledger.record(_key(task), fingerprint, answered, told, [f"{folder}/{name}" for name in files])
+        self._ledger.record(_key(task), fingerprint, told, [f"{folder}/{name}" for name in files], issued)
         self._told[task.study_uid, task.package.name] = told
         self._progress.study(study_folder(task.study_uid), [told])
         self.seconds["write"] += perf_counter() - begin

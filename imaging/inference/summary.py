@@ -12,7 +12,7 @@ from imaging.dicom.index import FileState, Instance
 from imaging.errors import ReasonCode
 from imaging.exam.result import ExamFinding, ExamResult
 from imaging.findings import Code, Rating, Thumbnail
-from imaging.image import LPS_TO_RAS, Origin, View
+from imaging.image import LPS_TO_RAS, Origin
 from imaging.inference.router import NotApplicable, StudyTask
 from imaging.package import Package
 from imaging.report.document import Document
@@ -82,11 +82,11 @@ def released(
             {"path": path, "sop_class_uid": d.sop_class_uid, "sop_instance_uid": d.sop_instance_uid}
             for path, d in documents
         ],
-        "findings": [_finding(finding, result.algorithm.stated_rating) for finding in result.findings],
-        "structures": [_finding(organ, None) for organ in result.structures],
+        "findings": [_finding(result, finding, result.algorithm.stated_rating) for finding in result.findings],
+        "structures": [_finding(result, organ, None) for organ in result.structures],
         "measures": {name: _rounded(value) for name, value in result.measures.items()},
         "rating": _exam_rating(result),
-        "views": {uid: _view_words(view) for uid, view in sorted(result.views.items())},
+        "views": {uid: view.words for uid, view in sorted(result.views.items())},
         "composites": [
             {"members": list(one.members), "laterality": one.laterality, "score": _rounded(one.score)}
             for one in result.composites
@@ -200,20 +200,15 @@ def _scores(result: ExamResult) -> Json | None:
     }
 
 
-def _view_words(view: View) -> str:
-    """L MLO, and what modifies it: R CC (magnification)."""
-    more = f" ({', '.join(view.modifiers)})" if view.modifiers else ""
-    return f"{view.laterality} {view.view}{more}"
-
-
 def _rated(rating: Rating, probability: float) -> Json:
     return {"name": rating.name, "probability": _rounded(probability)}
 
 
-def _finding(finding: ExamFinding, rating: Rating | None) -> Json:
+def _finding(result: ExamResult, finding: ExamFinding, rating: Rating | None) -> Json:
     key, volume_region = finding.key, finding.key.volume_region
     center = None if volume_region is None else (LPS_TO_RAS[:3, :3] @ volume_region.centroid_mm).tolist()
     own = () if volume_region is None else finding.measures.items()
+    view = result.views.get(key.ref.sop_uid)
     return {
         "label": key.label,
         "score": _rounded(key.score),
@@ -226,6 +221,8 @@ def _finding(finding: ExamFinding, rating: Rating | None) -> Json:
         "slice": None if volume_region is None else volume_region.largest_slice()[0] + 1,
         "center_lps_mm": center and [_rounded(value) for value in center],
         "site": _code(finding.site),
+        "laterality": None if view is None else view.laterality,
+        "view": None if view is None else view.words,
         "area_mm2": _rounded(key.area_mm2),
         "volume_ml": _rounded(None if volume_region is None else volume_region.volume_ml),
         "longest_diameter_mm": _rounded(

@@ -11,18 +11,18 @@ from typing import Final, NoReturn
 
 import numpy as np
 from pydicom import Dataset
-from scipy import ndimage
 
 from imaging.dicom.results.cad import snomed_ct
 from imaging.dicom.results.content_tree import ContentItem, Reference
-from imaging.dicom.results.records import ReadFinding
+from imaging.dicom.results.records import EvidenceItem, ReadFinding, ReadReport
 from imaging.errors import ReadbackError, Reason
 from imaging.exam.result import Side
 from imaging.findings import Code, Finding, Mask
 from imaging.image import Floats, SourceRef, View
+from imaging.report.document import Issue
 from imaging.report.sr.codes import CERTAINTY, MeasureCode
 from imaging.report.sr.statements import Roi
-from imaging.report.sr.views import IMAGE_LATERALITY, IMAGE_VIEW, IMAGE_VIEW_MODIFIER, view_codes
+from imaging.report.sr.views import IMAGE_LATERALITY, IMAGE_VIEW, IMAGE_VIEW_MODIFIER, LATERALITIES, view_codes
 
 Sources = Mapping[str, Dataset]
 
@@ -31,6 +31,15 @@ _OUTLINE_TOLERANCE_PX: Final = 1e-3
 
 def refuse(where: str, field: str, found: object, allowed: object) -> NoReturn:
     raise ReadbackError(f"{where}, {field}: found {found}; allowed is {allowed}", Reason.READBACK_FAILED)
+
+
+def check_predecessors(read: ReadReport, earlier: Issue | None, kind: str) -> None:
+    """A report names the one of its kind that it supersedes, and no other."""
+    study = read.evidence[0].study_uid if read.evidence else ""
+    issued = () if earlier is None else earlier.objects
+    wanted = tuple(EvidenceItem(study, i.series_uid, i.sop_class_uid, i.sop_uid) for i in issued if i.kind == kind)
+    if read.predecessors != wanted:
+        refuse(read.sop_uid, "PredecessorDocumentsSequence (0040,A360)", read.predecessors, wanted)
 
 
 def check_reference(where: str, reference: Reference, sources: Sources) -> None:
@@ -57,6 +66,7 @@ def check_head(where: str, found: ReadFinding, roi: Roi) -> None:
         ("category", found.category, None if roi.volume_region is None else roi.label.category),
         ("finding", found.label, roi.label.finding),
         ("finding site", found.sites, (roi.site,)),
+        ("laterality", found.laterality, None if roi.laterality is None else LATERALITIES[roi.laterality]),
     ):
         if value != wanted:
             refuse(where, field, value, wanted)
@@ -75,7 +85,7 @@ def check_measures(where: str, found: ReadFinding, measures: Sequence[tuple[Meas
 
 
 def check_region(where: str, found: ReadFinding, key: Finding) -> None:
-    """The stored outline, filled, is the finding's mask without holes, pixel for pixel; of a box its corners."""
+    """The stored outline, filled, is the finding's mask, pixel for pixel; of a box its corners."""
     points = found.points_px
     if points is None or len(points) < 4 or not np.array_equal(points[0], points[-1]):
         refuse(where, "GraphicData (0070,0022)", "an open outline", "a closed one")
@@ -84,15 +94,8 @@ def check_region(where: str, found: ReadFinding, key: Finding) -> None:
             refuse(where, "GraphicData (0070,0022)", "other corners", "the box of the finding")
         return
     region = filled_outline(where, points[:-1], key.source_grid.shape)
-    if not np.array_equal(region, _without_holes(key)):
+    if not np.array_equal(region, key.full_mask()):
         refuse(where, "GraphicData (0070,0022)", "another region", "the mask of the finding")
-
-
-def _without_holes(key: Finding) -> Mask:
-    whole = np.zeros(key.source_grid.shape, dtype=np.bool_)
-    (row, column), (rows, columns) = key.mask_origin, key.mask.shape
-    whole[row : row + rows, column : column + columns] = ndimage.binary_fill_holes(key.mask)
-    return whole
 
 
 def filled_outline(where: str, points: Floats, shape: tuple[int, ...]) -> Mask:

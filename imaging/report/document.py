@@ -63,7 +63,26 @@ class Document:
     file_name: str
     sop_class_uid: str
     sop_instance_uid: str
+    series_uid: str
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedObject:
+    """Where a released object stands in its study; `kind` is the name of its kind."""
+
+    kind: str
+    series_uid: str
+    sop_class_uid: str
+    sop_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """All objects that were released together of one study and package; `number` counts such issues from 1."""
+
+    number: int
+    objects: tuple[IssuedObject, ...]
 
 
 def derived_uid(*parts: str) -> str:
@@ -119,7 +138,8 @@ def seal(dataset: Dataset, identity: Identity, kind: str) -> Document:
     elements[SOP_INSTANCE_UID] = _packed(SOP_INSTANCE_UID, "UI", _even_uid(uid))
     body = b"".join(elements[tag] for tag in sorted(elements))
     name = f"{kind}-{hashlib.sha256(uid.encode()).hexdigest()[:16]}.dcm"
-    return Document(kind, name, sop_class_uid, uid, bytes(128) + b"DICM" + _file_meta(sop_class_uid, uid) + body)
+    data = bytes(128) + b"DICM" + _file_meta(sop_class_uid, uid) + body
+    return Document(kind, name, sop_class_uid, uid, str(dataset.SeriesInstanceUID), data)
 
 
 def content_uid(sop_class_uid: str, body: bytes) -> str:

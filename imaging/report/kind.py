@@ -6,6 +6,7 @@ those of a modality are that modality's.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +22,7 @@ from imaging.errors import ImagingError, InputError, Reason
 from imaging.exam.result import ExamResult
 from imaging.findings import Thumbnail
 from imaging.report.agreement import refuse
-from imaging.report.document import MANUFACTURER, MODEL, Document, Identity, derived_uid, identity_of
+from imaging.report.document import MANUFACTURER, MODEL, Document, Identity, Issue, derived_uid, identity_of
 from imaging.report.sr import codes
 from imaging.report.sr.statements import images_of
 
@@ -41,7 +42,8 @@ class Subject:
 
     `sources` holds, by SOP Instance UID, the header of every image of the result as it was read (pixel data not
     needed). `pictures` are what may be shown of its images. `identity` is that of the first image, once every image is
-    known to be of that patient and study.
+    known to be of that patient and study. `earlier` is the issue that these objects supersede, if there is one.
+    `still_segmentations` gives stills without place in the patient segmentations on a plane of their own.
     Raises ImagingError for a result without images or an image without header, InputError for two patients.
     """
 
@@ -50,6 +52,8 @@ class Subject:
     content_time: datetime
     scheme: Scheme = "sct"
     pictures: tuple[Thumbnail, ...] = ()
+    earlier: Issue | None = None
+    still_segmentations: bool = False
     identity: Identity = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,8 +101,8 @@ class ObjectKind:
     Args:
         name: What users call it, and how the names of its files begin.
         sop_class_uid: Its SOP class; pages show the name that the standard gives to it.
-        series_number: Number of its series in the study of the source.
-        series_name: How the description of that series begins.
+        series_number: Number of its series among those of its package, below 1000; further series follow it.
+        series_name: How the description of that series ends, after the name of the package.
         write: Its sealed objects (none where the result has nothing for it), given those of the kinds before it.
         check: Raises ReadbackError at the first disagreement of what was read with the subject.
         read: What the bytes of a file say, with the raw values of the asked tags. Raises InputError.
@@ -112,22 +116,25 @@ class ObjectKind:
     check: Callable[[ReadBack, ObjectKind], None]
     read: Callable[[bytes, frozenset[int]], ReadObject] = read_result
 
-    def series_uid(self, result: ExamResult, *parts: str) -> str:
-        """Own series for each kind of object of a result; never a series of the source."""
-        return derived_uid(result.study_uid, result.algorithm.identity, result.package, result.group, self.name, *parts)
+    def new_object(self, subject: Subject, number: int = 1) -> Dataset:
+        """Class, series, equipment and SOP Common of every object of a result (PS3.3 C.7.5, C.12.1).
 
-    def new_object(self, subject: Subject) -> Dataset:
-        """Class, series, equipment and SOP Common of every object of a result (PS3.3 C.7.5, C.12.1)."""
-        algorithm = subject.result.algorithm
+        Object `number` (from 1) of its kind. Each has a series of its own, never one of the source, which a later issue
+        does not enter: viewers show one object of a series, and not always the newest.
+        """
+        result, when = subject.result, subject.content_time
+        algorithm, issue = result.algorithm, 1 if subject.earlier is None else subject.earlier.number + 1
+        own = (algorithm.identity, result.package, result.group, self.name, str(number), str(issue), when.isoformat())
         dataset = Dataset()
         dataset.SOPClassUID = self.sop_class_uid
-        dataset.SeriesInstanceUID = self.series_uid(subject.result)
-        dataset.SeriesNumber = self.series_number
-        caution = subject.result.caution
-        mark = "" if caution is None else f"{caution.mark}: "
-        dataset.SeriesDescription = f"{mark}{self.series_name}, {algorithm.name}"[:64]
-        dataset.ContentDate = subject.content_time.strftime("%Y%m%d")
-        dataset.ContentTime = subject.content_time.strftime("%H%M%S")
+        dataset.SeriesInstanceUID = derived_uid(result.study_uid, *own)
+        dataset.SeriesNumber = _first_series_number(result.package) + self.series_number + number - 1
+        what = (f" ({issue}): " if issue > 1 else ": ") + self.series_name + (f" {number}" if number > 1 else "")
+        mark = "" if result.caution is None else f"{result.caution.mark}: "
+        dataset.SeriesDescription = mark + result.package[: 64 - len(mark) - len(what)] + what
+        dataset.InstanceNumber = 1
+        dataset.SeriesDate = dataset.ContentDate = when.strftime("%Y%m%d")
+        dataset.SeriesTime = dataset.ContentTime = when.strftime("%H%M%S")
         dataset.Manufacturer = MANUFACTURER
         dataset.ManufacturerModelName = MODEL
         dataset.SoftwareVersions = __version__
@@ -142,6 +149,14 @@ class ObjectKind:
         equipment.ContributionDescription = "Analysis by an automated algorithm"
         dataset.ContributingEquipmentSequence = [equipment]
         return dataset
+
+
+def _first_series_number(package: str) -> int:
+    """Where the series of a package begin: a multiple of 1000 that its name alone gives, so a run of others keeps it.
+
+    Two packages of a study share it in one of 900 cases; their series differ by description all the same.
+    """
+    return 1000 * (100 + int(hashlib.sha256(package.encode()).hexdigest(), 16) % 900)
 
 
 def _one_identity(result: ExamResult, sources: Mapping[str, Dataset]) -> Identity:

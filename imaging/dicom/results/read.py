@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -45,6 +46,7 @@ DAMAGE: Final = (
 )  # fmt: skip
 
 _FINDING, _SITE, _CERTAINTY = ("121071", "DCM"), ("363698007", "SCT"), ("111012", "DCM")
+_SIDE: Final = ("272741003", "SCT")
 _STATEMENT: Final = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%(?:, on image ([0-9.]+))?")
 _TRACKING_ID, _TRACKING_UID = ("112039", "DCM"), ("112040", "DCM")
 _CATEGORY, _SEGMENT, _SEGMENT_SOURCE = ("276214006", "SCT"), ("121191", "DCM"), ("121233", "DCM")
@@ -120,6 +122,7 @@ def _report(dataset: Dataset, identity: dict[int, bytes]) -> ReadReport:
         rating=_exam_rating(everything),
         composites=cad_composites(root) if is_cad else (),
         performed=cad_detections(root) if is_cad else (),
+        predecessors=_references(dataset.get("PredecessorDocumentsSequence") or []),
     )
 
 
@@ -161,6 +164,7 @@ def _finding(item: ContentItem, parts: tuple[ContentItem, ...]) -> ReadFinding:
         tracking_uid=str(named.get(_TRACKING_UID, "")),
         label=label if isinstance(label, Code) else None,
         sites=tuple(p.value for p in parts if p.is_named(_SITE) and isinstance(p.value, Code)),
+        laterality=next((one for p in parts if p.is_named(_SITE) and (one := _code_value([*p.walk()], _SIDE))), None),
         score=None if certainty is None else certainty / 100.0,
         graphic_type=region.graphic_type if region else "",
         points_px=region.value if region else None,
@@ -175,12 +179,17 @@ def _finding(item: ContentItem, parts: tuple[ContentItem, ...]) -> ReadFinding:
 
 def _evidence(dataset: Dataset) -> tuple[EvidenceItem, ...]:
     """The instances that a report lists as evidence, or that a segmentation was made from."""
-    found: list[EvidenceItem] = []
     studies: list[Dataset] = []
     for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
         studies += dataset.get(keyword) or []
     if "ReferencedSeriesSequence" in dataset:
         studies.append(dataset)
+    return _references(studies)
+
+
+def _references(studies: Iterable[Dataset]) -> tuple[EvidenceItem, ...]:
+    """The instances of hierarchical references (PS3.3 C.17.2.1)."""
+    found: list[EvidenceItem] = []
     for study in studies:
         for series in study.get("ReferencedSeriesSequence") or []:
             for item in series.get("ReferencedSOPSequence") or series.get("ReferencedInstanceSequence") or []:

@@ -43,7 +43,8 @@ class ReadFinding:
     is one: `points_px` is its outline, `center_px` (x, y) its centre, and `intent` its Rendering Intent.
 
     Of a volumetric group (TID 1411) `segment` is the segment it refers to and `segment_sources` the images that this
-    was made from. `category` is the Finding Category, which few writers give.
+    was made from. `category` is the Finding Category, which few writers give. `laterality` is the side of a paired
+    organ that the Finding Site says.
     """
 
     tracking_id: str
@@ -61,6 +62,7 @@ class ReadFinding:
     category: Code | None = None
     segment: Reference | None = None
     segment_sources: tuple[Reference, ...] = ()
+    laterality: Code | None = None
 
     @property
     def is_structure(self) -> bool:
@@ -129,6 +131,7 @@ class ReadReport:
     rating: ReadRating | None = None
     composites: tuple[ReadComposite, ...] = ()
     performed: tuple[ReadDetections, ...] = ()
+    predecessors: tuple[EvidenceItem, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ def write_pdf(subject: Subject, kind: ObjectKind, _: Written) -> Written:
     dataset = kind.new_object(subject)
     dataset.Modality = MODALITY
     dataset.ConversionType = "WSD"
-    dataset.InstanceNumber = 1
     dataset.AcquisitionDateTime = ""
     dataset.BurnedInAnnotation = "YES"
     dataset.RecognizableVisualFeatures = "NO"

@@ -11,8 +11,8 @@ from imaging.report.seg.write import write_segmentations
 SEGMENTATION: Final = ObjectKind(
     name="seg",
     sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
-    series_number=9002,
-    series_name="AI segmentation",
+    series_number=101,
+    series_name="segmentation",
     write=write_segmentations,
     check=check_segmentations,
 )

@@ -13,7 +13,7 @@ from imaging.dicom.results.records import ReadFinding, ReadSegment, ReadSegmenta
 from imaging.exam.result import ExamResult
 from imaging.image import Floats, Grid, SourceRef
 from imaging.report.agreement import Sources, check_reference, frames_of, refuse
-from imaging.report.kind import ObjectKind, ReadBack
+from imaging.report.kind import ObjectKind, ReadBack, Subject
 from imaging.report.seg.stills import obstacle
 from imaging.report.seg.volumes import volume_obstacle
 from imaging.report.sr.statements import Roi, rois
@@ -29,18 +29,19 @@ _SAME_STEP: Final = 2e-3
 def check_segmentations(back: ReadBack, kind: ObjectKind) -> None:
     """Raises ReadbackError at the first disagreement between the segments and the regions of the result."""
     result, sources = back.subject.result, back.subject.sources
-    check_segments(segments_by_tracking(back.of(kind, ReadSegmentation), result, sources), result, sources)
+    check_segments(segments_by_tracking(back.of(kind, ReadSegmentation), back.subject), result, sources)
 
 
-def segmentation_obstacle(roi: Roi, sources: Sources) -> str | None:
-    """Why a region can have no valid segment, or None."""
+def segmentation_obstacle(roi: Roi, subject: Subject) -> str | None:
+    """Why a region has no segment, or None."""
+    sources = subject.sources
     if roi.volume_region is not None:
         return volume_obstacle(roi.volume_region, sources)
-    return obstacle(sources[roi.measured.key.ref.sop_uid], roi.measured.key)
+    return obstacle(sources[roi.measured.key.ref.sop_uid], roi.measured.key, subject.still_segmentations)
 
 
 def segments_by_tracking(
-    segmentations: Sequence[ReadSegmentation], result: ExamResult, sources: Sources
+    segmentations: Sequence[ReadSegmentation], subject: Subject
 ) -> dict[str, tuple[ReadSegmentation, ReadSegment]]:
     """Every region whose source allows one has exactly one segment, and no other is there."""
     segments: dict[str, tuple[ReadSegmentation, ReadSegment]] = {}
@@ -50,9 +51,9 @@ def segments_by_tracking(
         for segment in read.segments:
             segments[segment.tracking_uid] = (read, segment)
     count = sum(len(read.segments) for read in segmentations)
-    wanted = {roi.tracking_uid for roi in rois(result) if segmentation_obstacle(roi, sources) is None}
+    wanted = {roi.tracking_uid for roi in rois(subject.result) if segmentation_obstacle(roi, subject) is None}
     if wanted != set(segments) or count != len(wanted):
-        refuse(f"study {result.study_uid}", "segments", count, f"{len(wanted)}, one per outlined region")
+        refuse(f"study {subject.result.study_uid}", "segments", count, f"{len(wanted)}, one per outlined region")
     return segments
 
 

@@ -15,6 +15,7 @@ from highdicom.seg import Segmentation, SegmentDescription
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import DSfloat
 
 from imaging.errors import ImagingError, Reason
 from imaging.exam.result import Algorithm, ExamResult
@@ -26,26 +27,38 @@ from imaging.report.sr.statements import Roi
 
 NO_SEGMENTATION_BOX: Final = "the algorithm gives boxes and no borders"
 NO_SEGMENTATION_CINE: Final = "it has several frames and no Frame of Reference"
-NO_SEGMENTATION_ORIENTATION: Final = "it has no Patient Orientation attribute"
+NO_SEGMENTATION_PLACE: Final = "it has no Frame of Reference"
 NO_SEGMENTATION_FRAME: Final = "its Frame of Reference has no image position and orientation"
+OWN_PLANE: Final = "its position is that of the pixels of its image, not of the patient."
 PLACEHOLDER_UID: Final = "2.25.1"
+_PLANE: Final = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+# CIE L*, a*, b* (D50): red, yellow, magenta, orange; blue, green, cyan, violet.
+_WARM: Final = ((54, 80, 70), (93, -15, 90), (60, 94, -60), (72, 35, 75))
+_COOL: Final = ((48, 10, -65), (75, -65, 60), (88, -50, -15), (50, 50, -55))
 
 
-def obstacle(header: Dataset, key: Finding) -> str | None:
-    """Why no valid segmentation can be made of this finding on its source, or None."""
+def obstacle(header: Dataset, key: Finding, has_own_frames: bool) -> str | None:
+    """Why no segmentation is made of this finding on its source, or None.
+
+    A source without place gets one only where `has_own_frames` says that segmentations bring a Frame of Reference:
+    without any, the standard allows it and viewers fail on it.
+    """
     if key.box is not None:
         return NO_SEGMENTATION_BOX
     if int(header.get("NumberOfFrames") or 1) > 1:
         return NO_SEGMENTATION_CINE
-    if "FrameOfReferenceUID" in header:
-        placed = "ImagePositionPatient" in header and "ImageOrientationPatient" in header and "PixelSpacing" in header
-        return None if placed else NO_SEGMENTATION_FRAME
-    # Without a Frame of Reference the orientation of the segmentation is the source's (PS3.3 C.7.6.1.1.1, Type 2C).
-    return None if "PatientOrientation" in header else NO_SEGMENTATION_ORIENTATION
+    if has_own_frames or is_placed(header):
+        return None
+    return NO_SEGMENTATION_FRAME if "FrameOfReferenceUID" in header else NO_SEGMENTATION_PLACE
+
+
+def is_placed(header: Dataset) -> bool:
+    """Whether a still has a place in the patient."""
+    return all(keyword in header for keyword in ("FrameOfReferenceUID", *_PLANE))
 
 
 def write_segmentation(
-    subject: Subject, kind: ObjectKind, regions: Sequence[Roi], header: Dataset, instance_number: int
+    subject: Subject, kind: ObjectKind, regions: Sequence[Roi], header: Dataset, number: int
 ) -> tuple[Document, Dataset]:
     """The sealed SEG of `regions`, all on the still `header`, and its data set."""
     shape = (int(header.Rows), int(header.Columns))
@@ -58,14 +71,9 @@ def write_segmentation(
                 Reason.GEOMETRY,
             )
     masks = np.stack([finding.full_mask() for finding in findings], axis=-1)[None].astype(np.uint8)
-    dataset = kind.new_object(subject)
-    frame_of_reference = str(header.get("FrameOfReferenceUID") or "")
-    dataset.SeriesInstanceUID = kind.series_uid(subject.result, frame_of_reference)
-    dataset.InstanceNumber = instance_number
-    made = encode(subject, regions, masks, lambda: [_stand_in(header, subject.result)], dataset)
-    finish(made, dataset, str(header.SOPInstanceUID))
-    if not frame_of_reference:
-        dataset.PatientOrientation = header.PatientOrientation
+    dataset = kind.new_object(subject, number)
+    made = encode(subject, regions, masks, lambda: [_stand_in(header, subject.result, findings[0])], dataset)
+    finish(made, dataset, str(header.SOPInstanceUID), regions)
     return seal(dataset, subject.identity, kind.name), dataset
 
 
@@ -113,7 +121,7 @@ def encode(
         ) from error
 
 
-def finish(made: Dataset, ours: Dataset, sop_uid: str) -> None:
+def finish(made: Dataset, ours: Dataset, sop_uid: str, regions: Sequence[Roi]) -> None:
     """Turns `ours` into highdicom's object with our series, no clock and no random UID.
 
     `sop_uid` names the source, or the first of its images.
@@ -123,10 +131,24 @@ def finish(made: Dataset, ours: Dataset, sop_uid: str) -> None:
         known = int(element.tag) in ECHOED or int(element.tag) in own
         if not known and element.keyword not in {"InstanceCreationDate", "InstanceCreationTime"}:
             ours.add(element)
+    for item, colour in zip(ours.SegmentSequence, _colours(regions), strict=True):
+        item.RecommendedDisplayCIELabValue = colour
     ours.ContentCreatorName = ""  # Type 2 (PS3.3 Table 10-12); highdicom leaves it out.
     organization = derived_uid("dimensions", ours.SeriesInstanceUID, sop_uid)
     for item in (*ours.DimensionOrganizationSequence, *ours.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
+
+
+def _colours(regions: Sequence[Roi]) -> list[list[int]]:
+    """A colour for each region, as Recommended Display CIELab Value (PS3.3 C.10.7.1.1): warm findings, cool organs."""
+    counts = {True: 0, False: 0}
+    found = []
+    for roi in regions:
+        palette = _WARM if roi.is_finding else _COOL
+        lightness, a, b = palette[counts[roi.is_finding] % len(palette)]
+        counts[roi.is_finding] += 1
+        found.append([round(lightness * 655.35), round((a + 128) * 257), round((b + 128) * 257)])
+    return found
 
 
 def _segment(algorithm: Algorithm, segment_number: int, roi: Roi) -> SegmentDescription:
@@ -148,19 +170,22 @@ def _segment(algorithm: Algorithm, segment_number: int, roi: Roi) -> SegmentDesc
     )
 
 
-def _stand_in(header: Dataset, result: ExamResult) -> Dataset:
+def _stand_in(header: Dataset, result: ExamResult, finding: Finding) -> Dataset:
+    """The source with its place, or on a plane of its own: that of its pixels, 1 mm apart where nothing tells more."""
     stand_in = bare_stand_in(header, result)
     for keyword in ("SOPInstanceUID", "SOPClassUID"):
         setattr(stand_in, keyword, str(header[keyword].value))
-    for keyword in (
-        "PatientOrientation",
-        "ImagePositionPatient",
-        "ImageOrientationPatient",
-        "PixelSpacing",
-        "SliceThickness",
-    ):
-        if keyword in header:
-            stand_in[keyword] = header[keyword]
+    if is_placed(header):
+        for keyword in (*_PLANE, "SliceThickness"):
+            if keyword in header:
+                stand_in[keyword] = header[keyword]
+        return stand_in
+    stand_in.FrameOfReferenceUID = derived_uid("frame of reference", stand_in.SOPInstanceUID)
+    stand_in.PositionReferenceIndicator = ""
+    stand_in.ImagePositionPatient, stand_in.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    steps = finding.source_grid.spacing if finding.source_grid.unit == "mm" else (1.0, 1.0)
+    stand_in.PixelSpacing = [DSfloat(float(step), auto_format=True) for step in steps]
+    stand_in.SliceThickness = 1
     return stand_in
 
 

@@ -47,7 +47,7 @@ def volume_obstacle(volume_region: VolumeRegion, sources: Sources) -> str | None
 
 
 def write_volume_segmentation(
-    subject: Subject, kind: ObjectKind, volume_region: VolumeRegion, regions: Sequence[Roi], instance_number: int
+    subject: Subject, kind: ObjectKind, volume_region: VolumeRegion, regions: Sequence[Roi], number: int
 ) -> tuple[Document, Dataset]:
     """The sealed SEG of `regions`, all on the volume of `volume region`, and its data set.
 
@@ -63,13 +63,10 @@ def write_volume_segmentation(
     masks = np.stack(
         [roi.volume_region.full_mask() for roi in regions if roi.volume_region is not None], axis=-1
     ).astype(np.uint8)
-    dataset = kind.new_object(subject)
-    frame_of_reference = str(subject.sources[refs[0].sop_uid].FrameOfReferenceUID)
-    dataset.SeriesInstanceUID = kind.series_uid(subject.result, frame_of_reference)
-    dataset.InstanceNumber = instance_number
+    dataset = kind.new_object(subject, number)
     made = encode(subject, regions, masks, lambda: _stand_ins(subject, volume_region), dataset)
     _name_sources(made, refs)
-    finish(made, dataset, refs[0].sop_uid)
+    finish(made, dataset, refs[0].sop_uid, regions)
     return seal(dataset, subject.identity, kind.name), dataset
 
 

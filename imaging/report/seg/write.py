@@ -8,7 +8,7 @@ from pydicom import Dataset
 
 from imaging.report.document import Document
 from imaging.report.kind import ObjectKind, Subject, Written
-from imaging.report.seg.stills import obstacle, write_segmentation
+from imaging.report.seg.stills import OWN_PLANE, is_placed, obstacle, write_segmentation
 from imaging.report.seg.volumes import by_volume, volume_obstacle, write_volume_segmentation
 from imaging.report.sr.statements import Roi, rois
 
@@ -30,12 +30,14 @@ def write_segmentations(subject: Subject, kind: ObjectKind, _: Written) -> Writt
     for sop_uid, of_image in _by_still(regions).items():
         names = ", ".join(roi.name for roi in of_image)
         # Findings of one result come from one network: either all are boxes or none is.
-        reason = obstacle(sources[sop_uid], of_image[0].measured.key)
+        reason = obstacle(sources[sop_uid], of_image[0].measured.key, subject.still_segmentations)
         if reason is not None:
             remarks.append(f"{names}: no segmentation object of image {sop_uid}, because {reason}.")
             continue
         made.append(write_segmentation(subject, kind, of_image, sources[sop_uid], len(made) + 1))
         remarks.append(f"{names}: pixel mask in segmentation object {made[-1][0].sop_instance_uid}.")
+        if not is_placed(sources[sop_uid]):
+            remarks.append(f"{made[-1][0].sop_instance_uid}: {OWN_PLANE}")
     return Written(tuple(made), tuple(remarks))
 
 

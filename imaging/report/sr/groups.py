@@ -18,6 +18,7 @@ from imaging.report.sr import codes, content
 from imaging.report.sr.codes import MeasureCode
 from imaging.report.sr.content import CONTAINS, HAS_MODIFIER, HAS_OBSERVATION_CONTEXT
 from imaging.report.sr.statements import Roi, planar_measures, volume_measures
+from imaging.report.sr.views import LATERALITIES
 from imaging.volume_region import VolumeRegion
 
 
@@ -69,7 +70,7 @@ def planar_group(result: ExamResult, roi: Roi) -> Dataset:
         [
             *_head(roi),
             region,
-            content.code(HAS_MODIFIER, codes.FINDING_SITE, roi.site),
+            _site(roi),
             *_measurements(result.algorithm, planar_measures(result, roi)),
         ],
         "1410",
@@ -87,7 +88,7 @@ def volumetric_group(result: ExamResult, roi: Roi, place: SegmentPlace) -> Datas
             *_head(roi),
             content.segment(place.document.sop_class_uid, place.document.sop_instance_uid, place.number),
             *(content.named_image(codes.SEGMENT_SOURCE, _image(CONTAINS, ref)) for ref in occupied),
-            content.code(HAS_MODIFIER, codes.FINDING_SITE, roi.site),
+            _site(roi),
             *_measurements(result.algorithm, volume_measures(result, roi, place.volume_region)),
         ],
         "1411",
@@ -103,6 +104,13 @@ def _head(roi: Roi) -> list[Dataset]:
         *category,
         content.code(CONTAINS, codes.FINDING, roi.label.finding),
     ]
+
+
+def _site(roi: Roi) -> Dataset:
+    """Finding Site, with the side of a paired organ (TID 1419 rows 2 and 3)."""
+    side = roi.laterality
+    below = [] if side is None else [content.code(HAS_MODIFIER, codes.LATERALITY, LATERALITIES[side])]
+    return content.code(HAS_MODIFIER, codes.FINDING_SITE, roi.site, below)
 
 
 def _image(relationship: str, ref: SourceRef) -> Dataset:

@@ -11,8 +11,8 @@ from imaging.report.sr.tid1500 import write_report
 MEASUREMENT_REPORT: Final = ObjectKind(
     name="sr",
     sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
-    series_number=9001,
-    series_name="AI measurement report",
+    series_number=1,
+    series_name="measurement report",
     write=write_report,
     check=check_report,
 )

@@ -12,13 +12,14 @@ from imaging.report.agreement import (
     Sources,
     check_head,
     check_measures,
+    check_predecessors,
     check_projection,
     check_reference,
     check_region,
     frames_of,
     refuse,
 )
-from imaging.report.kind import ObjectKind, ReadBack
+from imaging.report.kind import ObjectKind, ReadBack, Subject
 from imaging.report.seg.kind import SEGMENTATION
 from imaging.report.seg.readback import check_segment_reference, segmentation_obstacle, segments_by_tracking
 from imaging.report.sr import codes
@@ -39,10 +40,11 @@ def check_report(back: ReadBack, kind: ObjectKind) -> None:
     """Raises ReadbackError at the first disagreement between the report and the result, its sources and its SEGs."""
     read, result, sources = back.only(kind, ReadReport), back.subject.result, back.subject.sources
     segmentations = back.of(SEGMENTATION, ReadSegmentation)
+    check_predecessors(read, back.subject.earlier, kind.name)
     _check_outcome(read, result)
-    _check_remarks(read, segmentations, result, sources)
+    _check_remarks(read, segmentations, back.subject)
     _check_references(read, segmentations, result, sources)
-    _check_groups(read, result, segments_by_tracking(segmentations, result, sources))
+    _check_groups(read, result, segments_by_tracking(segmentations, back.subject))
 
 
 def _check_outcome(read: ReadReport, result: ExamResult) -> None:
@@ -82,13 +84,11 @@ def _check_statement(read: ReadReport, result: ExamResult) -> None:
         refuse(read.sop_uid, concept.meaning, found, "what the result and its validation allow")
 
 
-def _check_remarks(
-    read: ReadReport, segmentations: Sequence[ReadSegmentation], result: ExamResult, sources: Sources
-) -> None:
+def _check_remarks(read: ReadReport, segmentations: Sequence[ReadSegmentation], subject: Subject) -> None:
     """Every segmentation is named, and where an image with findings has none the report says why."""
     needed = [one.sop_uid for one in segmentations]
-    for roi in rois(result):
-        reason, ref = segmentation_obstacle(roi, sources), roi.measured.key.ref
+    for roi in rois(subject.result):
+        reason, ref = segmentation_obstacle(roi, subject), roi.measured.key.ref
         where = f"image {ref.sop_uid}" if roi.volume_region is None else f"series {ref.series_uid} and no volume"
         needed += [] if reason is None else [f"{where}, because {reason}"]
     for phrase in needed:

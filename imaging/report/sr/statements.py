@@ -59,6 +59,7 @@ class Roi:
     """One region of interest of a report: a finding, or a structure in which was looked.
 
     `name` is its Tracking Identifier and `tracking_uid` its Tracking Unique Identifier, the same in SR and SEG.
+    `laterality` is the side of a paired organ that its image shows, where that is known.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Roi:
     label: Label
     measured: ExamFinding
     is_finding: bool
+    laterality: Side | None = None
 
     @property
     def volume_region(self) -> VolumeRegion | None:
@@ -81,7 +83,14 @@ def rois(result: ExamResult) -> tuple[Roi, ...]:
     """Everything of the result that is outlined: its findings in their order, then its structures in theirs."""
     algorithm = result.algorithm
     found = [
-        Roi(finding_name(result, n), tracking_uid(result, n), algorithm.label(finding.key.label), finding, True)
+        Roi(
+            finding_name(result, n),
+            tracking_uid(result, n),
+            algorithm.label(finding.key.label),
+            finding,
+            True,
+            view.laterality if (view := result.views.get(finding.key.ref.sop_uid)) else None,
+        )
         for n, finding in enumerate(result.findings, start=1)
     ]
     labels = [algorithm.label(structure.key.label) for structure in result.structures]
@@ -95,9 +104,11 @@ def rois(result: ExamResult) -> tuple[Roi, ...]:
 
 
 def finding_name(result: ExamResult, number: int) -> str:
-    """The Tracking Identifier of finding `number` (from 1), the same in SR and SEG."""
-    label = result.algorithm.label(result.findings[number - 1].key.label)
-    return f"{label.finding.meaning} {number}"
+    """The Tracking Identifier of finding `number` (from 1), the same in SR and SEG; of a projection with its view."""
+    key = result.findings[number - 1].key
+    view = result.views.get(key.ref.sop_uid)
+    place = "" if view is None else f", {view.words}"
+    return f"{result.algorithm.label(key.label).finding.meaning} {number}{place}"
 
 
 def tracking_uid(result: ExamResult, number: int) -> str:
@@ -135,23 +146,28 @@ def planar_measures(result: ExamResult, roi: Roi) -> list[tuple[MeasureCode, flo
     """
     key = roi.measured.key
     own = {"longest_diameter_mm": key.longest_diameter_mm, "area_mm2": key.area_mm2}
-    return _stated(result, roi, own if key.volume_region is not None else own | roi.measured.measures, codes.MEASURES)
+    return _stated(result, roi, own if key.volume_region is not None else own | roi.measured.measures)
 
 
 def volume_measures(result: ExamResult, roi: Roi, volume_region: VolumeRegion) -> list[tuple[MeasureCode, float]]:
-    """What the group of a volume region states; the prostate's has the PSA density of the examination."""
+    """What the group of a volume region states; the prostate's has the PSA density of the examination.
+
+    How sure the algorithm is, and its rating, stand once, in the group of the outline, which every finding has.
+    """
     own = {"volume_ml": volume_region.volume_ml, "longest_diameter_mm": volume_region.longest_diameter_mm}
     measures = own | roi.measured.measures
     if not roi.is_finding and roi.label.finding == codes.PROSTATE:
         measures |= {_PSA_DENSITY: result.measures.get(_PSA_DENSITY)}
-    return _stated(result, roi, measures, codes.VOLUME_MEASURES)
+    return _known(measures, codes.VOLUME_MEASURES)
 
 
-def _stated(
-    result: ExamResult, roi: Roi, measures: Mapping[str, float | None], known: Mapping[str, MeasureCode]
-) -> list[tuple[MeasureCode, float]]:
+def _known(measures: Mapping[str, float | None], coded: Mapping[str, MeasureCode]) -> list[tuple[MeasureCode, float]]:
+    return [(codes.measure_code(name, coded), value) for name, value in measures.items() if value is not None]
+
+
+def _stated(result: ExamResult, roi: Roi, measures: Mapping[str, float | None]) -> list[tuple[MeasureCode, float]]:
     """Certainty of a finding (a structure is no question), the measures that are known, and a rating if allowed."""
-    told = [(codes.measure_code(name, known), value) for name, value in measures.items() if value is not None]
+    told = _known(measures, codes.MEASURES)
     if not roi.is_finding:
         return told
     rating = result.algorithm.stated_rating

@@ -7,6 +7,7 @@ carry the outcome in codes, so "nothing found" and "nothing read" are statements
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from pydicom import Dataset
 
@@ -21,6 +22,14 @@ from imaging.report.sr.projections import size_rows, study_date, view_rows
 from imaging.report.sr.statements import comments, exam_statement, extent, images_of, observer_rows, rois
 from imaging.report.sr.views import IMAGE_LATERALITY, LATERALITIES
 
+# Type 2 of the Referenced Request Sequence, empty where the source lacks them, and the most characters of each.
+_REQUEST: Final = {
+    "AccessionNumber": 16,
+    "PlacerOrderNumberImagingServiceRequest": 64,
+    "FillerOrderNumberImagingServiceRequest": 64,
+    "RequestedProcedureID": 16,
+    "RequestedProcedureDescription": 64,
+}
 Objects = Sequence[tuple[Document, Dataset]]
 
 
@@ -37,7 +46,10 @@ def report_object(subject: Subject, kind: ObjectKind, segmentations: Objects = (
     result = subject.result
     dataset = kind.new_object(subject)
     dataset.Modality = "SR"
-    dataset.InstanceNumber = 1
+    if requests := list(_requests(subject)):
+        dataset.ReferencedRequestSequence = requests
+    if predecessors := _predecessors(subject, kind):
+        dataset.PredecessorDocumentsSequence = predecessors
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.PerformedProcedureCodeSequence = []
     # PS3.3 C.17.2: COMPLETE or PARTIAL content of this document; an unread image leaves it partial.
@@ -142,6 +154,48 @@ def _evidence(result: ExamResult, segmentations: Objects) -> Dataset:
         item.ReferencedSOPSequence = references
         study.ReferencedSeriesSequence.append(item)
     return study
+
+
+def _requests(subject: Subject) -> Iterable[Dataset]:
+    """What was ordered, as the images state it (PS3.3 C.17.2): one item for each accession and requested procedure.
+
+    A value that is not ASCII, or too long, stays empty: only the identity, which echoes bytes, can hold it.
+    """
+    found: dict[tuple[str, ...], Dataset] = {}
+    for uid in images_of(subject.result):
+        header = subject.sources[uid]
+        for request in header.get("RequestAttributesSequence") or [Dataset()]:
+            values = tuple(_ascii(request, keyword) or _ascii(header, keyword) for keyword in _REQUEST)
+            if any(values):
+                found.setdefault(values, Dataset())
+    for values, item in found.items():
+        item.StudyInstanceUID = subject.result.study_uid
+        item.ReferencedStudySequence, item.RequestedProcedureCodeSequence = [], []
+        for keyword, value in zip(_REQUEST, values, strict=True):
+            setattr(item, keyword, value)
+        yield item
+
+
+def _ascii(dataset: Dataset, keyword: str) -> str:
+    element = dataset.get_item(keyword)
+    value = b"" if element is None or element.value is None else element.value
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    text = text.strip(" \0")
+    return text if text.isascii() and text.isprintable() and len(text) <= _REQUEST[keyword] else ""
+
+
+def _predecessors(subject: Subject, kind: ObjectKind) -> list[Dataset]:
+    """The document of this kind that is superseded (PS3.3 C.17.2, Hierarchical SOP Reference); none of a first one."""
+    studies = []
+    for issued in () if subject.earlier is None else subject.earlier.objects:
+        if issued.kind == kind.name:
+            series, study = Dataset(), Dataset()
+            series.SeriesInstanceUID = issued.series_uid
+            series.ReferencedSOPSequence = [_sop_reference(issued.sop_class_uid, issued.sop_uid)]
+            study.StudyInstanceUID = subject.result.study_uid
+            study.ReferencedSeriesSequence = [series]
+            studies.append(study)
+    return studies
 
 
 def _sop_reference(sop_class_uid: str, sop_uid: str) -> Dataset:

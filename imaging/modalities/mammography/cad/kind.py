@@ -11,8 +11,8 @@ from imaging.report.kind import ObjectKind
 CAD_REPORT: Final = ObjectKind(
     name="cad",
     sop_class_uid="1.2.840.10008.5.1.4.1.1.88.50",
-    series_number=9003,
-    series_name="AI mammography CAD report",
+    series_number=2,
+    series_name="mammography CAD report",
     write=write_cad_report,
     check=check_cad_report,
 )

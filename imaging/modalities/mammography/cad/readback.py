@@ -17,7 +17,15 @@ from imaging.modalities.mammography.cad import codes as mammo
 from imaging.modalities.mammography.cad.library import orientation, spacings
 from imaging.modalities.mammography.cad.report import impression_text, intent_of, searched
 from imaging.modalities.mammography.cad.rows import missing_cad_row
-from imaging.report.agreement import Sources, check_projection, check_reference, check_region, codes_below, refuse
+from imaging.report.agreement import (
+    Sources,
+    check_predecessors,
+    check_projection,
+    check_reference,
+    check_region,
+    codes_below,
+    refuse,
+)
 from imaging.report.kind import ObjectKind, ReadBack
 from imaging.report.sr import codes
 from imaging.report.sr.statements import composite_tracking_uid, images_of, tracking_uid
@@ -33,6 +41,7 @@ def check_cad_report(back: ReadBack, kind: ObjectKind) -> None:
     missing = missing_cad_row(read.root)
     if missing is not None:
         refuse(read.sop_uid, "ContentSequence (0040,A730)", f"no {missing}", "every mandatory row of TID 4000")
+    check_predecessors(read, back.subject.earlier, kind.name)
     _check_statements(read, result)
     _check_algorithm(read, result)
     _check_schemes(read)
