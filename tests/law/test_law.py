@@ -122,6 +122,7 @@ def _is_of_a_still(seed: int, number: int) -> bool:
         (bytes(5000), "IM7", Reason.EMPTY_FILE),
         (bytes(150) + b"\x08\0\x16\0UI\x1a\x001.2.840.10008.5.1.4.1.1.4", "IM7", Reason.UNREADABLE_HEADER),
         (b"DICM\x02\0\0\0UL\4\0\1\0\0\0\x02\0\x02\0UI\x1a\x001.2.840.10008", "IM7", Reason.UNREADABLE_HEADER),
+        (bytes(128) + b"DICM\x02\0\x02\0UI\x02\x001\0\x02\0\x12\0UI", "IM7", Reason.TRUNCATED_HEADER),
         (b"", ".nomedia", None),
         (b"Patients of 1.2.840.10008.5.1.4.1.1.4\n", "log.txt", None),
     ],

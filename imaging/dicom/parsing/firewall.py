@@ -43,6 +43,7 @@ _SYNTAX_BY_ENCODING: Final = {
     (False, False): "",
 }
 _FIRST_READ_BYTES: Final = 16 << 10
+_LEAST_ELEMENT_BYTES: Final = 8
 _PROGRAMS: Final = {
     b"MZ": "a Windows program",
     b"\x7fELF": "an ELF program",
@@ -141,6 +142,8 @@ def _inspect(descriptor: int, limits: Limits, wanted: Set[int], opened: Set[int]
     walk, is_little, pixels, refusal, pixel_refusal = None, True, None, None, None
     try:
         _judge_file(first, place, size, limits)
+        if size - start < _LEAST_ELEMENT_BYTES:
+            raise Refused("the file ends where its dataset should begin", Reason.TRUNCATED_HEADER)
         is_deflated = stated == DEFLATED
         source = Inflated(descriptor, start, limits) if is_deflated else Plain(descriptor, size, first)
         begin = 0 if is_deflated else start
