@@ -22,7 +22,12 @@ for (const study of studies) {
     const row = page.getByText(wanted, { exact: true }).first();
     if (!(await row.count())) continue;
     await row.dblclick();
-    await page.waitForTimeout(6000);
+    const drawn = /measurement report/.test(wanted) ? 'svg.svg-layer polyline, svg.svg-layer path' : 'iframe, object, embed';
+    if (/report/.test(wanted) && !/CAD/.test(wanted)) {
+      // What does not come in time is missing in what is seen, and the test says so.
+      await page.waitForSelector(drawn, { state: 'attached', timeout: 30000 }).catch(() => undefined);
+    }
+    await page.waitForTimeout(5000);
     const file = `${study.name}-${wanted.replace(/[^a-z0-9]+/gi, '_')}.png`;
     await page.screenshot({ path: `${out}/${file}` });
     entry.opened[wanted] = {
