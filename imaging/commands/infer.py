@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         default=[],
         help="a model package; may be given several times; default: the packages shipped with this repository. "
-        "A package named here also runs on images that state no body part, and, where it learnt from phantoms alone, on "
+        "A package named here also runs on images that state no body part, and one that learnt from phantoms alone on "
         "acquisitions that it never saw: its answer then says so",
     )
     parser.add_argument("--site", metavar="NAME", help="name of the hospital; default: InstitutionName of each image")
