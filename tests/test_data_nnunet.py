@@ -224,7 +224,7 @@ def damaged(case: Case, kind: str, folder: Path) -> Case:
         ("value", InputError, r"case a1: truth value.nii.gz: found values \[3\]; named are"),
         ("point", InputError, "case a1: truth p.csv: found points or boxes; allowed are masks"),
         ("none", ConfigError, "case a1: truth is empty"),
-        ("nan", InputError, "case a1: a1_0001.nii.gz: found values that are no numbers"),
+        ("nan", InputError, "case a1: image nan.nii.gz: found 192 of 192 values that are not finite"),
         ("channel", ConfigError, "case a1: has no ADC; all cases of a dataset have the same channels"),
         ("name", ConfigError, "case 'a/1': allowed are letters"),
     ],

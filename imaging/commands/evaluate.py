@@ -26,6 +26,7 @@ from imaging.commands.evaluation_inputs import (
 from imaging.commands.evaluation_pictures import worst_pictures
 from imaging.data.manifest import ManifestRow, with_predictions
 from imaging.data.maps import Map
+from imaging.data.pictures import whole
 from imaging.data.predicted import EXAMINATION, NOTHING
 from imaging.errors import ConfigError, ImagingError, OutputError, Reason
 from imaging.evaluation.classification import ClassificationProtocol
@@ -282,13 +283,12 @@ def _labels(row: ManifestRow, prediction: Map, protocol: SegmentationProtocol) -
     """The label mask of a prediction; the findings of a result are the one class there is."""
     if prediction.findings is not None and len(protocol.labels) == 1:
         return np.where(prediction.array, protocol.labels[0][1], 0)
-    if prediction.findings is not None or np.any(prediction.array != np.round(prediction.array)):
+    if prediction.findings is not None:
         raise UnscorableError(
-            f"case '{row.case_id}': the prediction is no label mask; allowed are whole numbers, and results in DICOM "
-            "for one class. Cut probabilities before",
+            f"case '{row.case_id}': the prediction is no label mask; results in DICOM are allowed for one class",
             Reason.PREDICTION_FAILED,
         )
-    return prediction.array.astype(np.int64)
+    return whole(f"case '{row.case_id}': the prediction is no label mask", prediction.array).astype(np.int64)
 
 
 def _classification(

@@ -16,7 +16,8 @@ import numpy as np
 
 from imaging.data.images import read_image
 from imaging.data.manifest import ManifestRow, of_split, read_rows
-from imaging.data.maps import MAPS, Map, placed, read_colours, read_map
+from imaging.data.maps import MAPS, Map, placed, read_map
+from imaging.data.pictures import is_picture_file, read_picture, whole
 from imaging.data.predicted import Rated, predicted_findings, predicted_rating, read_results
 from imaging.data.run_results import RunAnswer, is_run, read_run
 from imaging.data.truth import read_mask
@@ -120,7 +121,8 @@ def read_truth(sources: Sources, row: ManifestRow) -> Map:
         raise InputError(f"{row.where}: truth is empty; allowed is a mask", Reason.CONFIG_INVALID)
     try:
         if path.name.lower().endswith(MAPS) or not path.is_file():
-            return read_map(path, row.spacing_mm)
+            found = read_map(path, row.spacing_mm)
+            return replace(found, array=whole(f"truth {path.name}", found.array))
         image = _image(row)
         if image is None:
             raise InputError(
@@ -179,9 +181,9 @@ def read_source(row: ManifestRow, truth: Map) -> Array | None:
     if path is None or not path.is_file():
         return None
     try:
-        if path.name.lower().endswith(MAPS) and not path.name.lower().endswith(".png"):
+        if not is_picture_file(path):
             return placed(read_map(path), truth)
-        found = read_colours(path)
+        found = read_picture(path)
     except (ImagingError, OSError, ValueError):
         return None
     coloured = found.shape == (*truth.array.shape, 3) and found.dtype == np.uint8
