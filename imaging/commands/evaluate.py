@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -139,12 +140,15 @@ def run(args: argparse.Namespace) -> int:
         second = _second(args, rows, sources, how, inputs)
         unfound += _without_finding(second, " of --compare")
         result = compare(result, second)
-    if args.aggregates:
-        write_metrics(args.out, without_cases(result))
-    else:
-        pictures = worst_pictures(result, rows, sources, _extraction(args))
-        write_metrics(args.out, result, pictures)
-    return _told(args, rows, result, unfound)
+    shown = without_cases(result) if args.aggregates else result
+    write_metrics(args.out, shown)
+    status = _told(args, rows, result, unfound)
+    pictures: Sequence[Picture] = ()
+    with figures_kept(args.out):
+        if not args.aggregates:
+            pictures = worst_pictures(result, rows, sources, _extraction(args))
+        write_page(args.out, shown, pictures)
+    return status
 
 
 def _told(args: argparse.Namespace, rows: Sequence[ManifestRow], result: Scores, unfound: Sequence[str]) -> int:
@@ -162,8 +166,7 @@ def _told(args: argparse.Namespace, rows: Sequence[ManifestRow], result: Scores,
     for one in result.comparison.differences if result.comparison else ():
         told = one.absent or f"{one.difference:+.3f}, p {one.p:.3g}, Holm {one.p_holm:.3g} ({one.method})"
         print(f"{one.name:36} first - second {told}")
-    print(f"metrics  {(args.out / 'metrics.json').resolve()}")
-    print(f"page     {(args.out / 'index.html').resolve()}")
+    print(f"metrics  {(args.out / 'metrics.json').resolve()}", flush=True)
     return 1 if failures else 0
 
 
@@ -361,12 +364,32 @@ def _sha256(path: Path) -> str:
         raise ConfigError(f"{path}: {error.strerror}; allowed is a readable file", Reason.CONFIG_INVALID) from error
 
 
-def write_metrics(out: Path, result: EvaluationResult, pictures: Sequence[Picture] = ()) -> None:
-    """DIR/metrics.json and DIR/index.html. Raises OutputError when they cannot be written."""
+def write_metrics(out: Path, result: EvaluationResult) -> None:
+    """DIR/metrics.json, before any page. Raises OutputError when it cannot be written."""
+    _written(out, "metrics.json", result.to_json())
+
+
+def write_page(out: Path, result: EvaluationResult, pictures: Sequence[Picture] = ()) -> None:
+    """DIR/index.html, its place told. Raises OutputError when it cannot be written."""
+    _written(out, "index.html", render(result, pictures))
+    print(f"page     {(out / 'index.html').resolve()}")
+
+
+@contextmanager
+def figures_kept(out: Path) -> Iterator[None]:
+    """Says of whatever stops a page that the figures are written; the error goes on."""
+    try:
+        yield
+    except Exception:
+        kept = f"the figures are kept in {(out / 'metrics.json').resolve()}"
+        print(f"page     not drawn; {kept}", file=sys.stderr)
+        raise
+
+
+def _written(out: Path, name: str, text: str) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "metrics.json").write_text(result.to_json(), encoding="utf-8")
-        (out / "index.html").write_text(render(result, pictures), encoding="utf-8")
+        (out / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(
             f"--out {out}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from imaging.commands.evaluate import write_metrics
+from imaging.commands.evaluate import figures_kept, write_metrics, write_page
 from imaging.errors import ConfigError, InputError, Reason
 from imaging.evaluation.merge import merge, told_twice
 from imaging.evaluation.result import EvaluationResult
@@ -53,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{figure.name:36} {figure.text}")
     for effects in merged.heterogeneity:
         print(f"{effects.name:36} mean of sites {effects.mean:.3f}, tau2 {effects.tau2:.4f}, I2 {effects.i2:.0%}")
-    print(f"metrics  {(args.out / 'metrics.json').resolve()}")
+    print(f"metrics  {(args.out / 'metrics.json').resolve()}", flush=True)
+    with figures_kept(args.out):
+        write_page(args.out, merged)
     return 0
 
 
