@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imaging.commands import evaluate, merge_results
+from imaging.commands import evaluate, main, merge_results, scoring
 from imaging.data.marks import Mask
 from imaging.data.predicted import predicted_findings, read_results
 from imaging.dicom.results.read import ReadReport, read_result
@@ -390,7 +391,7 @@ def test_figures_outlive_a_page_that_cannot_be_drawn(
     def broken(*_: object) -> str:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(evaluate, "render", broken)
+    monkeypatch.setattr(scoring, "render", broken)
     table = all_missed(tmp_path)
     told = ["evaluate", "segmentation", "--manifest", str(table), "--out", str(tmp_path / "out"), "--resamples", "100"]
     assert main(told) == 70

@@ -71,7 +71,7 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _to_nnunet(args: argparse.Namespace) -> int:
-    from imaging.commands.evaluate import read_label
+    from imaging.commands.scoring import read_label
     from imaging.data.manifest import read_manifest
     from imaging.data.nnunet import write_dataset
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from imaging.dicom import hush
 from imaging.errors import ConfigError, PackageError, Reason
-from imaging.package import DESCRIPTION, Package, load_package
 
 if TYPE_CHECKING:
     from imaging.exam.context import FactTable
+    from imaging.package import Package
 
 EXAMPLES = """\
 examples:
@@ -127,6 +126,7 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
+    from imaging.dicom import hush
     from imaging.inference.processes import RunLimits
     from imaging.inference.run import InferenceRun, has_failure, parse_time, run_inference
     from imaging.modalities.prostate.psa import read_psa
@@ -164,6 +164,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _packages(args: argparse.Namespace) -> tuple[list[Package], list[PackageError]]:
     """The packages to run, and why shipped ones are left out: they need what is not installed. A named one must run."""
+    from imaging.package import DESCRIPTION, load_package
+
     folders = args.package or sorted(shipped_packages().glob(f"*/{DESCRIPTION}"))
     if not folders:
         raise ConfigError(

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from imaging.errors import ConfigError, Reason
-from imaging.package import DESCRIPTION
 
 EXAMPLES = """\
 examples:
@@ -45,6 +44,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; raises ImagingError."""
+    from imaging.package import DESCRIPTION
     from imaging.packaging import make_package, seal_package
 
     if (args.folder / DESCRIPTION).is_file():
