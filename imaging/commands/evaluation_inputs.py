@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,14 +57,23 @@ def rows_of(args: argparse.Namespace) -> list[ManifestRow]:
     if len(rows) < len(every):
         print(f"split {args.split}: {len(rows)} of {len(every)} rows", file=sys.stderr)
     for column in args.subgroup:
-        values = {row.value(column) for row in rows}
-        if len(values) >= max(SUPPRESSED_BELOW, len({row.patient_id for row in rows})):
-            raise ConfigError(
-                f"--subgroup {column}: found {len(values)} values for {len(rows)} rows; allowed is a column whose "
-                "values several patients share",
-                Reason.CONFIG_INVALID,
-            )
+        _refuse_identifiers(column, rows)
     return rows
+
+
+def _refuse_identifiers(column: str, rows: Sequence[ManifestRow]) -> None:
+    """Raises ConfigError for a column most of whose values belong to one patient each, as numbers and dates do."""
+    patients: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for row in rows:
+        if row.value(column):
+            patients[row.value(column)].add((row.site, row.patient_id))
+    alone = sum(len(those) == 1 for those in patients.values())
+    if alone >= SUPPRESSED_BELOW and 2 * alone > len(patients):
+        raise ConfigError(
+            f"--subgroup {column}: found {alone} values of one patient each among {len(patients)} for {len(rows)} "
+            "rows; allowed is a column whose values several patients share",
+            Reason.CONFIG_INVALID,
+        )
 
 
 def subgroups_of(args: argparse.Namespace, row: ManifestRow) -> tuple[tuple[str, str], ...]:
