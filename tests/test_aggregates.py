@@ -27,7 +27,7 @@ def planted_table(folder: Path, seed: int) -> tuple[Path, list[str], list[str]]:
         planted.append(f"ID{seed}Q{len(planted)}Z")
         return planted[-1]
 
-    rows = []
+    rows: list[dict[str, str]] = []
     while len(rows) < rng.randint(8, 40):
         patient, site = plant(), rng.choice(["Aston", "Brill"])
         own = {column: plant() for column in FREE}
