@@ -244,7 +244,8 @@ class Image:
     is none. `refs` of a volume has one entry per slice.
 
     `beside` holds the other volumes of an exam that are read together with this one, by role, each on its own grid.
-    `b_value` of a diffusion-weighted one is in s/mm², None where it is unknown or does not apply.
+    `b_value` of a diffusion-weighted one is in s/mm², None where it is unknown or does not apply. `stated` is the
+    affine (4, 4) of (column, row, 0) to RAS millimetres that the file of a plane states, to compare masks with it.
 
     A projection radiograph has a `presentation`: then `array` holds stored values, to which neither modality LUT nor
     VOI nor the inversion of MONOCHROME1 was applied. `view` is its projection, None when unknown or not of a paired
@@ -264,6 +265,7 @@ class Image:
     directions: tuple[str, str] | None = None
     beside: Mapping[str, Image] = field(default_factory=dict)
     b_value: float | None = None
+    stated: Floats | None = None
 
     def __post_init__(self) -> None:
         if self.array.shape[1:] != self.grid.shape:

@@ -80,7 +80,7 @@ def source(name: str, *, frames: int = 1, script: str = "plain", patient: bytes 
     data.StudyInstanceUID, data.SeriesInstanceUID = STUDY, SERIES
     data.Modality = "US"
     data.StudyDate, data.StudyTime, data.StudyID, data.AccessionNumber = "20240102", "101112", "S1", "A1"
-    data.StudyDescription = "Breast US"
+    data.StudyDescription, data.TimezoneOffsetFromUTC = "Breast US", "+0200"
     data.PatientBirthDate, data.PatientSex, data.IssuerOfPatientID = "19700101", "F", "SITE"
     data.ReferringPhysicianName = "Roe^Richard"
     data.Rows, data.Columns = ROWS, COLUMNS

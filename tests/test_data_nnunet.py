@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813  # its own name for itself
 from imaging.commands import main
 from imaging.data.images import read_image
 from imaging.data.manifest import Case, Split, read_manifest, write_manifest
-from imaging.data.nnunet import folds, read_dataset, write_dataset
+from imaging.data.nnunet import dataset_labels, folds, read_dataset, write_dataset
 from imaging.data.truth import read_truth
 from imaging.errors import ConfigError, ImagingError, InputError
 from imaging.image import Array, Floats
@@ -224,7 +224,7 @@ def damaged(case: Case, kind: str, folder: Path) -> Case:
         ("value", InputError, r"case a1: truth value.nii.gz: found values \[3\]; named are"),
         ("point", InputError, "case a1: truth p.csv: found points or boxes; allowed are masks"),
         ("none", ConfigError, "case a1: truth is empty"),
-        ("nan", InputError, "case a1: a1_0001.nii.gz: found values that are no numbers"),
+        ("nan", InputError, "case a1: image nan.nii.gz: found 192 of 192 values that are not finite"),
         ("channel", ConfigError, "case a1: has no ADC; all cases of a dataset have the same channels"),
         ("name", ConfigError, "case 'a/1': allowed are letters"),
     ],
@@ -286,3 +286,24 @@ def test_a_real_exam_round_trips(shared_data: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(stored.dataobj), np.asarray(nibabel.load(zones).dataobj))
     assert np.allclose(stored.affine, nibabel.load(zones).affine, atol=1e-3)
     assert read_image(back.beside["ADC"]).array.shape == (1, 19, 384, 384)
+
+
+@pytest.mark.parametrize(
+    ("labels", "match"),
+    [
+        ({"background": 0, "lesion": 1, "ignore": 2}, "found an ignore label, ignore"),
+        ({"background": 0, "whole": [1, 2], "lesion": 1}, "found regions, whole"),
+        ({"background": 0, "lesion": 2}, "without a gap"),
+        (["lesion"], "no usable labels"),
+    ],
+)
+def test_labels_that_a_training_would_misread_are_refused(labels: object, match: str, tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=match):
+        dataset_labels(tmp_path)
+
+
+def test_several_classes_come_back_by_name_in_the_order_of_their_values(tmp_path: Path) -> None:
+    told = {"background": 0, "gland": 2, "lesion": 1}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": told}), encoding="utf-8")
+    assert dataset_labels(tmp_path) == ["lesion", "gland"]

@@ -174,7 +174,7 @@ def series(folder: Path, shift: float = 0.0) -> Path:
     """A classic series whose first voxel is moved along x; the study's folder."""
     affine = lps_affine(POSES["axial"])
     affine[0, 3] += shift
-    write_series(folder / "4.000000-t2tsetra-00702", np.ones((5, 4, 6), np.int16), affine)
+    write_series(folder / "4.000000-t2tsetra-00702", np.arange(120, dtype=np.int16).reshape(5, 4, 6), affine)
     return folder
 
 

@@ -131,7 +131,7 @@ def test_values_without_a_name_and_pictures_are_no_labels(volume: Image, tmp_pat
     with pytest.raises(InputError, match="119 values, so it is a picture"):
         read_truth(path, volume)
     path = write_mha(tmp_path / "chance.mha", labels * np.float32(0.2), LPS)
-    with pytest.raises(InputError, match="allowed is one of whole numbers"):
+    with pytest.raises(InputError, match=r"found the value 0\.800000012; allowed is one channel of whole numbers"):
         read_truth(path, volume)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imaging.commands import evaluate, merge_results
+from imaging.commands import evaluate, main, merge_results, scoring
 from imaging.data.marks import Mask
 from imaging.data.predicted import predicted_findings, read_results
 from imaging.dicom.results.read import ReadReport, read_result
@@ -365,3 +366,38 @@ def test_files_of_two_hospitals_merge_through_the_command(tmp_path: Path, capsys
     (tmp_path / "notes.txt").write_text("no record")
     with pytest.raises(ConfigError, match=r"notes\.txt: metrics\.json: JSONDecodeError"):
         merge_results.run(parser.parse_args(["merge-results", str(tmp_path / "notes.txt"), "--out", "x"]))
+
+
+def all_missed(folder: Path) -> Path:
+    """A table of two sites whose predictions find nothing."""
+    truth = np.zeros((16, 16), dtype=np.uint8)
+    truth[4:8, 4:8] = 1
+    Image.fromarray(truth).save(folder / "truth.png")
+    Image.fromarray(truth * 0).save(folder / "none.png")
+    rows = [f"c{k},p{k},{'AB'[k % 2]},none.png,truth.png" for k in range(6)]
+    (folder / "cases.csv").write_text("\n".join(["case_id,patient_id,site,prediction,truth", *rows]), encoding="utf-8")
+    return folder / "cases.csv"
+
+
+def test_a_model_that_finds_nothing_anywhere_gets_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = all_missed(tmp_path)
+    told = ["evaluate", "segmentation", "--manifest", str(table), "--out", str(tmp_path / "out"), "--resamples", "100"]
+    assert main(told) == 0
+    assert (tmp_path / "out" / "index.html").is_file()
+    assert re.search(r"dice\S* +0\.000", capsys.readouterr().out)
+
+
+def test_figures_outlive_a_page_that_cannot_be_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(scoring, "render", broken)
+    table = all_missed(tmp_path)
+    told = ["evaluate", "segmentation", "--manifest", str(table), "--out", str(tmp_path / "out"), "--resamples", "100"]
+    assert main(told) == 70
+    streams = capsys.readouterr()
+    assert "6 cases, 0 failed" in streams.out
+    assert "page     not drawn; the figures are kept in" in streams.err
+    assert (tmp_path / "out" / "metrics.json").is_file()

@@ -141,7 +141,7 @@ def test_only_named_columns_leave_the_table(folder: Path, capsys: pytest.Capture
     assert list(result.subgroups) == ["vendor"]
     capsys.readouterr()
     assert main([*scored, "--subgroup", "accession"]) == 2
-    assert "--subgroup accession: found 24 values for 24 rows" in capsys.readouterr().err
+    assert "--subgroup accession: found 24 values of one patient each among 24 for 24 rows" in capsys.readouterr().err
 
 
 def masks(folder: Path, spacing: str) -> list[str]:

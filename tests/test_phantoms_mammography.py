@@ -395,7 +395,7 @@ def test_training_set_is_read_by_what_trains(tmp_path: Path) -> None:
         assert [mark.label for mark in marks] == ([] if row["label"] == "normal" else [row["label"]] * len(marks))
         covered = np.zeros(mask.shape, dtype=bool)
         for mark in marks:
-            (top, left), (bottom, right) = mark.low, mark.high
+            (top, left), (bottom, right) = mark.box.low, mark.box.high
             covered[int(top) : int(bottom), int(left) : int(right)] = True
         assert not (mask.astype(bool) & ~covered).any()
         assert bool(marks) == mask.any()

@@ -239,7 +239,7 @@ def run_psa(tmp_path: Path, package: Package, monkeypatch: pytest.MonkeyPatch) -
     # In this process: starting the workers that read headers costs more than all else.
     monkeypatch.setattr(
         "imaging.inference.run.build_index",
-        lambda export, site, workers, mr_parts: build_index(export, site, 0, mr_parts),
+        lambda export, site, workers, mr_parts, unpacked: build_index(export, site, 0, mr_parts, unpacked),
     )
     monkeypatch.setattr("imaging.inference.run.Processes", NoProcesses)
     monkeypatch.setattr("imaging.inference.run.answer", answer)

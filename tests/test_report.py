@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 
 import numpy as np
 import pydicom
@@ -16,9 +17,10 @@ import pytest
 from pydicom import Dataset
 
 from imaging.dicom.results.read import ReadRating, ReadReport, ReadSegmentation, read_result
-from imaging.errors import ImagingError, InputError, ReadbackError, Reason
+from imaging.errors import ConfigError, ImagingError, InputError, ReadbackError, Reason
 from imaging.exam.result import ExamFinding, Unread
 from imaging.findings import Code
+from imaging.inference.run import parse_time
 from imaging.report.agreement import filled_outline
 from imaging.report.document import ECHOED, Document, derived_uid, identity_of, seal
 from imaging.report.kind import Subject
@@ -37,6 +39,7 @@ from tests.report_cases import (
     Case,
     case,
     ref,
+    set_raw,
     source,
 )
 
@@ -442,6 +445,28 @@ def test_latin_1_instead_of_the_source_character_set_is_refused() -> None:
     refused(subject, [tampered(documents[-1], subject, lambda _: None, wrong)], r"\(0008,0005\)")
     wrong[0x00080005] = b"ISO_IR 192"
     refused(subject, [tampered(documents[-1], subject, lambda _: None, wrong)], r"\(0010,0010\)")
+
+
+def test_every_object_states_the_zone_of_its_source(by_case: dict[str, tuple[Case, list[Document]]]) -> None:
+    _, documents = by_case["yes-some"]
+    for document in documents:
+        assert pydicom.dcmread(io.BytesIO(document.data)).TimezoneOffsetFromUTC == "+0200"
+
+
+@pytest.mark.parametrize(
+    ("stated", "echoed"), [(b"-0330", b"-0330 "), (b"GMT+2 ", None), (b"+2500 ", None), (b"", None)]
+)
+def test_a_zone_that_is_no_offset_is_not_echoed(stated: bytes, echoed: bytes | None) -> None:
+    header = source("a")
+    set_raw(header, 0x00080201, "SH", stated)
+    assert identity_of(header).get(0x00080201) == echoed
+
+
+@pytest.mark.parametrize("text", ["2026-01-31T12:00:00+05:00", "2026-01-31T12:00:00Z", "2026-01-31T12:00:00.5"])
+def test_a_content_time_with_a_zone_or_a_fraction_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--content-time: found .* with a (zone|fraction)"):
+        parse_time(text)
+    assert parse_time("20260131120000") == parse_time("2026-01-31T12:00:00") == datetime(2026, 1, 31, 12)
 
 
 def test_another_patients_id_is_refused(by_case: dict[str, tuple[Case, list[Document]]]) -> None:

@@ -8,7 +8,18 @@ import traceback
 from collections.abc import Sequence
 
 from imaging import __version__
-from imaging.commands import data, doctor, evaluate, infer, merge_results, package, phantoms, status, train_package
+from imaging.commands import (
+    data,
+    doctor,
+    evaluate,
+    infer,
+    merge_results,
+    package,
+    phantoms,
+    predict,
+    status,
+    train_package,
+)
 from imaging.errors import ImagingError
 
 # EX_SOFTWARE of sysexits.h
@@ -25,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"sitewise-imaging {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (infer, status, evaluate, merge_results, data, train_package, package, phantoms, doctor):
+    for command in (infer, predict, status, evaluate, merge_results, data, train_package, package, phantoms, doctor):
         command.register(subparsers)
     return execute(parser.parse_args(arguments))
 

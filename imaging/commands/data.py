@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   imaging data prepare picai --data downloads/picai --out work/picai
+  imaging data check work/picai/manifest.csv --out work/check
   imaging data to-nnunet --manifest work/picai/manifest.csv --out nnUNet_raw/Dataset101_Lesions --key T2W
   imaging data to-nnunet --manifest work/zones/manifest.csv --out nnUNet_raw/Dataset102_Zones --label PZ=1 --label TZ=2
   imaging data from-nnunet --data nnUNet_raw/Dataset101_Lesions --out work/manifest.csv
@@ -44,6 +46,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     one.add_argument("--data", type=Path, required=True, metavar="DIR", help="the public set, as published")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for manifest.csv and truths")
     one.set_defaults(run=_prepare)
+    one = actions.add_parser("check", help="look at every case of a manifest before a training")
+    one.add_argument("manifest", type=Path, metavar="M", help="table of the cases (CSV)")
+    one.add_argument("--out", type=Path, metavar="DIR", help="folder for a page with pictures")
+    one.set_defaults(run=_check)
     one = actions.add_parser("to-nnunet", help="a manifest of volumes as a raw dataset of nnU-Net v2")
     one.add_argument("--manifest", type=Path, required=True, metavar="M", help="table of the cases (CSV)")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder, as Dataset101_Lesions")
@@ -70,8 +76,14 @@ def _prepare(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check(args: argparse.Namespace) -> int:
+    from imaging.commands import data_check
+
+    return data_check.run(args)
+
+
 def _to_nnunet(args: argparse.Namespace) -> int:
-    from imaging.commands.evaluate import read_label
+    from imaging.commands.scoring import read_label
     from imaging.data.manifest import read_manifest
     from imaging.data.nnunet import write_dataset
 
@@ -85,10 +97,11 @@ def _to_nnunet(args: argparse.Namespace) -> int:
 
 def _from_nnunet(args: argparse.Namespace) -> int:
     from imaging.data.manifest import read_manifest, write_manifest
-    from imaging.data.nnunet import read_dataset
+    from imaging.data.nnunet import dataset_labels, read_dataset
 
     write_manifest(args.out, read_dataset(args.data.resolve()))
     _tell(args.out, read_manifest(args.out))
+    print(f"labels   train with --data.labels '{json.dumps(dataset_labels(args.data))}'; without it all are one label")
     return 0
 
 

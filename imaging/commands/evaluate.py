@@ -1,54 +1,13 @@
-"""`imaging evaluate`: predictions and truth in, DIR/metrics.json and DIR/index.html out, with failures counted."""
+"""`imaging evaluate`: its arguments. What it does is in `imaging.commands.scoring`, whose imports take their time."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Final
 
-import numpy as np
-
-from imaging.candidates import Extraction, Threshold
-from imaging.commands.evaluation_inputs import (
-    Sources,
-    UnscorableError,
-    read_prediction,
-    read_rating,
-    read_truth,
-    rows_of,
-    second_sources,
-    sources_of,
-    subgroups_of,
-)
-from imaging.commands.evaluation_pictures import worst_pictures
-from imaging.data.manifest import ManifestRow, with_predictions
-from imaging.data.maps import Map
-from imaging.data.predicted import EXAMINATION, NOTHING
-from imaging.errors import ConfigError, ImagingError, OutputError, Reason
-from imaging.evaluation.classification import ClassificationProtocol
-from imaging.evaluation.detection import DetectionProtocol, by_exam, lesions_missed, score_maps
-from imaging.evaluation.evaluate import (
-    compare,
-    evaluate_classification,
-    evaluate_detection,
-    evaluate_segmentation,
-)
-from imaging.evaluation.intervals import Bootstrap
-from imaging.evaluation.matching import HitRule, RuleKind, match_masks
-from imaging.evaluation.merge import without_cases
-from imaging.evaluation.page import render
-from imaging.evaluation.page.pictures import Picture
-from imaging.evaluation.result import (
-    ClassificationCase,
-    DetectionCase,
-    EvaluationResult,
-    Inputs,
-    SegmentationCase,
-)
-from imaging.evaluation.segmentation import SegmentationProtocol, score_failure, score_masks
+TASKS: Final = ("classification", "detection", "segmentation")
+HIT_RULES: Final = ("overlap", "centre_in_box", "centre_distance")
 
 EXAMPLES = """\
 the manifest is the table of a training (CSV) with what was predicted: case_id, patient_id, site, truth and, unless
@@ -75,9 +34,6 @@ exit status:
   1  some case failed; the figures count it
   2  the command, the manifest, a truth or the output folder is wrong
 """
-Scores = EvaluationResult
-# The subgroups by what the score of a DICOM result rests on.
-_BASIS = "result"
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -89,7 +45,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("task", choices=sorted(_TASKS), help="what the predictions are")
+    parser.add_argument("task", choices=TASKS, help="what the predictions are")
     parser.add_argument("--predictions", type=Path, metavar="P", help="folder of the predictions (the manifest's)")
     parser.add_argument("--truth", type=Path, metavar="T", help="folder of the truth (the manifest's)")
     parser.add_argument(
@@ -110,7 +66,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     maps = parser.add_argument_group("detection")
     maps.add_argument("--extract", metavar="HOW", help="cut candidates: dynamic, dynamic-fast or a threshold; "
                       "default: predictions are detection maps with one confidence per candidate")  # fmt: skip
-    maps.add_argument("--hit", choices=get_args(RuleKind), default="overlap", help="hit rule (overlap)")
+    maps.add_argument("--hit", choices=HIT_RULES, default="overlap", help="hit rule (overlap)")
     maps.add_argument(
         "--least", type=float, default=0.10, metavar="X", help="least overlap (0.1), or greatest distance in voxels"
     )
@@ -127,254 +83,6 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
-    rows = rows_of(args)
-    if args.resamples < 100:
-        raise ConfigError(f"--resamples: found {args.resamples}; allowed are 100 or more", Reason.CONFIG_INVALID)
-    inputs = Inputs(_sha256(args.manifest), _sha256(args.weights) if args.weights else "")
-    how, sources = Bootstrap(args.resamples, args.seed), sources_of(args, rows)
-    result = _TASKS[args.task](args, rows, sources, how, inputs)
-    unfound = _without_finding(result, "")
-    if args.compare is not None:
-        second = _second(args, rows, sources, how, inputs)
-        unfound += _without_finding(second, " of --compare")
-        result = compare(result, second)
-    if args.aggregates:
-        write_metrics(args.out, without_cases(result))
-    else:
-        pictures = worst_pictures(result, rows, sources, _extraction(args))
-        write_metrics(args.out, result, pictures)
-    return _told(args, rows, result, unfound)
+    from imaging.commands import scoring
 
-
-def _told(args: argparse.Namespace, rows: Sequence[ManifestRow], result: Scores, unfound: Sequence[str]) -> int:
-    """Prints failures, figures and where they are written; the exit status."""
-    failures = [(case_id, "", why) for case_id, why in result.failures]
-    if result.comparison is not None:
-        failures += [(case_id, " of --compare", why) for case_id, why in result.comparison.failures]
-    for case_id, whose, why in failures:
-        print(f"failed {case_id}{whose}: {why}", file=sys.stderr)
-    print(f"{len(rows)} cases, {len(result.failures)} failed; {len(result.sites)} sites")
-    for text in unfound:
-        print(text)
-    for figure in result.pooled.figures:
-        print(f"{figure.name:36} {figure.text}")
-    for one in result.comparison.differences if result.comparison else ():
-        told = one.absent or f"{one.difference:+.3f}, p {one.p:.3g}, Holm {one.p_holm:.3g} ({one.method})"
-        print(f"{one.name:36} first - second {told}")
-    print(f"metrics  {(args.out / 'metrics.json').resolve()}")
-    print(f"page     {(args.out / 'index.html').resolve()}")
-    return 1 if failures else 0
-
-
-def _second(
-    args: argparse.Namespace, rows: list[ManifestRow], first: Sources, how: Bootstrap, inputs: Inputs
-) -> Scores:
-    """The second model's record: the same rows with other predictions."""
-    if args.task == "classification" and not args.compare.is_dir():
-        rows, sources = with_predictions(rows, args.compare), Sources(args.compare.parent, first.truth)
-    else:
-        sources = second_sources(args, rows, first)
-    return _TASKS[args.task](args, rows, sources, how, inputs)
-
-
-def _extraction(args: argparse.Namespace) -> Extraction | None:
-    return None if args.extract is None else Extraction(_threshold(args.extract))
-
-
-def _detection(
-    args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
-) -> Scores:
-    protocol = DetectionProtocol(HitRule(args.hit, args.least), _extraction(args))
-    cases = [_detection_case(args, row, sources, protocol) for row in rows]
-    return evaluate_detection(by_exam(cases) if args.by_exam else cases, protocol, how, inputs)
-
-
-def _threshold(text: str) -> Threshold:
-    if text == "dynamic":
-        return "dynamic"
-    if text == "dynamic-fast":
-        return "dynamic-fast"
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 1:
-        raise ConfigError(
-            f"--extract: found '{text}'; allowed are dynamic, dynamic-fast and a number above 0 up to 1",
-            Reason.CONFIG_INVALID,
-        )
-    return value
-
-
-def _detection_case(
-    args: argparse.Namespace, row: ManifestRow, sources: Sources, protocol: DetectionProtocol
-) -> DetectionCase:
-    truth = read_truth(sources, row)
-    failed, score, lesions = "", 0.0, lesions_missed(truth.array)
-    try:
-        prediction = read_prediction(sources, row, truth)
-        if prediction.findings is not None:
-            lesions = match_masks(prediction.findings, truth.array, protocol.rule)
-            score = max((confidence for _, confidence in prediction.findings), default=0.0)
-        else:
-            _refuse_outside_unit(row, prediction.array)
-            lesions, score = score_maps(prediction.array, truth.array, protocol)
-    except ImagingError as error:
-        failed = str(error)
-    positive = bool(truth.array.any()) if row.case_truth is None else row.case_truth
-    return DetectionCase(
-        row.case_id, row.patient_id, row.site, positive, score, lesions, failed,
-        exam_id=row.exam_id, subgroups=subgroups_of(args, row),
-    )  # fmt: skip
-
-
-def _refuse_outside_unit(row: ManifestRow, values: np.ndarray) -> None:
-    if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise UnscorableError(
-            f"case '{row.case_id}': the prediction has values from {values.min()} to {values.max()}; "
-            "allowed are 0 to 1",
-            Reason.PREDICTION_FAILED,
-        )
-
-
-def _segmentation(
-    args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
-) -> Scores:
-    labels = tuple(read_label(text) for text in args.label) or (("lesion", 1),)
-    unit: Literal["mm", "pixel"] = "mm" if read_truth(sources, rows[0]).is_calibrated else "pixel"
-    protocol = SegmentationProtocol(labels, args.tolerance, args.cap, unit=unit)
-    return evaluate_segmentation(
-        [_segmentation_case(args, row, sources, protocol) for row in rows], protocol, how, inputs
-    )
-
-
-def read_label(text: str) -> tuple[str, int]:
-    """A class and its value, of NAME=VALUE. Raises ConfigError."""
-    name, _, value = text.partition("=")
-    if not name or not value.isdecimal() or int(value) == 0 or "," in name:
-        raise ConfigError(
-            f"--label: found '{text}'; allowed is NAME=VALUE with a value of 1 or more", Reason.CONFIG_INVALID
-        )
-    return name, int(value)
-
-
-def _segmentation_case(
-    args: argparse.Namespace, row: ManifestRow, sources: Sources, protocol: SegmentationProtocol
-) -> SegmentationCase:
-    truth = read_truth(sources, row)
-    if truth.is_calibrated != (protocol.unit == "mm"):
-        raise ConfigError(
-            f"{row.where}: found a truth {'with' if truth.is_calibrated else 'without'} a spacing, unlike the first "
-            "one; allowed is a spacing_mm for every row that needs one, or for none",
-            Reason.CONFIG_INVALID,
-        )
-    failed = ""
-    overlaps = score_failure(truth.array, truth.spacing, protocol)
-    try:
-        prediction = _labels(row, read_prediction(sources, row, truth), protocol)
-        overlaps = score_masks(prediction, truth.array, truth.spacing, protocol)
-    except ImagingError as error:
-        failed = str(error)
-    return SegmentationCase(row.case_id, row.patient_id, row.site, overlaps, failed, subgroups_of(args, row))
-
-
-def _labels(row: ManifestRow, prediction: Map, protocol: SegmentationProtocol) -> np.ndarray:
-    """The label mask of a prediction; the findings of a result are the one class there is."""
-    if prediction.findings is not None and len(protocol.labels) == 1:
-        return np.where(prediction.array, protocol.labels[0][1], 0)
-    if prediction.findings is not None or np.any(prediction.array != np.round(prediction.array)):
-        raise UnscorableError(
-            f"case '{row.case_id}': the prediction is no label mask; allowed are whole numbers, and results in DICOM "
-            "for one class. Cut probabilities before",
-            Reason.PREDICTION_FAILED,
-        )
-    return prediction.array.astype(np.int64)
-
-
-def _classification(
-    args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
-) -> Scores:
-    column, _, positive = (args.positive or "truth=1").partition("=")
-    told = [row.value(column) for row in rows]
-    for row, name in zip(rows, told, strict=True):
-        if not name or (args.positive is None and name not in ("0", "1")):
-            allowed = "a class" if args.positive else "0 and 1"
-            raise ConfigError(
-                f"case '{row.case_id}', {column}: found '{name}'; allowed are {allowed}", Reason.CONFIG_INVALID
-            )
-    if args.positive and positive not in told:
-        raise ConfigError(
-            f"--positive {args.positive}: found the classes {', '.join(sorted(set(told)))}; allowed is one of them",
-            Reason.CONFIG_INVALID,
-        )
-    cases = [_classification_case(args, row, sources, name == positive) for row, name in zip(rows, told, strict=True)]
-    return evaluate_classification(cases, ClassificationProtocol(), how, inputs)
-
-
-def _classification_case(
-    args: argparse.Namespace, row: ManifestRow, sources: Sources, truth: bool
-) -> ClassificationCase:
-    failed, score, subgroups = "", 0.0, subgroups_of(args, row)
-    try:
-        score, basis = _score(row, sources)
-        # The score of a DICOM result also says what it rests on.
-        subgroups = (*subgroups, *(((_BASIS, basis),) if basis else ()))
-    except ImagingError as error:
-        failed = str(error)
-    return ClassificationCase(row.case_id, row.patient_id, row.site, truth, score, failed, subgroups)
-
-
-def _score(row: ManifestRow, sources: Sources) -> tuple[float, str]:
-    """The score of a case, and what it rests on where it is that of a DICOM result."""
-    if row.where in sources.answers or (
-        row.score is None and row.prediction and (sources.predictions / row.prediction).exists()
-    ):
-        rated = read_rating(sources, row)
-        return rated.score, rated.basis
-    if row.score is None:
-        raise UnscorableError(
-            f"case '{row.case_id}': the prediction is '{row.prediction}'; allowed is a number or a DICOM result",
-            Reason.PREDICTION_FAILED,
-        )
-    if not 0 <= row.score <= 1:
-        raise UnscorableError(
-            f"case '{row.case_id}': the prediction is {row.score}; allowed are 0 to 1", Reason.PREDICTION_FAILED
-        )
-    return row.score, ""
-
-
-def _without_finding(result: Scores, whose: str) -> list[str]:
-    """How many cases stand in the figures although their results hold no finding, in words."""
-    lines = []
-    for basis in (EXAMINATION, NOTHING):
-        cases = [case for case in result.classification if (_BASIS, basis) in case.subgroups]
-        if cases:
-            positive = sum(case.truth for case in cases)
-            lines.append(f"{basis}{whose}: {len(cases)} cases, {positive} of them positive; all are in the figures")
-    return lines
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; allowed is a readable file", Reason.CONFIG_INVALID) from error
-
-
-def write_metrics(out: Path, result: EvaluationResult, pictures: Sequence[Picture] = ()) -> None:
-    """DIR/metrics.json and DIR/index.html. Raises OutputError when they cannot be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "metrics.json").write_text(result.to_json(), encoding="utf-8")
-        (out / "index.html").write_text(render(result, pictures), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"--out {out}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED
-        ) from error
-
-
-_TASKS: dict[str, Callable[[argparse.Namespace, list[ManifestRow], Sources, Bootstrap, Inputs], Scores]] = {
-    "detection": _detection,
-    "segmentation": _segmentation,
-    "classification": _classification,
-}
+    return scoring.run(args)

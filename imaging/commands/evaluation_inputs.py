@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 
 from imaging.data.images import read_image
 from imaging.data.manifest import ManifestRow, of_split, read_rows
-from imaging.data.maps import MAPS, Map, placed, read_colours, read_map
+from imaging.data.maps import MAPS, Map, placed, read_map
+from imaging.data.pictures import is_picture_file, read_picture, whole
 from imaging.data.predicted import Rated, predicted_findings, predicted_rating, read_results
 from imaging.data.run_results import RunAnswer, is_run, read_run
 from imaging.data.truth import read_mask
@@ -55,14 +57,23 @@ def rows_of(args: argparse.Namespace) -> list[ManifestRow]:
     if len(rows) < len(every):
         print(f"split {args.split}: {len(rows)} of {len(every)} rows", file=sys.stderr)
     for column in args.subgroup:
-        values = {row.value(column) for row in rows}
-        if len(values) >= max(SUPPRESSED_BELOW, len({row.patient_id for row in rows})):
-            raise ConfigError(
-                f"--subgroup {column}: found {len(values)} values for {len(rows)} rows; allowed is a column whose "
-                "values several patients share",
-                Reason.CONFIG_INVALID,
-            )
+        _refuse_identifiers(column, rows)
     return rows
+
+
+def _refuse_identifiers(column: str, rows: Sequence[ManifestRow]) -> None:
+    """Raises ConfigError for a column most of whose values belong to one patient each, as numbers and dates do."""
+    patients: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for row in rows:
+        if row.value(column):
+            patients[row.value(column)].add((row.site, row.patient_id))
+    alone = sum(len(those) == 1 for those in patients.values())
+    if alone >= SUPPRESSED_BELOW and 2 * alone > len(patients):
+        raise ConfigError(
+            f"--subgroup {column}: found {alone} values of one patient each among {len(patients)} for {len(rows)} "
+            "rows; allowed is a column whose values several patients share",
+            Reason.CONFIG_INVALID,
+        )
 
 
 def subgroups_of(args: argparse.Namespace, row: ManifestRow) -> tuple[tuple[str, str], ...]:
@@ -120,7 +131,8 @@ def read_truth(sources: Sources, row: ManifestRow) -> Map:
         raise InputError(f"{row.where}: truth is empty; allowed is a mask", Reason.CONFIG_INVALID)
     try:
         if path.name.lower().endswith(MAPS) or not path.is_file():
-            return read_map(path, row.spacing_mm)
+            found = read_map(path, row.spacing_mm)
+            return replace(found, array=whole(f"truth {path.name}", found.array))
         image = _image(row)
         if image is None:
             raise InputError(
@@ -179,9 +191,9 @@ def read_source(row: ManifestRow, truth: Map) -> Array | None:
     if path is None or not path.is_file():
         return None
     try:
-        if path.name.lower().endswith(MAPS) and not path.name.lower().endswith(".png"):
+        if not is_picture_file(path):
             return placed(read_map(path), truth)
-        found = read_colours(path)
+        found = read_picture(path)
     except (ImagingError, OSError, ValueError):
         return None
     coloured = found.shape == (*truth.array.shape, 3) and found.dtype == np.uint8

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from imaging.dicom import hush
 from imaging.errors import ConfigError, PackageError, Reason
-from imaging.package import DESCRIPTION, Package, load_package
 
 if TYPE_CHECKING:
     from imaging.dicom.archives import Unpacked
     from imaging.exam.context import FactTable
     from imaging.inference.router import RunPlan, StudyTask
+    from imaging.package import Package
 
 EXAMPLES = """\
 examples:
@@ -85,6 +84,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="run only packages whose identity (sha256, one per line) stands in FILE",
     )
+    _add_object_arguments(parser)
+    parser.add_argument(
+        "--psa",
+        type=Path,
+        metavar="FILE",
+        help="PSA of prostate exams: a CSV with psa_ng_ml and either StudyInstanceUID or PatientID",
+    )
+    _add_machine_arguments(parser)
+
+
+def _add_object_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which objects are written, and in which codes."""
     parser.add_argument(
         "--codes",
         choices=["sct", "srt"],
@@ -106,13 +117,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="segment stills without place in the patient (ultrasound, most mammograms) too, each on a plane of its "
         "own; without it their masks are the outlines of the reports",
     )
-    parser.add_argument(
-        "--psa",
-        type=Path,
-        metavar="FILE",
-        help="PSA of prostate exams: a CSV with psa_ng_ml and either StudyInstanceUID or PatientID",
-    )
-    _add_machine_arguments(parser)
 
 
 def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +147,7 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
+    from imaging.dicom import hush
     from imaging.dicom.archives import unpack_archives
     from imaging.inference.processes import RunLimits
     from imaging.inference.run import InferenceRun, has_failure, parse_time, run_inference
@@ -185,6 +190,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _packages(args: argparse.Namespace) -> tuple[list[Package], list[PackageError]]:
     """The packages to run, and why shipped ones are left out: they need what is not installed. A named one must run."""
+    from imaging.package import DESCRIPTION, load_package
+
     folders = args.package or sorted(shipped_packages().glob(f"*/{DESCRIPTION}"))
     if not folders:
         raise ConfigError(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from imaging.commands.evaluate import write_metrics
 from imaging.errors import ConfigError, InputError, Reason
-from imaging.evaluation.merge import merge, told_twice
-from imaging.evaluation.result import EvaluationResult
-from imaging.table import near_spellings
+
+if TYPE_CHECKING:
+    from imaging.evaluation.result import EvaluationResult
 
 EXAMPLES = """\
 examples:
@@ -43,6 +43,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; raises ImagingError for what is status 2."""
+    from imaging.commands.scoring import figures_kept, write_metrics, write_page
+    from imaging.evaluation.merge import merge, told_twice
+    from imaging.table import near_spellings
+
     results = [_read(path) for path in args.results]
     merged = merge(results, args.manifest)
     for remark in [*told_twice(results), *near_spellings("site", [group.name for group in merged.sites])]:
@@ -53,11 +57,15 @@ def run(args: argparse.Namespace) -> int:
         print(f"{figure.name:36} {figure.text}")
     for effects in merged.heterogeneity:
         print(f"{effects.name:36} mean of sites {effects.mean:.3f}, tau2 {effects.tau2:.4f}, I2 {effects.i2:.0%}")
-    print(f"metrics  {(args.out / 'metrics.json').resolve()}")
+    print(f"metrics  {(args.out / 'metrics.json').resolve()}", flush=True)
+    with figures_kept(args.out):
+        write_page(args.out, merged)
     return 0
 
 
 def _read(path: Path) -> EvaluationResult:
+    from imaging.evaluation.result import EvaluationResult
+
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

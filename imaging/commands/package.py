@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imaging.errors import ConfigError, OutputError, Reason
-from imaging.package import DESCRIPTION, Description
+
+if TYPE_CHECKING:
+    from imaging.package import Description
 
 EXAMPLES = """\
 examples:
@@ -101,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         return _write_card(args.new_card)
     if args.folder is None:
         raise ConfigError("FOLDER: missing; a training run, or a folder with package.yaml", Reason.CONFIG_INVALID)
+    from imaging.package import DESCRIPTION
     from imaging.packaging import drafted_package, make_package, seal_package
 
     if args.preview and args.card:

@@ -11,11 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from imaging.errors import ImagingError
-from imaging.modalities import training_set
-from imaging.phantoms.export import DEFAULT_SEED, write_export
-from imaging.phantoms.mammography import export as mammography_export
-from imaging.phantoms.mammography.makers import MAKERS
-from imaging.phantoms.prostate import export as prostate_export
+from imaging.phantoms import DEFAULT_SEED
 
 _HELP = """\
 Write synthetic ultrasound, mammography and prostate MRI: DICOM files that behave like those of several vendors, with
@@ -81,6 +77,8 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from imaging.phantoms.export import write_export
+
     try:
         written = write_export(args.out, args.seed)
     except ImagingError as error:
@@ -90,6 +88,8 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _training(args: argparse.Namespace) -> int:
+    from imaging.modalities import training_set
+
     bar, show = _progress(args.cases, "case")
     try:
         manifest = training_set(args.kind)(args.out, args.cases, args.seed, show)
@@ -102,6 +102,9 @@ def _training(args: argparse.Namespace) -> int:
 
 
 def _mammography(args: argparse.Namespace) -> int:
+    from imaging.phantoms.mammography import export as mammography_export
+    from imaging.phantoms.mammography.makers import MAKERS
+
     bar, show = _progress(len(MAKERS), "maker")
     try:
         written = mammography_export.write_samples(args.out, args.seed, show)
@@ -114,6 +117,8 @@ def _mammography(args: argparse.Namespace) -> int:
 
 
 def _prostate(args: argparse.Namespace) -> int:
+    from imaging.phantoms.prostate import export as prostate_export
+
     bar, show = _progress(len(prostate_export.sample_studies(args.seed)), "exam")
     try:
         written = prostate_export.write_samples(args.out, args.seed, show)
@@ -126,6 +131,8 @@ def _prostate(args: argparse.Namespace) -> int:
 
 
 def _prostate_export(args: argparse.Namespace) -> int:
+    from imaging.phantoms.prostate import export as prostate_export
+
     try:
         written = prostate_export.write_export(args.out, args.seed)
     except ImagingError as error:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from imaging.data.cache import SampleCache, key_of
-from imaging.data.images import read_image
+from imaging.data.images import READ, read_image
 from imaging.data.instances import carry_instances, number_instances
 from imaging.data.manifest import Case
 from imaging.data.truth import read_labels, read_mask, read_values
@@ -30,7 +30,6 @@ from imaging.harmonise.recipe import roles as roles_of
 from imaging.harmonise.spatial import grid_of
 from imaging.image import Array, Box, Image, resample
 
-_PICTURES = (".png", ".pgm", ".mha", ".mhd", ".nii", ".nii.gz")
 UNKNOWN_CLASS = -1
 UNKNOWN_TRUTH = 255  # of a case whose class alone is known: no label, so that no loss can take it for background
 INSTANCES = "instances 1"  # of cache keys: the number changes with what `imaging.data.instances` makes
@@ -201,7 +200,7 @@ def harmonise_case(case: Case, recipe: Recipe, labels: Sequence[str] | None = ()
 
 def is_picture(case: Case) -> bool:
     """Whether the image is a picture file, which states no acquisition, and no DICOM file."""
-    return case.image.name.lower().endswith(_PICTURES)
+    return case.image.name.lower().endswith(READ)
 
 
 def first_image(case: Case, recipe: Recipe) -> Image:
@@ -211,6 +210,12 @@ def first_image(case: Case, recipe: Recipe) -> Image:
     volume the box around the case's organ. Raises InputError where nothing fits, or where a volume cannot be read.
     """
     image = _from_files(case) if is_picture(case) else _from_dicom(case, recipe)
+    if image.source_grid.is_volume != (recipe.spatial_dims == 3):
+        raise InputError(
+            f"image {case.image.name}: found {image.source_grid.shape} ({'slice, ' * image.source_grid.is_volume}row, "
+            f"column); the recipe takes {'volumes' if recipe.spatial_dims == 3 else 'planes'}",
+            Reason.GEOMETRY,
+        )
     if not image.source_grid.is_volume:
         return replace(image, region=image.grid.whole) if is_picture(case) else image
     return image if case.organ is None else replace(image, region=_box(case.organ, image))

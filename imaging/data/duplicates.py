@@ -8,6 +8,7 @@ a picture that looks the same although it was compressed again, scaled, cropped 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -72,7 +73,11 @@ def find_duplicates(cases: Sequence[Case], recipe: Recipe | None = None) -> list
     a volume the middle slice for likeness and all voxels for identity.
     Raises InputError when an image cannot be read.
     """
-    prints = [fingerprint(_picture_of(case, recipe)) for case in cases]
+    return pair_up(cases, [fingerprint(_picture_of(case, recipe)) for case in cases])
+
+
+def pair_up(cases: Sequence[Case], prints: Sequence[Fingerprint]) -> list[Duplicate]:
+    """As `find_duplicates`, of cases whose fingerprints are known."""
     found: list[Duplicate] = []
     for a, b, distance in _candidates(prints):
         first, second = prints[a], prints[b]
@@ -102,6 +107,28 @@ def refuse_leaks(duplicates: Iterable[Duplicate], test_sites: frozenset[str] = f
             Reason.CONFIG_INVALID,
         )
     return [str(pair) for pair in pairs]
+
+
+def refuse_shared_files(cases: Sequence[Case], test_sites: frozenset[str] = frozenset()) -> None:
+    """Raises ConfigError when the same file, by path or by its bytes, is the image of two cases on two sides.
+
+    Quick, because only files of one size are read. A picture that was stored in another way, `find_duplicates` finds.
+    """
+    sizes: dict[int, list[Case]] = defaultdict(list)
+    for case in cases:
+        if case.image.is_file():
+            sizes[case.image.stat().st_size].append(case)
+    for alike in sizes.values():
+        sides = {"test" if case.site in test_sites else case.split for case in alike}
+        if len(sides) == 1:
+            continue
+        known: dict[str, Case] = {}
+        pairs = []
+        for case in alike:
+            with case.image.open("rb") as stream:
+                first = known.setdefault(hashlib.file_digest(stream, "sha256").hexdigest(), case)
+            pairs += [Duplicate("identical", first, case, 0, 1.0)] if first is not case else []
+        refuse_leaks(pairs, test_sites)
 
 
 def fingerprint(image: Image) -> Fingerprint:

@@ -1,8 +1,9 @@
-"""DICOM, NIfTI, MHA, PNG and PGM → the same Image: array (channel, [slice,] row, column), affine in that axis order.
+"""DICOM, NIfTI, MHA, NRRD and pictures → the same Image: array (channel, [slice,] row, column), affine in that order.
 
-Conversions happen here and nowhere else. NIfTI arrays are (i, j, k) with an affine to RAS millimetres; MetaImage
-indices are (x, y, z) with a direction to LPS millimetres, and SimpleITK hands the array over as (z, y, x). Both become
-[slice, row, column] = (k, j, i) in `patient_ras`. A picture or a 2-D file is an `image_plane`: no patient orientation.
+Conversions happen here and nowhere else. NIfTI arrays are (i, j, k) with an affine to RAS millimetres; MetaImage and
+NRRD indices are (x, y, z) with a direction to LPS millimetres, and SimpleITK hands the array over as (z, y, x). Both
+become [slice, row, column] = (k, j, i) in `patient_ras`. A picture, a 2-D file or one of a single slice is an
+`image_plane`: no patient orientation, but what its file states is kept to be compared (`same_place`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from imaging.data.pictures import PICTURES, finite, read_picture
 from imaging.dicom.index import Instance, build_index
 from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.pixels.volume import Stack, find_stacks
@@ -27,6 +29,7 @@ from imaging.table import tell
 SAME_PLACE: Final = 0.01
 _SAME_SPACING: Final = 0.01
 _TO_MM: Final = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_NRRD_PLACES: Final = ("space", "space dimension")
 
 
 def read_image(
@@ -34,8 +37,8 @@ def read_image(
 ) -> Image:
     """The image of a file, or the volume of a folder that holds one DICOM series.
 
-    `spacing_mm` (row step, column step) calibrates a PNG or PGM, or a 2-D file that states no unit; any other file has
-    its own, which wins over another one, and that is told. `frame` (from 1) picks a frame of a multi-frame DICOM file;
+    `spacing_mm` (row step, column step) calibrates a picture, or a 2-D file that states no unit; any other file has its
+    own, which wins over another one, and that is told. `frame` (from 1) picks a frame of a multi-frame DICOM file;
     without it the file must be one image or one volume. `refs` is empty where the format has no UIDs. Raises InputError
     for what is missing, unreadable or more than one image.
     """
@@ -74,6 +77,19 @@ def reorient(array: Array, own: Grid, target: Grid) -> Array | None:
     return array.transpose(order)[steps]
 
 
+def same_place(first: Floats | None, second: Floats | None, shape: tuple[int, ...]) -> bool:
+    """Whether two planes (row, column) of this shape lie where their files state; one that states nothing may lie
+    anywhere.
+
+    Both are affines of (column, row, 0) to RAS millimetres.
+    """
+    if first is None or second is None:
+        return True
+    ends = np.array([(x, y, 0, 1) for x in (0, shape[1] - 1) for y in (0, shape[0] - 1)], dtype=np.float64)
+    apart = float(np.abs(ends @ (first - second).T).max())
+    return apart <= SAME_PLACE * float(np.linalg.norm(first[:3, 0]))
+
+
 def describe(grid: Grid) -> str:
     """A grid in words for an error: shape, spacing, the world position of its first voxel centre, frame."""
     shape = " × ".join(map(str, grid.shape))
@@ -96,6 +112,12 @@ def _dicom_file(path: Path, site: str | None, frame: int | None) -> Image:
     index = build_index(path, site)
     if not index.series:
         reason = index.files[path.name].reason or Reason.NOT_AN_IMAGE
+        if reason is Reason.NOT_DICOM:
+            raise InputError(
+                f"image {path.name}: found a file that is not DICOM and has no known ending; read are DICOM and "
+                f"{', '.join(READ)}",
+                reason,
+            )
         raise InputError(f"image {path.name}: {reason.meaning}", reason)
     return _dicom_instance(index.series[0].instances[0], frame)
 
@@ -141,22 +163,23 @@ def _nifti(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -
         values = np.asarray(stored.dataobj)
     except (ImageFileError, HeaderDataError, OSError, ValueError, EOFError, OverflowError, zlib.error) as error:
         raise _unreadable(path, error) from error
-    while values.ndim > 3 and values.shape[-1] == 1:
+    while values.ndim > 2 and values.shape[-1] == 1:
         values = values[..., 0]
     _check_values(path, values)
     scale = _TO_MM.get(stored.header.get_xyzt_units()[0])
+    sform, qform = (int(stored.header[key]) for key in ("sform_code", "qform_code"))
+    affine = np.asarray(stored.affine, dtype=np.float64)
     if values.ndim == 2:
         steps = [float(z) * (scale or 1.0) for z in stored.header.get_zooms()[:2]]
         own = (steps[1], steps[0]) if scale else None
-        return _plane(path, values.T[None], origin, own, spacing_mm)
-    sform, qform = (int(stored.header[key]) for key in ("sform_code", "qform_code"))
+        place = np.diag([scale or 1.0] * 3 + [1.0]) @ affine if sform or qform else None
+        return _plane(path, values.T[None], origin, own or spacing_mm, place)
     if not sform and not qform:
         raise InputError(
             f"image {path.name}: sform_code and qform_code are 0, so nothing says where the patient is; write the "
             "affine with a code of 1 or more",
             Reason.GEOMETRY,
         )
-    affine = np.asarray(stored.affine, dtype=np.float64)
     notes: tuple[str, ...] = ()
     if sform and qform and not np.allclose(stored.get_qform(), affine, atol=0.01):
         notes = ("sform and qform differ; the sform was used",)
@@ -164,64 +187,79 @@ def _nifti(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -
 
 
 def _metaimage(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -> Image:
+    del spacing_mm  # its own wins
+    return _by_itk(path, "MetaImageIO", origin)
+
+
+def _nrrd(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -> Image:
+    """NRRD, of which `.seg.nrrd` is a label map in one layer. Raises InputError where no space is stated."""
+    image = _by_itk(path, "NrrdImageIO", origin)
+    fields = _nrrd_fields(path)
+    if image.grid.is_volume and not fields & set(_NRRD_PLACES):
+        raise InputError(
+            f"image {path.name}: its header has no 'space', so nothing says where the patient is; write it with its "
+            "space directions",
+            Reason.GEOMETRY,
+        )
+    if not image.grid.is_volume and not fields & {"spacings", "space directions"}:
+        return _plane(path, image.array, origin, spacing_mm)
+    return image
+
+
+def _nrrd_fields(path: Path) -> set[str]:
+    """The names of the fields of a NRRD header, which ends at the first empty line."""
+    head = path.read_bytes()[:65536].partition(b"\n\n")[0].decode("ascii", "replace")
+    return {line.partition(":")[0].strip().lower() for line in head.splitlines() if ":" in line and line[0] != "#"}
+
+
+def _by_itk(path: Path, reader: str, origin: Origin) -> Image:
     import SimpleITK as sitk  # noqa: N813  # its own name for itself
 
     try:
-        stored = sitk.ReadImage(str(path), imageIO="MetaImageIO")
+        stored = sitk.ReadImage(str(path), imageIO=reader)
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     values: Array = sitk.GetArrayFromImage(stored)
     dims, samples = stored.GetDimension(), stored.GetNumberOfComponentsPerPixel()
     spacing = stored.GetSpacing()
+    lps = np.eye(4)
+    if dims in (2, 3):
+        lps[:dims, :dims] = np.array(stored.GetDirection()).reshape(dims, dims) * spacing
+        lps[:dims, 3] = stored.GetOrigin()
+    if dims == 3 and samples == 1 and len(values) == 1:
+        values, dims = values[0], 2
     if dims == 2:
         array = np.moveaxis(values, -1, 0) if samples > 1 else values[None]
         _check_values(path, array[0])
-        return _plane(path, array, origin, (spacing[1], spacing[0]), spacing_mm)
+        return _plane(path, array, origin, (spacing[1], spacing[0]), LPS_TO_RAS @ lps)
     _check_values(path, values)
-    lps = np.eye(4)
-    lps[:3, :3] = np.array(stored.GetDirection()).reshape(3, 3) * spacing
-    lps[:3, 3] = stored.GetOrigin()
     return _volume(values, LPS_TO_RAS @ lps, origin)
 
 
 def _picture(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -> Image:
-    from PIL import Image as Picture
-
-    try:
-        with Picture.open(path, formats=["PNG", "PPM"]) as picture:
-            grey = picture.mode in ("1", "L", "I", "I;16", "I;16B")
-            alpha = "A" in picture.getbands() or "transparency" in picture.info
-            if alpha and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-                raise InputError(
-                    f"image {path.name}: found transparent pixels; allowed are opaque ones", Reason.UNSUPPORTED_PIXELS
-                )
-            values = np.asarray(picture if grey else picture.convert("L" if picture.mode == "LA" else "RGB"))
-    except (OSError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
-    values = values.astype(np.uint8) if values.dtype == np.bool_ else values
-    return _plane(path, np.moveaxis(values, -1, 0) if values.ndim == 3 else values[None], origin, None, spacing_mm)
+    values = read_picture(path)
+    return _plane(path, np.moveaxis(values, -1, 0) if values.ndim == 3 else values[None], origin, spacing_mm)
 
 
 def _plane(
     path: Path,
     array: Array,
     origin: Origin,
-    own_mm: tuple[float, float] | None,
-    given_mm: tuple[float, float] | None,
+    steps: tuple[float, float] | None,
+    stated: Floats | None = None,
 ) -> Image:
-    """A picture (channel, row, column) in millimetres by its own spacing or the given one, else in pixels."""
+    """A picture (channel, row, column) in millimetres by `steps`, else in pixels."""
     if len(array) not in (1, 3):
         raise InputError(f"image {path.name}: found {len(array)} channels; allowed 1 or 3", Reason.UNSUPPORTED_PIXELS)
     channels: Channels = "rgb" if len(array) == 3 else "luminance"
-    steps = own_mm or given_mm
     rows, columns = array.shape[1:]
     if steps is None:
         grid, notes = Grid.plane(rows, columns), ("Uncalibrated: no millimetres can be given",)
-        return Image(array, grid, grid, (), origin, channels, notes=notes)
+        return Image(array, grid, grid, (), origin, channels, notes=notes, stated=stated)
     if not all(np.isfinite(step) and step > 0 for step in steps):
         raise InputError(f"image {path.name}: spacing {steps} mm; allowed are positive steps", Reason.GEOMETRY)
     grid = Grid.plane(rows, columns, *steps, unit="mm")
-    return Image(array, grid, grid, (), origin, channels)
+    return Image(array, grid, grid, (), origin, channels, stated=stated)
 
 
 def _volume(array: Array, affine: Floats, origin: Origin, notes: tuple[str, ...] = ()) -> Image:
@@ -238,6 +276,7 @@ def _check_values(path: Path, values: Array) -> None:
             "of a series in time give one volume",
             Reason.UNSUPPORTED_PIXELS,
         )
+    finite(f"image {path.name}", values)
 
 
 def _tell_spacing(path: Path, own: Grid, given_mm: tuple[float, float] | None) -> None:
@@ -257,6 +296,7 @@ _READERS: Final[dict[str, _Reader]] = {
     ".nii.gz": _nifti,
     ".mha": _metaimage,
     ".mhd": _metaimage,
-    ".png": _picture,
-    ".pgm": _picture,
+    ".nrrd": _nrrd,
+    **dict.fromkeys(PICTURES, _picture),
 }
+READ: Final = tuple(_READERS)

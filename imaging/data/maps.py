@@ -1,4 +1,4 @@
-"""Maps to be scored, of truth or prediction: NIfTI, MHA, NPZ, NPY and PNG → an array with its spacing and grid.
+"""Maps to be scored, of truth or prediction: volumes, NumPy and pictures → an array with its spacing and grid.
 
 The file's own geometry wins over what a table says of it. Maps of one volume may differ in the order of their axes;
 `placed` puts one into the order of another.
@@ -14,15 +14,15 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Picture
 
-from imaging.data.images import read_image, reorient
+from imaging.data.images import READ, read_image, reorient, same_place
 from imaging.data.marks import Mask
-from imaging.errors import GeometryError, ImagingError, InputError, Reason
-from imaging.image import Array, Grid
+from imaging.data.pictures import crisp, is_picture_file, read_mask_picture
+from imaging.errors import GeometryError, InputError, Reason
+from imaging.image import Array, Floats, Grid
 from imaging.table import tell
 
-MAPS: Final = (".nii", ".nii.gz", ".mha", ".mhd", ".npz", ".npy", ".png")
+MAPS: Final = (*READ, ".npz", ".npy")
 _SAME_SPACING: Final = 0.01
 
 
@@ -32,7 +32,7 @@ class Map:
 
     `is_calibrated` says that the spacing is in mm; else it is 1 pixel along each axis. `findings` are those that a
     result states, each with a mask of the array's shape and a confidence; the array is then their union. None for a
-    map.
+    map. `stated` is that of the `Image` of a plane.
     """
 
     array: NDArray[Any]
@@ -40,6 +40,7 @@ class Map:
     grid: Grid | None = None
     findings: tuple[tuple[Mask, float], ...] | None = None
     is_calibrated: bool = True
+    stated: Floats | None = None
 
 
 def read_map(path: Path, spacing_mm: tuple[float, ...] = (), foreground: bool = False) -> Map:
@@ -51,7 +52,7 @@ def read_map(path: Path, spacing_mm: tuple[float, ...] = (), foreground: bool = 
     """
     if not path.is_file():
         raise InputError(f"there is no file '{path.name}'", Reason.CONFIG_INVALID)
-    array, own, grid = _read(path, foreground)
+    array, own, grid, stated = _read(path, foreground)
     if not np.isfinite(array).all():
         raise InputError(f"{path.name}: found values that are not finite; allowed are finite ones", Reason.GEOMETRY)
     if len(spacing_mm) not in (0, 1, array.ndim):
@@ -60,11 +61,11 @@ def read_map(path: Path, spacing_mm: tuple[float, ...] = (), foreground: bool = 
             "or one for each axis",
             Reason.GEOMETRY,
         )
-    stated = spacing_mm * array.ndim if len(spacing_mm) == 1 else spacing_mm
-    if own and stated and not np.allclose(own, stated, rtol=_SAME_SPACING):
-        tell([f"{path.name}: its own spacing {own} mm is used, not spacing_mm {stated} of the table"])
-    spacing = own or stated
-    return Map(array, spacing or (1.0,) * array.ndim, grid, is_calibrated=bool(spacing))
+    given = spacing_mm * array.ndim if len(spacing_mm) == 1 else spacing_mm
+    if own and given and not np.allclose(own, given, rtol=_SAME_SPACING):
+        tell([f"{path.name}: its own spacing {own} mm is used, not spacing_mm {given} of the table"])
+    spacing = own or given
+    return Map(array, spacing or (1.0,) * array.ndim, grid, is_calibrated=bool(spacing), stated=stated)
 
 
 def placed(found: Map, truth: Map) -> Array | None:
@@ -72,6 +73,8 @@ def placed(found: Map, truth: Map) -> Array | None:
 
     A picture in pixels has no place, nor have the arrays of NumPy.
     """
+    if not same_place(found.stated, truth.stated, found.array.shape):
+        return None
     own, grid = found.grid, truth.grid
     if own is not None and grid is not None:
         kinds = [(one.frame, one.unit, len(one.shape)) for one in (own, grid)]
@@ -80,37 +83,31 @@ def placed(found: Map, truth: Map) -> Array | None:
     return found.array if found.array.shape == truth.array.shape else None
 
 
-def read_colours(path: Path) -> Array:
-    """A picture as it is seen: (row, column), or (row, column, 3) with colours. Raises OSError where it is none."""
-    with Picture.open(path) as picture:
-        return np.asarray(picture if picture.mode in ("L", "I", "I;16", "F") else picture.convert("RGB"))
-
-
-def _read(path: Path, foreground: bool) -> tuple[NDArray[Any], tuple[float, ...], Grid | None]:
-    """Array, own spacing in mm (none where the file has none) and grid of a file."""
+def _read(path: Path, foreground: bool) -> tuple[NDArray[Any], tuple[float, ...], Grid | None, Floats | None]:
+    """Array, own spacing in mm (none where the file has none), grid and stated place of a file."""
     name = path.name.lower()
+    if is_picture_file(path):
+        return crisp(path.name, read_mask_picture(path)), (), None, None
+    if name.endswith(READ):
+        return _stored(path)
     try:
-        if name.endswith((".nii", ".nii.gz", ".mha", ".mhd")):
-            return _volume(path)
-        return (_numpy(path, foreground) if name.endswith((".npz", ".npy")) else _picture(path)), (), None
-    except ImagingError:
-        raise
+        return _numpy(path, foreground), (), None, None
     except (OSError, ValueError, KeyError, EOFError, zlib.error, BadZipFile) as error:
         raise InputError(
             f"{path.name}: {type(error).__name__}; allowed is a readable {', '.join(MAPS)}", Reason.DECODE_FAILED
         ) from error
 
 
-def _volume(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Grid]:
+def _stored(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Grid, Floats | None]:
     image = read_image(path)
     if len(image.array) != 1:
         raise InputError(f"{path.name}: found {len(image.array)} channels; allowed is one", Reason.UNSUPPORTED_PIXELS)
-    return image.array[0], image.grid.spacing if image.grid.unit == "mm" else (), image.grid
+    return image.array[0], image.grid.spacing if image.grid.unit == "mm" else (), image.grid, image.stated
 
 
 def _numpy(path: Path, foreground: bool) -> NDArray[Any]:
     """The only array of a file; of class probabilities as nnU-Net stores them, the first class above background."""
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return np.asarray(np.load(path, allow_pickle=False))
     with np.load(path, allow_pickle=False) as arrays:
         for name in ("softmax", "probabilities"):
@@ -119,11 +116,3 @@ def _numpy(path: Path, foreground: bool) -> NDArray[Any]:
         if len(arrays.files) != 1:
             raise ValueError(f"{len(arrays.files)} arrays")
         return np.asarray(arrays[arrays.files[0]])
-
-
-def _picture(path: Path) -> NDArray[Any]:
-    with Picture.open(path) as picture:
-        array = np.asarray(picture)
-    if array.ndim != 2:
-        raise ValueError("a picture with colours")
-    return array

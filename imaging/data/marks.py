@@ -97,3 +97,12 @@ def other_grid(where: str, own: Grid, grid: Grid) -> GeometryError:
         "resampling is asked for",
         Reason.GEOMETRY,
     )
+
+
+def other_place(where: str) -> GeometryError:
+    """The refusal of a mask of a plane that its file puts elsewhere than the image's file puts the image."""
+    return GeometryError(
+        f"{where}: its affine puts the plane elsewhere, or turned or transposed, than the file of its image does; both "
+        "must be the same",
+        Reason.GEOMETRY,
+    )

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from imaging.data.augment import augment, draw
 from imaging.data.cache import SampleCache, default_folder
 from imaging.data.dataset import Batch, Sample, SampleDataset
+from imaging.data.duplicates import refuse_shared_files
 from imaging.data.loader import BatchLoader, Place, Share
 from imaging.data.manifest import Case, Split, read_manifest
 from imaging.data.patches import Patches, cut, cut_labels, dice
@@ -81,6 +82,7 @@ class ImagingDataModule(pl.LightningDataModule):
             self._refuse_unknown_sites()
             self._refuse_counts()
             self._refuse_patches()
+            refuse_shared_files(self._cases, self.test_sites)
         if stage in ("fit", "validate"):
             for split in ("train", "val"):
                 self._refuse_empty(split)

@@ -107,7 +107,7 @@ def read_dataset(folder: Path) -> list[Case]:
     site `unknown`, and the split is fold 0 of splits_final.json, `train` without that; imagesTs is `test`.
 
     Raises ConfigError for a dataset.json that is none of v2, another number of cases or channels than it says, a
-    training case without a label, and a case of which cases.csv or fold 0 says nothing.
+    training case without a label, a case of which cases.csv or fold 0 says nothing, and as `dataset_labels` does.
     """
     where = folder / DATASET
     told = _read_json(where)
@@ -120,6 +120,7 @@ def read_dataset(folder: Path) -> list[Case]:
             "file_ending",
             Reason.CONFIG_INVALID,
         ) from error
+    dataset_labels(folder)
     trained, tested = (_case_names(folder / part, ending) for part in ("imagesTr", "imagesTs"))
     if len(trained) != count:
         raise ConfigError(f"{where}: numTraining is {count}; imagesTr has {len(trained)} cases", Reason.CONFIG_INVALID)
@@ -128,6 +129,39 @@ def read_dataset(folder: Path) -> list[Case]:
         raise ConfigError(f"{folder}: {CASES} or fold 0 of {SPLITS} lacks case {unknown[0]}", Reason.CONFIG_INVALID)
     found = [_case(folder, "Tr", facts[name], channels, ending) for name in trained]
     return [*found, *(_case(folder, "Ts", facts[name], channels, ending) for name in tested)]
+
+
+def dataset_labels(folder: Path) -> list[str]:
+    """The names of the values 1, 2, ... of a raw dataset's truths, in that order.
+
+    Raises ConfigError for regions, which are several values, for an ignore label, of whose voxels nothing is known, and
+    for values with gaps: a manifest has no place for them, and a training would take them for what they are not.
+    """
+    where = folder / DATASET
+    try:
+        told = {str(name): value for name, value in _read_json(where)["labels"].items()}
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"{where}: no usable labels; allowed are names with their values", Reason.CONFIG_INVALID
+        ) from error
+    regions = sorted(name for name, value in told.items() if not isinstance(value, int))
+    ignored = [name for name in told if name == "ignore"]
+    for found, what, remedy in (
+        (regions, "regions", "write label maps with one value for each class"),
+        (ignored, "an ignore label", "leave the cases out that have such voxels, or decide what they are"),
+    ):
+        if found:
+            raise ConfigError(
+                f"{where}, labels: found {what}, {', '.join(found)}; allowed is one value for each class: {remedy}",
+                Reason.CONFIG_INVALID,
+            )
+    names = sorted((name for name, value in told.items() if value), key=lambda name: told[name])
+    if [told[name] for name in names] != list(range(1, len(names) + 1)):
+        raise ConfigError(
+            f"{where}, labels: found {told}; allowed are background 0 and values 1, 2, ... without a gap",
+            Reason.CONFIG_INVALID,
+        )
+    return names
 
 
 def _check(folder: Path, cases: Sequence[Case], labels: Mapping[str, int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Truth files → one Truth on the grid of its image: SEG, SR, RTSTRUCT, NIfTI, MHA, PNG, and CSV of shapes.
+"""Truth files → one Truth on the grid of its image: SEG, SR, RTSTRUCT, NIfTI, MHA, NRRD, pictures, and CSV of shapes.
 
 A truth belongs to the whole source frame or volume, `image.source_grid`. Another grid is refused with both named;
 the same voxels in another axis order are put in order, and only when asked for is anything resampled (nearest). An
@@ -11,22 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Picture
 
-from imaging.data.images import read_image, reorient
-from imaging.data.marks import BoxMark, Mark, Mask, PointMark, RegionMark, other_grid
+from imaging.data.images import READ, read_image, reorient, same_place
+from imaging.data.marks import BoxMark, Mark, Mask, PointMark, RegionMark, other_grid, other_place
+from imaging.data.pictures import MOST_LABELS, crisp, is_picture_file, read_mask_picture, whole
 from imaging.data.truth_dicom import dicom_marks
 from imaging.data.truth_table import ShapeTable, table_marks
 from imaging.errors import GeometryError, InputError, Reason
 from imaging.image import Array, Grid, Image, resample
-
-# More values than this are grey levels or probabilities, not labels.
-_MOST_LABELS: Final = 64
-_LABEL_MAPS: Final = (".nii", ".nii.gz", ".mha", ".mhd", ".png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +112,8 @@ def read_truth(path: Path, image: Image, rules: Rules | None = None, row: str = 
         )
     if name.endswith(".csv"):
         return _assembled(path, grid, table_marks(path, grid, rules.table, row), rules)
-    if name.endswith(_LABEL_MAPS):
-        return _assembled(path, grid, _from_label_map(path, grid, rules), rules)
+    if name.endswith(READ):
+        return _assembled(path, grid, _from_label_map(path, image, rules), rules)
     return _assembled(path, grid, dicom_marks(path, image, rules.is_resampled), rules)
 
 
@@ -127,19 +122,19 @@ def read_mask(path: Path, image: Image) -> Array:
 
     Raises as `read_truth` does, and InputError where places are marked that have no extent.
     """
-    if path.name.lower().endswith(".png"):
-        return (_png_values(path, image.source_grid) > 0).astype(np.uint8)
+    if is_picture_file(path):
+        return (_picture_values(path, image.source_grid) > 0).astype(np.uint8)
     return _outlined(path, read_truth(path, image)).mask().astype(np.uint8)
 
 
 def read_values(path: Path, image: Image) -> Array:
     """A mask on the image's source grid that tells apart what the file tells apart; 0 where nothing is.
 
-    The values of a PNG, as stored, else a number for each label. Raises as `read_mask` does, and InputError where two
-    labels claim one voxel.
+    The values of a picture, as stored but for soft edges, else a number for each label. Raises as `read_mask` does, and
+    InputError where two labels claim one voxel.
     """
-    if path.name.lower().endswith(".png"):
-        return _png_values(path, image.source_grid)
+    if is_picture_file(path):
+        return _picture_values(path, image.source_grid)
     truth = _outlined(path, read_truth(path, image))
     return truth.label_map([region.label for region in truth.regions])
 
@@ -161,23 +156,19 @@ def _outlined(path: Path, truth: Truth) -> Truth:
     return truth
 
 
-def _png_values(path: Path, grid: Grid) -> Array:
-    try:
-        with Picture.open(path) as picture:
-            values = np.asarray(picture)
-    except OSError as error:
-        raise InputError(f"truth {path.name}: cannot be read as a picture", Reason.UNSUPPORTED_PIXELS) from error
-    if values.ndim != 2:
+def _picture_values(path: Path, grid: Grid, names: Mapping[int, str] | None = None) -> Array:
+    """The labels of a picture, its soft edges cut unless all its values are named."""
+    if not path.is_file():
         raise InputError(
-            f"truth {path.name}: found {values.ndim} axes; allowed is one grey channel", Reason.UNSUPPORTED_PIXELS
+            f"truth {path.name}: there is no such file; an image with nothing in it needs an empty truth, not none",
+            Reason.CONFIG_INVALID,
         )
+    values = read_mask_picture(path)
     if values.shape != grid.shape:
-        raise GeometryError(
-            f"truth {path.name}: found {values.shape[0]} × {values.shape[1]} pixels; its image has "
-            f"{grid.shape[0]} × {grid.shape[1]} (rows × columns)",
-            Reason.GEOMETRY,
-        )
-    return values
+        raise other_grid(f"truth {path.name}", Grid.plane(*values.shape), grid)
+    if names is not None and set(np.unique(values).tolist()) <= {0, *names}:
+        return values
+    return crisp(f"truth {path.name}", values)
 
 
 def _assembled(path: Path, grid: Grid, marks: Sequence[Mark], rules: Rules) -> Truth:
@@ -200,18 +191,16 @@ def _assembled(path: Path, grid: Grid, marks: Sequence[Mark], rules: Rules) -> T
     return Truth(grid, regions, boxes, tuple(mark for mark in kept if isinstance(mark, PointMark)), ignore)
 
 
-def _from_label_map(path: Path, grid: Grid, rules: Rules) -> list[Mark]:
-    image = read_image(path)
-    values = image.array[0]
-    if len(image.array) != 1 or not (np.isfinite(values) & (values == np.rint(values))).all():
+def _from_label_map(path: Path, image: Image, rules: Rules) -> list[Mark]:
+    grid = image.source_grid
+    if is_picture_file(path):
+        placed = _picture_values(path, grid, rules.names)
+    else:
+        placed = _stored_labels(path, image, rules.is_resampled)
+    present = [int(value) for value in np.unique(placed) if value != 0]
+    if len(present) > MOST_LABELS:
         raise InputError(
-            f"truth {path.name}: found {len(image.array)} channels of {values.dtype}; allowed is one of whole numbers",
-            Reason.UNSUPPORTED_PIXELS,
-        )
-    present = [int(value) for value in np.unique(values) if value != 0]
-    if len(present) > _MOST_LABELS:
-        raise InputError(
-            f"truth {path.name}: found {len(present)} values, so it is a picture; allowed are up to {_MOST_LABELS}",
+            f"truth {path.name}: found {len(present)} values, so it is a picture; allowed are up to {MOST_LABELS}",
             Reason.UNSUPPORTED_PIXELS,
         )
     names = (
@@ -219,8 +208,20 @@ def _from_label_map(path: Path, grid: Grid, rules: Rules) -> list[Mark]:
     )
     if unknown := sorted(set(present) - set(names)):
         raise InputError(f"truth {path.name}: found values {unknown}; named are {names}", Reason.CONFIG_INVALID)
-    placed = _on_grid(path, values, image.grid, grid, rules.is_resampled)
     return [RegionMark(label, placed == value) for value, label in names.items()]
+
+
+def _stored_labels(path: Path, image: Image, is_resampled: bool) -> Array:
+    """The whole numbers of a file of one channel on the image's source grid."""
+    found = read_image(path)
+    if len(found.array) != 1:
+        raise InputError(
+            f"truth {path.name}: found {len(found.array)} channels; allowed is one of whole numbers",
+            Reason.UNSUPPORTED_PIXELS,
+        )
+    if not same_place(found.stated, image.stated, found.source_grid.shape):
+        raise other_place(f"truth {path.name}")
+    return _on_grid(path, whole(f"truth {path.name}", found.array[0]), found.grid, image.source_grid, is_resampled)
 
 
 def _on_grid(path: Path, values: Array, own: Grid, grid: Grid, is_resampled: bool) -> Array:

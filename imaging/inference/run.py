@@ -369,11 +369,16 @@ def _write_changed(path: Path, data: bytes) -> None:
 
 def parse_time(text: str) -> datetime:
     """YYYYMMDDHHMMSS or ISO 8601, to the second and without a zone. Raises ConfigError otherwise."""
+    allowed = "20260131120000 or 2026-01-31T12:00:00"
     try:
-        if text.isdigit():
-            return datetime.strptime(text, "%Y%m%d%H%M%S")
-        return datetime.fromisoformat(text).replace(microsecond=0, tzinfo=None)
+        when = datetime.strptime(text, "%Y%m%d%H%M%S") if text.isdigit() else datetime.fromisoformat(text)
     except ValueError as error:
+        raise ConfigError(f"--content-time: found '{text}'; allowed is {allowed}", Reason.CONFIG_INVALID) from error
+    if when.tzinfo is not None or when.microsecond:
         raise ConfigError(
-            f"--content-time: found '{text}'; allowed is 20260131120000 or 2026-01-31T12:00:00", Reason.CONFIG_INVALID
-        ) from error
+            f"--content-time: found '{text}' with a {'zone' if when.tzinfo else 'fraction of a second'}; allowed is "
+            f"{allowed}, in the time of the hospital: a result states the zone of its source (0008,0201), if it states "
+            "one",
+            Reason.CONFIG_INVALID,
+        )
+    return when

@@ -31,3 +31,5 @@ prostate_enhanced  a series as Enhanced MR
 prostate_dicom     `objects(study)`: MR Image, mosaic and Enhanced MR
 prostate_export    `write_samples`, `write_training_set`
 """
+
+DEFAULT_SEED = 20

@@ -21,6 +21,7 @@ from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 
 from imaging.errors import ConfigError, OutputError, Reason
+from imaging.phantoms import DEFAULT_SEED
 from imaging.phantoms.media import directory, mr_localiser, text_report
 from imaging.phantoms.ultrasound.bmode import Scan
 from imaging.phantoms.ultrasound.dicom import (
@@ -42,7 +43,6 @@ from imaging.phantoms.ultrasound.planting import plant_head, plant_lesion
 from imaging.phantoms.ultrasound.screen import Arrangement, Layout, VendorLetter
 from imaging.phantoms.ultrasound.tissue import PlantedLesion
 
-DEFAULT_SEED = 20
 SITES: dict[str, VendorLetter] = {"site-a": "A", "site-b": "B", "site-c": "C", "site-d": "D"}
 Kind = Literal["breast", "head"]
 MANIFEST_COLUMNS: dict[Kind, tuple[str, ...]] = {

@@ -8,6 +8,7 @@ reads the same under every Specific Character Set (PS3.5 6.1).
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from imaging.errors import ImagingError, Reason
 Identity = Mapping[int, bytes]
 
 SOP_INSTANCE_UID: Final = 0x00080018
+TIMEZONE: Final = 0x00080201
+# What may stand there; anything else is not echoed, because no reader could use it.
+_OFFSET: Final = re.compile(rb"[+-](0\d|1[0-4])[0-5]\d *")
 MANUFACTURER: Final = "Sitewise"
 MODEL: Final = "sitewise-imaging"
 
@@ -38,6 +42,7 @@ ECHOED: Final[dict[int, tuple[str, bool]]] = {
     0x00080030: ("TM", True),  # Study Time
     0x00080050: ("SH", True),  # Accession Number
     0x00080090: ("PN", True),  # Referring Physician's Name
+    TIMEZONE: ("SH", False),  # Timezone Offset From UTC: of every date and time of the object (PS3.3 C.12.1)
     0x00081030: ("LO", False),  # Study Description
     0x00100010: ("PN", True),  # Patient's Name
     0x00100020: ("LO", True),  # Patient ID
@@ -98,6 +103,8 @@ IMPLEMENTATION_VERSION: Final = f"SITEWISE_{__version__}"[:16]
 def identity_of(header: Dataset) -> dict[int, bytes]:
     """The identity of a source as its raw bytes: tag → value, absent where the source has no such attribute.
 
+    Absent too is a time zone that is no offset.
+
     Raises ImagingError where a value was decoded before and is not plain ASCII, because its bytes are lost then.
     """
     identity: dict[int, bytes] = {}
@@ -105,7 +112,9 @@ def identity_of(header: Dataset) -> dict[int, bytes]:
         element = header.get_item(tag)
         if element is None:
             continue
-        identity[tag] = _raw_value(element) if isinstance(element, RawDataElement) else _plain_value(header, tag)
+        value = _raw_value(element) if isinstance(element, RawDataElement) else _plain_value(header, tag)
+        if tag != TIMEZONE or _OFFSET.fullmatch(value):
+            identity[tag] = value
     return identity
 
 

@@ -47,6 +47,7 @@ def round_axis(values: Iterable[float], label: str = "", unit: bool = False) -> 
     first -= first == last
     if unit:
         first, last = max(first, 0), min(last, round(1 / step))
+        last += first == last  # every share is 0: what reaches below was cut away
     ticks = tuple(round(k * step, 10) for k in range(first, last + 1))
     return Axis(label, ticks[0], ticks[-1], ticks)
 

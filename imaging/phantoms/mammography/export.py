@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image as Picture
 
 from imaging.errors import ConfigError, Reason
-from imaging.phantoms.export import DEFAULT_SEED, claim
+from imaging.phantoms import DEFAULT_SEED
+from imaging.phantoms.export import claim
 from imaging.phantoms.mammography.body import Breast, BreastLesion, Density, Laterality, Projection, plant_breast_lesion
 from imaging.phantoms.mammography.dicom import mammogram
 from imaging.phantoms.mammography.makers import MAKERS, MakerName

@@ -19,7 +19,8 @@ import nibabel
 import numpy as np
 
 from imaging.errors import ConfigError, Reason
-from imaging.phantoms.export import DEFAULT_SEED, claim
+from imaging.phantoms import DEFAULT_SEED
+from imaging.phantoms.export import claim
 from imaging.phantoms.prostate.dicom import objects
 from imaging.phantoms.prostate.makers import MRI_MAKERS, MriMakerName, SeriesKey
 from imaging.phantoms.prostate.series import BIPARAMETRIC

@@ -1,0 +1,96 @@
+"""Cases → what is wrong with them before anyone trains: files, geometry, labels, values, duplicates.
+
+Every case is looked at, and one that cannot be read costs no other. What is not looked into (a study folder of several
+series, whose volumes only a recipe can pick) is said, and counts as no problem and as no proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from imaging.data.duplicates import Duplicate, Fingerprint, fingerprint, pair_up
+from imaging.data.images import describe, read_image
+from imaging.data.manifest import Case
+from imaging.data.truth import read_values
+from imaging.errors import ImagingError, Reason
+from imaging.image import Array, Image
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """One case as it was found.
+
+    `grid` is the image's in words and `values` its range; `labels` are the values of the truth with their voxels.
+    `problem` is why the case cannot be used, `unread` why it was not looked into; empty where nothing is the matter.
+    `shown` is (row, column), the middle slice of a volume; None where nothing was read.
+    """
+
+    case: Case
+    grid: str = ""
+    values: tuple[float, float] | None = None
+    labels: tuple[tuple[int, int], ...] = ()
+    problem: str = ""
+    unread: str = ""
+    shown: Array | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All cases, and every pair of them with one picture."""
+
+    cases: tuple[Checked, ...]
+    duplicates: tuple[Duplicate, ...]
+
+    @property
+    def problems(self) -> list[str]:
+        """What forbids a training: cases that cannot be used, and pictures across patients or splits."""
+        told = [f"case '{one.case.case_id}': {one.problem}" for one in self.cases if one.problem]
+        return told + [str(pair) for pair in self.duplicates if {"patients", "splits"} & set(pair.across)]
+
+
+def survey(cases: Sequence[Case], progress: Callable[[int, int], None] | None = None) -> Survey:
+    """Each case looked at. `progress` is called with (done, of)."""
+    checked: list[Checked] = []
+    read: list[tuple[Case, Fingerprint]] = []
+    for number, case in enumerate(cases, start=1):
+        found, known = _checked(case)
+        checked.append(found)
+        if known is not None:
+            read.append((case, known))
+        if progress is not None:
+            progress(number, len(cases))
+    return Survey(tuple(checked), tuple(pair_up([case for case, _ in read], [known for _, known in read])))
+
+
+def _checked(case: Case) -> tuple[Checked, Fingerprint | None]:
+    try:
+        image = read_image(case.image, case.site, case.spacing_mm)
+    except ImagingError as error:
+        if case.image.is_dir() and error.reason is Reason.NOT_AN_IMAGE:
+            return Checked(case, unread=str(error)), None
+        return Checked(case, problem=str(error)), None
+    grid, values = describe(image.source_grid), (float(image.array.min()), float(image.array.max()))
+    shown, problem = _shown(image), ""
+    labels: tuple[tuple[int, int], ...] = ()
+    try:
+        if values[0] == values[1]:
+            problem = f"image {case.image.name}: every pixel is {values[0]:g}, so it shows nothing"
+        elif case.truth is not None:
+            labels = _labels(case, image)
+    except ImagingError as error:
+        problem = str(error)
+    return Checked(case, grid, values, labels, problem, shown=shown), fingerprint(image)
+
+
+def _labels(case: Case, image: Image) -> tuple[tuple[int, int], ...]:
+    """Each value of the truth but 0, with its voxels."""
+    found, counts = np.unique(read_values(case.known_truth, image), return_counts=True)
+    return tuple((int(value), int(n)) for value, n in zip(found, counts, strict=True) if value)
+
+
+def _shown(image: Image) -> Array:
+    plane: Array = image.array[0]
+    return np.asarray(plane[len(plane) // 2] if plane.ndim == 3 else plane)

@@ -1,0 +1,78 @@
+"""`imaging data check` names every planted fault, and a training refuses one picture on two sides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from imaging.commands import main
+from imaging.data.duplicates import refuse_shared_files
+from imaging.data.manifest import read_manifest
+from imaging.errors import ConfigError
+
+HEADER = "case_id,patient_id,site,split,image,truth"
+
+
+def write_cases(folder: Path, lines: list[str]) -> Path:
+    """Four different pictures p0 to p3 with a mask each, and a table of the lines."""
+    rng = np.random.default_rng(3)
+    for k in range(4):
+        small = rng.integers(0, 255, (8, 8), dtype=np.uint8)
+        Picture.fromarray(small).resize((64, 64), Picture.Resampling.BICUBIC).save(folder / f"p{k}.png")
+        mask = np.zeros((64, 64), dtype=np.uint8)
+        mask[10:20, 10 : 20 + k] = 255
+        Picture.fromarray(mask).save(folder / f"t{k}.png")
+    (folder / "m.csv").write_text("\n".join([HEADER, *lines]), encoding="utf-8")
+    return folder / "m.csv"
+
+
+GOOD = ["c0,P0,A,train,p0.png,t0.png", "c1,P1,A,val,p1.png,t1.png", "c2,P2,B,test,p2.png,t2.png"]
+
+
+def test_a_sound_table_has_no_problem_and_a_page_with_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_cases(tmp_path, GOOD)
+    assert main(["data", "check", str(table), "--out", str(tmp_path / "out")]) == 0
+    streams = capsys.readouterr()
+    assert "3 cases, 0 problems, 0 pairs with one picture" in streams.out
+    assert "A  1 train, 1 val, 0 test  2: 64 × 64 voxels of 1 × 1 pixel" in streams.out
+    assert "label 255 in 2" in streams.out
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert text.count("data:image/png") == 2, "a picture of each site"
+
+
+def test_every_planted_fault_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_cases(tmp_path, [
+        *GOOD,
+        "copy,P7,B,test,copy.bmp,t0.png",
+        "small,P8,A,train,p3.png,small.png",
+        "blank,P9,A,train,blank.png,t3.png",
+        "cut,P6,A,train,cut.png,t3.png",
+    ])  # fmt: skip
+    Picture.open(tmp_path / "p0.png").save(tmp_path / "copy.bmp")
+    Picture.new("L", (5, 5)).save(tmp_path / "small.png")
+    Picture.new("L", (64, 64), 9).save(tmp_path / "blank.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "p3.png").read_bytes()[:200])
+    assert main(["data", "check", str(table), "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert "identical pictures across patients, splits, sites: cases 'c0' and 'copy'" in told
+    assert "case 'small': truth small.png: found 5 × 5" in told
+    assert "case 'blank': image blank.png: every pixel is 9" in told
+    assert "case 'cut': image cut.png: cannot be read" in told
+    assert told.count("problem  ") == 4
+
+
+@pytest.mark.parametrize("image", ["p0.png", "./p0.png", "bytes.png"])
+def test_one_file_under_two_patients_is_refused_before_a_training(image: str, tmp_path: Path) -> None:
+    table = write_cases(tmp_path, [*GOOD, f"again,P9,B,test,{image},t0.png"])
+    (tmp_path / "bytes.png").write_bytes((tmp_path / "p0.png").read_bytes())
+    cases = read_manifest(table)
+    with pytest.raises(ConfigError, match="1 pictures stand on two sides, first identical pictures across patients"):
+        refuse_shared_files(cases)
+    refuse_shared_files(cases[:3])
+    with pytest.raises(ConfigError, match="train and test"):
+        refuse_shared_files(cases, frozenset({"B"}))
