@@ -30,15 +30,6 @@ OUT_OF_SCOPE = {
 }
 
 
-# Kinds that an honest reader notices and that may still end in "no, all": each is a defect that waits to be mended.
-OPEN = {
-    "the end of a counted series is not there": "ImagesInAcquisition is not held against what is there",
-    "a channel somewhere else": "a volume beside the T2W is resampled wherever it lies, 0 where it does not reach",
-    "a channel that does not reach the lesion": "the same: coverage is not a condition of a 'no'",
-    "a channel in another frame of reference": "volumes are related by coordinates alone",
-}
-
-
 @dataclass(frozen=True)
 class Kind:
     """A kind of damage: its name, the exports that it can be done to (by the start of their names), and the act."""

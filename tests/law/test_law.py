@@ -14,7 +14,7 @@ from pydicom.dataset import FileDataset
 from imaging.dicom.index import build_index
 from imaging.errors import Reason
 from tests.law.cases import Tally, case, cases
-from tests.law.damage import KINDS, OPEN, fits
+from tests.law.damage import KINDS, fits
 from tests.law.exports import Export, exports
 from tests.law.harmless import HARMLESS, harmless_case
 from tests.law.kinds import pixels
@@ -40,13 +40,6 @@ def test_the_reader_finds_the_lesion_and_nothing_else(name: str) -> None:
 
 
 def test_no_damage_ends_in_a_silent_no(tally: Tally) -> None:
-    assert [label for label in tally.broken if not any(f": {name} (" in label for name in OPEN)] == []
-
-
-@pytest.mark.xfail(
-    strict=False, reason="what no header of the exam relates or counts is not yet held against its answer"
-)
-def test_no_damage_of_the_open_kinds_ends_in_a_silent_no(tally: Tally) -> None:
     assert tally.broken == []
 
 
@@ -58,7 +51,6 @@ def test_the_damage_reaches_every_outcome(tally: Tally) -> None:
     assert tally.table.total() == CASES
     assert min(told["yes"], told["unknown"], told["failed, exit 1"]) > CASES // 10
     assert {kind.name for kind in KINDS} == {name for name, _ in tally.table}
-    assert set(OPEN) <= {kind.name for kind in KINDS}
 
 
 def test_a_case_is_its_seed_and_number() -> None:
