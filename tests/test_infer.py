@@ -140,6 +140,7 @@ def test_every_file_has_one_state_and_a_reason_unless_used(sample: tuple[Path, d
     refused = {file["path"]: file["reason"] for file in summary["files"] if file["state"] == "refused"}
     assert refused == {
         "DICOM/PA0003/ST0001/SE0001/IM0002": "pixel_data_too_short",
+        "DICOM/PA0003/ST0001/SE0001/IM0003": "empty_file",
         "DICOM/PA0003/ST0002/SE0001/IM0001": "decode_failed",
         "DICOM/PA0006/ST0002/SE0001/IM0002": "decode_failed",
     }
