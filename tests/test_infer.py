@@ -479,8 +479,8 @@ def test_every_object_of_the_sample_run_is_valid(sample: tuple[Path, dict[str, A
     out, summary = sample
     reports, segmentations = (objects_of(out, summary, kind) for kind in ("sr", "seg"))
     assert len(reports) == 9
-    assert segmentations
-    for path in [*reports, *segmentations]:
+    assert segmentations == []  # stills have no place in the patient: their masks are the outlines of the reports
+    for path in reports:
         assert "Error" not in run_tool(require_tool("dciodvfy"), path), path.name
 
 

@@ -148,7 +148,7 @@ def seal(dataset: Dataset, identity: Identity, kind: str) -> Document:
     body = b"".join(elements[tag] for tag in sorted(elements))
     name = f"{kind}-{hashlib.sha256(uid.encode()).hexdigest()[:16]}.dcm"
     data = bytes(128) + b"DICM" + _file_meta(sop_class_uid, uid) + body
-    return Document(kind, name, sop_class_uid, uid, str(dataset.SeriesInstanceUID), data)
+    return Document(kind, name, sop_class_uid, uid, str(dataset.get("SeriesInstanceUID", "")), data)
 
 
 def content_uid(sop_class_uid: str, body: bytes) -> str:
