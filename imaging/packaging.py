@@ -157,13 +157,13 @@ def _before(record: TrainingRecord) -> list[dict[str, Any]]:
     """The trainings whose weights this one began with, the latest first."""
     return [
         {
-            "weights_sha256": one.start_weights,
-            "sites": sorted({case.site for case in one.start.cases}),
-            "held_out_sites": list(one.start.held_out_sites),
-            "cases": _counts(one.start),
+            "weights_sha256": generation.start_weights,
+            "sites": sorted({case.site for case in generation.start.cases}),
+            "held_out_sites": list(generation.start.held_out_sites),
+            "cases": _counts(generation.start),
         }
-        for one in record.generations
-        if one.start is not None
+        for generation in record.generations
+        if generation.start is not None
     ]
 
 

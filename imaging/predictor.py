@@ -70,14 +70,14 @@ class Predictor:
         harmonised = self.recipe.harmonise(tissue)
         check_spread(harmonised.numpy(), _name(image))
         ready = perf_counter()
-        told = self.package.description
+        description = self.package.description
         prediction = self._prediction(image, tissue, harmonised, structures)
-        found = self.findings(prediction, told.threshold)
+        found = self.findings(prediction, description.threshold)
         if self.locator is None:
             self._refuse_implausible(image, found)
         classes: dict[str, float] = {}
         if isinstance(prediction, Prediction):
-            classes = dict(zip((one.name for one in told.card.classes), prediction.classes, strict=True))
+            classes = dict(zip((one.name for one in description.card.classes), prediction.classes, strict=True))
         looked = perf_counter()
         if tissue.quantities:
             found = [measured(finding, tissue.quantities) for finding in found]
@@ -106,13 +106,13 @@ class Predictor:
 
     def findings(self, prediction: Prediction | Detections, least_score: float) -> list[Finding]:
         """What a prediction comes to on the source grid, best score first."""
-        told = self.package.description
-        labels = tuple(label.name for label in told.card.labels)
+        description = self.package.description
+        labels = tuple(label.name for label in description.card.labels)
         if isinstance(prediction, Detections):
             return place(prediction, labels, least_score)
         if self._is_of_volumes:
             return extract_volumes(prediction, labels, self._cut(least_score))
-        return extract(prediction, labels, told.boundary, told.card.least_pixels, least_score)
+        return extract(prediction, labels, description.boundary, description.card.least_pixels, least_score)
 
     def _located(self, image: Image) -> tuple[Image, tuple[Finding, ...]]:
         """The image with the organ as its region, and the organ, by the package's locator; as it is without one.
@@ -153,16 +153,16 @@ class Predictor:
         known = self.package.modality.organ
         if known is None or not isinstance(prediction, Prediction) or prediction.within is None:
             return ()
-        told = self.package.description
-        labels = tuple(label.name for label in told.card.labels)
-        count = count_outside(prediction, labels, self._cut(told.threshold))
+        description = self.package.description
+        labels = tuple(label.name for label in description.card.labels)
+        count = count_outside(prediction, labels, self._cut(description.threshold))
         marks = "1 mark" if count == 1 else f"{count} marks"
         note = f"{marks} of the network more than {known.reach_mm:g} mm outside {known.name} left out: no finding there"
         return (note,) if count else ()
 
     def _cut(self, least_score: float) -> Cut:
-        told = self.package.description
-        return Cut(told.boundary, told.card.least_pixels, least_score, told.card.parts)
+        description = self.package.description
+        return Cut(description.boundary, description.card.least_pixels, least_score, description.card.parts)
 
     def signal(self, image: Image) -> Array:
         """Every probability that the network gives of labels on one image, before any decision: (label, …)."""
@@ -195,8 +195,14 @@ class Predictor:
     def _detections(
         self, harmonised: torch.Tensor, grid: Grid, source: Grid, ref: SourceRef, extent: Box
     ) -> Detections:
-        told = self.package.description
-        found = detect(self.model, harmonised.float().to(self.device), told.network, told.tile or None, told.overlap)
+        description = self.package.description
+        found = detect(
+            self.model,
+            harmonised.float().to(self.device),
+            description.network,
+            description.tile or None,
+            description.overlap,
+        )
         return Detections(found.boxes.numpy(), found.scores.numpy(), found.labels.numpy(), grid, source, ref, extent)
 
     def _windowed(self, harmonised: torch.Tensor) -> Array:
@@ -209,16 +215,16 @@ class Predictor:
 
     def _probabilities(self, harmonised: torch.Tensor) -> tuple[Array, tuple[float, ...]]:
         """(label, *spatial) with the background first, and of each class; means over the mirrored image if so told."""
-        told = self.package.description
+        description = self.package.description
         image = harmonised.float()[None].to(self.device)
         with torch.inference_mode():
-            views = [self.model(image)] + ([self.model(image.flip(-1))] if told.card.mirror else [])
+            views = [self.model(image)] + ([self.model(image.flip(-1))] if description.card.mirror else [])
             pixels = [view.pixels.softmax(dim=1)[0] for view in views]
             turned = [one.flip(-1) if k else one for k, one in enumerate(pixels)]
             chances: Array = torch.stack(turned).mean(dim=0).cpu().numpy()
             classes: tuple[float, ...] = ()
             if views[0].classes is not None:
-                shares = [(view.classes / told.temperature).softmax(dim=1)[0] for view in views]
+                shares = [(view.classes / description.temperature).softmax(dim=1)[0] for view in views]
                 classes = tuple(torch.stack(shares).mean(dim=0).tolist())
         self._refuse_non_finite(chances, np.asarray(classes))
         return chances, classes
@@ -238,12 +244,12 @@ def load_predictor(package: Package, device: str = "cpu", threads: int | None = 
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    told = package.description
-    recipe = build_recipe(told.recipe, package.folder.name)
-    if len(told.card.classes) != told.network.classes:
+    description = package.description
+    recipe = build_recipe(description.recipe, package.folder.name)
+    if len(description.card.classes) != description.network.classes:
         raise PackageError(
-            f"package {package.folder.name}: network.classes is {told.network.classes}; allowed is the number of "
-            f"card.classes, {len(told.card.classes)}",
+            f"package {package.folder.name}: network.classes is {description.network.classes}; allowed is the number "
+            f"of card.classes, {len(description.card.classes)}",
             Reason.PACKAGE_INVALID,
         )
     model = read_model(package)
@@ -255,17 +261,17 @@ def load_predictor(package: Package, device: str = "cpu", threads: int | None = 
 
 def read_model(package: Package) -> nn.Module:
     """The network with its weights. Raises PackageError."""
-    told = package.description
-    if isinstance(told.network, OnnxSettings):
-        return OnnxNetwork(told.network, package.weights)
-    model = build(told.network)
+    description = package.description
+    if isinstance(description.network, OnnxSettings):
+        return OnnxNetwork(description.network, package.weights)
+    model = build(description.network)
     try:
         weights = load(gzip.decompress(package.weights.read_bytes()))
         model.load_state_dict({name: value.float() for name, value in weights.items()})
     except (RuntimeError, OSError, EOFError, ValueError, zlib.error, SafetensorError) as error:
         raise PackageError(
-            f"package {package.folder.name}: {told.weights.name} does not hold the weights of the network that the "
-            f"description names ({type(error).__name__})",
+            f"package {package.folder.name}: {description.weights.name} does not hold the weights of the network that "
+            f"the description names ({type(error).__name__})",
             Reason.PACKAGE_INVALID,
         ) from error
     return model

@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
         found = survey(cases, show)
     for problem in found.problems:
         print(f"problem  {problem}", file=sys.stderr)
-    for one in found.cases:
-        if one.unread:
-            print(f"not looked into: case '{one.case.case_id}': {one.unread}", file=sys.stderr)
+    for case in found.cases:
+        if case.unread:
+            print(f"not looked into: case '{case.case.case_id}': {case.unread}", file=sys.stderr)
     for row in site_rows(found.cases):
         print("  ".join(row))
     print(f"{len(cases)} cases, {len(found.problems)} problems, {len(found.duplicates)} pairs with one picture")
@@ -69,8 +69,8 @@ def site_rows(checked: Sequence[Checked]) -> list[tuple[str, ...]]:
 def page(name: str, found: Survey) -> str:
     """The survey as a page of its own: sites, problems, pictures that stand twice, a case of each site."""
     title = f"Check of {name}"
-    shown = {one.case.case_id: one for one in found.cases}
-    by_site = {one.case.site: one for one in reversed(found.cases) if one.shown is not None}
+    shown = {case.case.case_id: case for case in found.cases}
+    by_site = {case.case.site: case for case in reversed(found.cases) if case.shown is not None}
     samples = [_figure(by_site[site], site) for site in sorted(by_site)]
     body = element(
         "main",

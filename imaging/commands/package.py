@@ -118,9 +118,9 @@ def run(args: argparse.Namespace) -> int:
         needed = (("--card", args.card), ("--out", args.out or args.preview))
         missing = " and ".join(name for name, value in needed if not value)
         raise ConfigError(f"{missing}: missing; a training run needs both", Reason.CONFIG_INVALID)
-    told = package.description
-    print(f"{package.folder}: {package.name} {told.card.version}, identity {package.identity}")
-    print(as_table(told))
+    description = package.description
+    print(f"{package.folder}: {package.name} {description.card.version}, identity {package.identity}")
+    print(as_table(description))
     return 0
 
 

@@ -234,7 +234,11 @@ def _refuse_options(told: Mapping[str, Any], run: Path) -> None:
         ("enable_checkpointing", told["enable_checkpointing"] is False, "true: a run is resumed and packaged from it"),
         ("barebones", told["barebones"], "false: a run logs and keeps what it learnt"),
         ("default_root_dir", root is not None and Path(root) != run, "none: --run names the folder"),
-        ("plugins", any(isinstance(one, CheckpointIO) for one in plugins), "any but a CheckpointIO, of which one is"),
+        (
+            "plugins",
+            any(isinstance(plugin, CheckpointIO) for plugin in plugins),
+            "any but a CheckpointIO, of which one is",
+        ),
     )
     for name, is_refused, allowed in checks:
         if is_refused:

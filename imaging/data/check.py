@@ -47,7 +47,7 @@ class Survey:
     @property
     def problems(self) -> list[str]:
         """What forbids a training: cases that cannot be used, and pictures across patients or splits."""
-        told = [f"case '{one.case.case_id}': {one.problem}" for one in self.cases if one.problem]
+        told = [f"case '{case.case.case_id}': {case.problem}" for case in self.cases if case.problem]
         return told + [str(pair) for pair in self.duplicates if {"patients", "splits"} & set(pair.across)]
 
 

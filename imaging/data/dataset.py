@@ -257,7 +257,7 @@ def _selected(case: Case, index: Index, recipe: Recipe) -> Group:
     if selection is not None and selection.group is not None:
         return selection.group
     left_out = [why for _, why in selection.rejected] if selection else []
-    broken = (told.reason for told in index.files.values() if told.reason is not None)
+    broken = (file.reason for file in index.files.values() if file.reason is not None)
     reason = next(broken, None) or next(iter(left_out), Reason.NO_PACKAGE)
     raise InputError(f"{case.image.name} cannot be used: {reason.meaning}", reason)
 

@@ -302,13 +302,26 @@ def _are_equal(same: list[Instance], careful: Workers | None) -> bool:
 def _without_same_slices(instances: list[Instance], careful: Workers | None) -> list[Instance]:
     """The instances, each MR slice that is there a second time with the same pixels marked as left out."""
     places: dict[Any, list[Instance]] = defaultdict(list)
-    for one in instances:
-        known = one.acquisition
-        if known and not one.refusal and not one.left_out and one.frames in (None, 1) and len(known.frames) == 1:
+    for instance in instances:
+        known = instance.acquisition
+        if (
+            known
+            and not instance.refusal
+            and not instance.left_out
+            and instance.frames in (None, 1)
+            and len(known.frames) == 1
+        ):
             (frame,) = known.frames
             if frame.corner is not None and frame.kind in _COMPARED_KINDS:
-                key = (one.study_uid, one.series_uid, one.rows, one.columns, known.number, replace(frame, number=None))
-                places[key].append(one)
+                key = (
+                    instance.study_uid,
+                    instance.series_uid,
+                    instance.rows,
+                    instance.columns,
+                    known.number,
+                    replace(frame, number=None),
+                )
+                places[key].append(instance)
     again: set[int] = set()
     for same in places.values():
         if 1 < len(same) <= _MOST_AT_ONE_PLACE:
@@ -317,7 +330,9 @@ def _without_same_slices(instances: list[Instance], careful: Workers | None) -> 
                 paths = [str(first.path), str(other.path)]
                 equal = are_one_picture(paths) if careful is None else next(careful.map(are_one_picture, [(paths,)]))
                 again |= {id(other)} if equal is True else set()
-    return [replace(one, left_out=Reason.SAME_SLICE) if id(one) in again else one for one in instances]
+    return [
+        replace(instance, left_out=Reason.SAME_SLICE) if id(instance) in again else instance for instance in instances
+    ]
 
 
 def _unseen(root: Path, files: dict[str, FileState], instances: list[Instance]) -> dict[str, tuple[str, ...]]:

@@ -57,8 +57,10 @@ def without_rejected(instances: Iterable[Instance], rejections: Iterable[Rejecti
     """The instances, the rejected ones marked so."""
     known = list(rejections)
     return [
-        replace(one, left_out=Reason.REJECTED) if any(rejection.names(one) for rejection in known) else one
-        for one in instances
+        replace(instance, left_out=Reason.REJECTED)
+        if any(rejection.names(instance) for rejection in known)
+        else instance
+        for instance in instances
     ]
 
 

@@ -88,8 +88,8 @@ def released(
         "rating": _exam_rating(result),
         "views": {uid: view.words for uid, view in sorted(result.views.items())},
         "composites": [
-            {"members": list(one.members), "laterality": one.laterality, "score": _rounded(one.score)}
-            for one in result.composites
+            {"members": list(composite.members), "laterality": composite.laterality, "score": _rounded(composite.score)}
+            for composite in result.composites
         ],
         "scores": _scores(result),
         "analysed": len(result.analysed),

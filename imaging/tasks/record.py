@@ -208,7 +208,7 @@ def digest(path: Path) -> str:
             with path.open("rb") as stream:
                 return hashlib.file_digest(stream, "sha256").hexdigest()
         files = sorted(one for one in path.rglob("*") if one.is_file())
-        told = [(one.relative_to(path).as_posix(), digest(one)) for one in files]
+        told = [(file.relative_to(path).as_posix(), digest(file)) for file in files]
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; allowed is a file that can be read", _INVALID) from error
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()

@@ -49,7 +49,7 @@ def read_zones(folder: Path) -> Collection:
     """The exams of a folder with zones as truth. Raises ConfigError for another layout."""
     found = read(folder)
     values = {1: TRANSITION, 2: PERIPHERAL}
-    exams = [replace(one, truth=one.organ, values=values, is_resampled=False, positive=True) for one in found.exams]
+    exams = [replace(exam, truth=exam.organ, values=values, is_resampled=False, positive=True) for exam in found.exams]
     return replace(found, exams=tuple(exams))
 
 

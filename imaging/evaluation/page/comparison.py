@@ -58,7 +58,7 @@ def _failures(result: EvaluationResult, both: Comparison) -> Markup:
 
 def _differences(both: Comparison) -> Markup:
     titles = ("Endpoint", "First", "Second", "Difference", "p", "p, Holm", "Test")
-    rows = [_difference(one) for one in both.differences]
+    rows = [_difference(difference) for difference in both.differences]
     return scrolled("Paired differences", [element("th", title, scope="col") for title in titles], rows)
 
 
@@ -87,7 +87,7 @@ def _signed(difference: float) -> str:
 
 
 def _by_site(result: EvaluationResult, both: Comparison) -> Markup:
-    names = [one.name for one in both.differences]
+    names = [difference.name for difference in both.differences]
     titles = [element("th", "Site", scope="col"), element("th", "Model", scope="col")]
     titles += [element("th", quoted(figure_name(name)), scope="col") for name in names]
     second = {group.name: group for group in both.sites}

@@ -174,9 +174,9 @@ def reliability_plot(points: Sequence[ReliabilityPoint]) -> Markup:
 def forest_axis(figures: Iterable[Figure], effects: Heterogeneity | None, bounds: tuple[float, float]) -> Axis | None:
     """The axis that all rows of a forest have in common, inside the values that it can have; None without a value."""
     values: list[float] = []
-    for one in figures:
-        if one.value is not None:
-            values += [one.value, *((one.interval.low, one.interval.high) if one.interval else ())]
+    for figure in figures:
+        if figure.value is not None:
+            values += [figure.value, *((figure.interval.low, figure.interval.high) if figure.interval else ())]
     if effects is not None:
         limits = (effects.low, effects.high, effects.predicted_low, effects.predicted_high)
         values += [effects.mean, *(limit for limit in limits if limit is not None)]

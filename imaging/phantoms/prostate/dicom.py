@@ -53,12 +53,12 @@ class _Place:
 def objects(study: ProstateStudy, wanted: tuple[SeriesKey, ...] | None = None) -> Iterator[tuple[str, FileDataset]]:
     """Path and object of each instance: a folder per series, files in the order of their numbers."""
     series = series_of(study, wanted)
-    parts = Counter(one.key for one in series)
+    parts = Counter(sery.key for sery in series)
     seen: Counter[str] = Counter()
-    for one in series:
-        seen[one.key] += 1
-        folder = f"{one.key}_{seen[one.key]}" if parts[one.key] > 1 else one.key
-        for number, ds in enumerate(_made(study, one), start=1):
+    for sery in series:
+        seen[sery.key] += 1
+        folder = f"{sery.key}_{seen[sery.key]}" if parts[sery.key] > 1 else sery.key
+        for number, ds in enumerate(_made(study, sery), start=1):
             yield f"{folder}/{number:04d}.dcm", ds
 
 

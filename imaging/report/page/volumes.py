@@ -29,7 +29,7 @@ def selection(result: Json) -> Markup | None:
     """Which series were read as what, and, folded, which were left out and why."""
     if not result["roles"]:
         return None
-    pairs = [(sentence(role), joined(_series(one) for one in series)) for role, series in result["roles"].items()]
+    pairs = [(sentence(role), joined(_series(sery) for sery in series)) for role, series in result["roles"].items()]
     return joined([element("h4", "Read as"), terms(pairs, "values"), _left_out(result["rejected"])])
 
 

@@ -86,7 +86,7 @@ def _check_statement(read: ReadReport, result: ExamResult) -> None:
 
 def _check_remarks(read: ReadReport, segmentations: Sequence[ReadSegmentation], subject: Subject) -> None:
     """Every segmentation is named, and where an image with findings has none the report says why."""
-    needed = [one.sop_uid for one in segmentations]
+    needed = [segmentation.sop_uid for segmentation in segmentations]
     for roi in rois(subject.result):
         reason, ref = segmentation_obstacle(roi, subject), roi.measured.key.ref
         where = f"image {ref.sop_uid}" if roi.volume_region is None else f"series {ref.series_uid} and no volume"

@@ -189,7 +189,7 @@ def _check_findings(read: ReadReport, result: ExamResult) -> None:
             ("certainty", found.score, round(key.score * 100.0, 2) / 100.0),
             ("rendering intent", found.intent, intents[member]),
             ("graphic type", found.graphic_type, "POLYLINE"),
-            ("images referred to", {one.sop_uid for one in found.references}, {key.ref.sop_uid}),
+            ("images referred to", {reference.sop_uid for reference in found.references}, {key.ref.sop_uid}),
         ):
             if value != wanted:
                 refuse(where, field, value, wanted)
