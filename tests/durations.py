@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 RECORD = Path(__file__).with_name("durations.json")
-SLOW_S = 1.0  # all that is below takes less than two minutes on two processors
+SLOW_S = 0.8  # all that is below takes less than two minutes on two processors
 LEAST_S = 0.2  # what is below is not recorded
 
 
