@@ -22,6 +22,7 @@ from imaging.report.agreement import (
 from imaging.report.kind import ObjectKind, ReadBack, Subject
 from imaging.report.seg.kind import SEGMENTATION
 from imaging.report.seg.readback import check_segment_reference, segmentation_obstacle, segments_by_tracking
+from imaging.report.seg.stills import OWN_PLANE, is_placed
 from imaging.report.sr import codes
 from imaging.report.sr.rows import missing_row
 from imaging.report.sr.statements import (
@@ -85,8 +86,12 @@ def _check_statement(read: ReadReport, result: ExamResult) -> None:
 
 
 def _check_remarks(read: ReadReport, segmentations: Sequence[ReadSegmentation], subject: Subject) -> None:
-    """Every segmentation is named, and where an image with findings has none the report says why."""
-    needed = [segmentation.sop_uid for segmentation in segmentations]
+    """Every segmentation is named, and its own plane; where an image with findings has none the report says why."""
+    needed = [f"in segmentation object {segmentation.sop_uid}." for segmentation in segmentations]
+    for segmentation in segmentations:
+        images = {image.sop_uid for s in segmentation.segments for frame in s.frames for image in frame.sources}
+        if any(uid in subject.sources and not is_placed(subject.sources[uid]) for uid in images):
+            needed.append(f"{segmentation.sop_uid}: {OWN_PLANE}")
     for roi in rois(subject.result):
         reason, ref = segmentation_obstacle(roi, subject), roi.measured.key.ref
         where = f"image {ref.sop_uid}" if roi.volume_region is None else f"series {ref.series_uid} and no volume"
