@@ -207,7 +207,7 @@ def test_an_adc_map_of_zeros(tmp_path: Path) -> None:
 
     lesion = by_package(infer(study(tmp_path / "in", *READ, change=clear), tmp_path / "out", *BOTH))["prostate_lesion"]
     assert lesion["completeness"] == "some"
-    assert reasons(lesion) == {"implausible_adc"}
+    assert reasons(lesion) == {"no_signal"}
     assert any("ADC was fitted" in note for note in lesion["notes"])
 
 

@@ -38,6 +38,8 @@ class ImagingDataModule(pl.LightningDataModule):
         patches: What is cut from each varied image for training; None trains on whole images.
         labels: What the values of the truths mean, from 1 on, in the network's order; without them any value is the one
             label.
+        check_duplicates: Whether one file as the image of cases on two sides is refused before the first step;
+            `imaging data check` looks further.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ImagingDataModule(pl.LightningDataModule):
         instances: bool = False,
         patches: Patches | None = None,
         labels: list[str] | None = None,
+        check_duplicates: bool = True,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["recipe"])
@@ -71,6 +74,7 @@ class ImagingDataModule(pl.LightningDataModule):
         self.instances = instances
         self.patches = patches
         self.labels = labels or []
+        self.check_duplicates = check_duplicates
         self._cases: list[Case] = []
         self._kept: SampleCache | None = None
         self._datasets: dict[str, SampleDataset] = {}
@@ -82,7 +86,8 @@ class ImagingDataModule(pl.LightningDataModule):
             self._refuse_unknown_sites()
             self._refuse_counts()
             self._refuse_patches()
-            refuse_shared_files(self._cases, self.test_sites)
+            if self.check_duplicates:
+                refuse_shared_files(self._cases, self.test_sites)
         if stage in ("fit", "validate"):
             for split in ("train", "val"):
                 self._refuse_empty(split)
