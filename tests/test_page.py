@@ -53,6 +53,8 @@ def finding(source: str, box: tuple[float, float, float, float], **changes: Any)
         "slice": None,
         "center_lps_mm": None,
         "site": None,
+        "laterality": None,
+        "view": None,
         "area_mm2": 143.2,
         "volume_ml": None,
         "longest_diameter_mm": 16.84,

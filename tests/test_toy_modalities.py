@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -119,10 +120,11 @@ def test_a_second_mr_anatomy_is_read_beside_prostate_in_one_export(tmp_path: Pat
     export = tmp_path / "export"
     export.mkdir()
     breast_study(export)
-    mr_series.slices(export, 1, {**mr_series.T2, "PatientName": "Doe"})
+    shutil.copytree(REPOSITORY / "data_samples" / "prostate_export", export / "prostate")
     package = make_package("toy_breast_mri", tmp_path / "toy_breast_mri", 3)
     results = infer(export, tmp_path / "out", package, REPOSITORY / "data_samples" / "packages" / "prostate_gland")
-    breast, prostate = results["1.2.4", "toy_breast_mri"], results["1.2.3", "prostate_gland"]
+    breast = results["1.2.4", "toy_breast_mri"]
+    (prostate,) = (one for (uid, name), one in results.items() if name == "prostate_gland" and uid != "1.2.4")
     assert {role: [series["series_number"] for series in told] for role, told in breast["roles"].items()} == {
         "DCE": [21]
     }

@@ -163,7 +163,7 @@ def test_a_damaged_entry_is_made_again(harm: str, cases: list[Case], tmp_path: P
         ({"ViewPosition": "ML"}, MammographyReason.OTHER_VIEW),
         ({"ViewPosition": None}, MammographyReason.UNKNOWN_VIEW),
         ({"ImageType": ["DERIVED", "PRIMARY", "", "GENERATED_2D"]}, MammographyReason.SYNTHETIC_2D),
-        ({"Modality": "CT"}, Reason.NO_PACKAGE),
+        ({"Modality": "CT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}, Reason.NO_PACKAGE),
     ],
     ids=str,
 )

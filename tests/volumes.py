@@ -94,16 +94,17 @@ def draw_case(
     A radius of 0 draws nothing and leaves the truth empty.
     """
     rng = np.random.default_rng([5, number])
+    grain = rng if split == "train" else np.random.default_rng([7, number])  # no two cases share a picture
     folder.mkdir(parents=True, exist_ok=True)
     middle, drawn = rng.uniform(-2, 2, 3), rng.uniform(8, 10)
     radius = drawn if radius is None else radius
     placed = affine((3, 1, 1), SHAPE, (10, -20, 30))
     truth = zones(SHAPE, (3, 1, 1), middle, radius)
-    key = np.array([40.0, 160.0, 90.0])[truth] + rng.normal(0, 8, SHAPE)
+    key = np.array([40.0, 160.0, 90.0])[truth] + grain.normal(0, 8, SHAPE)
     coarse = (8, 18, 18)
     own, beside = zones(coarse, (3, 2, 2), middle, radius), affine((3, 2, 2), coarse, (10, -20, 30))
-    adc = np.array([1800.0, 900.0, 1300.0])[own] + rng.normal(0, 60, coarse)
-    high_b = np.array([30.0, 90.0, 60.0])[own] + rng.normal(0, 6, coarse)
+    adc = np.array([1800.0, 900.0, 1300.0])[own] + grain.normal(0, 60, coarse)
+    high_b = np.array([30.0, 90.0, 60.0])[own] + grain.normal(0, 6, coarse)
     name = f"{split}-{number:02d}"
     files = {
         "t2w": write(folder / f"{name}-t2w.nii.gz", np.rint(key).astype(np.int16), placed),

@@ -420,10 +420,10 @@ def patient_id_key(patient_id: bytes) -> str:
 
 
 def is_one_patient(keys: Iterable[str]) -> bool:
-    """Whether `patient_key`s may be those of one patient: PatientID and name are equal, and no two issuers or birth
-    dates are stated. A gateway adds an issuer, and a workstation may drop a birth date."""
+    """Whether `patient_key`s are those of one patient: PatientID, name and birth date are equal, and no two issuers are
+    stated. A gateway adds an issuer."""
     who, issuers, births = (set(parts) for parts in zip(*(key.split(":") for key in keys), strict=True))
-    return len(who) == 1 and len(issuers - {""}) <= 1 and len(births - {""}) <= 1
+    return len(who) == 1 and len(issuers - {""}) <= 1 and len(births) == 1
 
 
 def _patient(header: Dataset | Facts) -> tuple[str, str]:

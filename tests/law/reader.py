@@ -8,7 +8,7 @@ be seen, and nothing where it cannot. No report is written.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -23,7 +23,7 @@ from scipy import ndimage
 from torch import nn
 
 from imaging.dicom.index import build_index
-from imaging.findings import Prediction, Reading
+from imaging.findings import Finding, Prediction, Reading
 from imaging.harmonise.spatial import grid_of
 from imaging.harmonise.tissue import Tissue
 from imaging.image import Image
@@ -55,7 +55,9 @@ class Seeing(Predictor):
         super().__init__(package, nn.Identity(), recipe)
         self.seen: list[Values] = []
 
-    def _prediction(self, image: Image, tissue: Tissue, harmonised: MetaTensor) -> Prediction:
+    def _prediction(
+        self, image: Image, tissue: Tissue, harmonised: MetaTensor, structures: Sequence[Finding] = ()
+    ) -> Prediction:
         values = harmonised.numpy()
         self.seen.append(values)
         marked = _RULES[self.package.name](values).astype(np.float32)
