@@ -60,8 +60,8 @@ def test_a_case_is_its_seed_and_number() -> None:
     assert case(SEED, 0).damaged().files != case(SEED + 1, 0).damaged().files
 
 
-# The last guard sees what the model is given; the first ones say earlier, and of which image, what is wrong.
-LAST_GUARD = "imaging.predictor.check_spread"
+# The last guards see what the model is given; the first ones say earlier, and of which image, what is wrong.
+LAST_GUARDS = ("imaging.predictor.check_spread", "imaging.predictor._coverage")
 GUARDS = {
     "a blank picture": ("imaging.dicom.pixels.read._check_signal", "ultrasound still"),
     "values shifted out of their bits": ("imaging.dicom.pixels.volume._check_signal", "prostate"),
@@ -76,7 +76,7 @@ def test_the_law_breaks_where_a_guard_is_taken_out(name: str, monkeypatch: pytes
     assert fits(kind, export)
     damaged = [kind.act(exports()[export], random.Random(seed)) for seed in range(6)]
     assert NO not in {outcome(answer_of(one)) for one in damaged}
-    for taken_out in (guard, LAST_GUARD):
+    for taken_out in (guard, *LAST_GUARDS):
         monkeypatch.setattr(taken_out, lambda *_: None)
     assert NO in {outcome(answer_of(one)) for one in damaged}
 
