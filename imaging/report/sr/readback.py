@@ -88,9 +88,10 @@ def _check_statement(read: ReadReport, result: ExamResult) -> None:
 def _check_remarks(read: ReadReport, segmentations: Sequence[ReadSegmentation], subject: Subject) -> None:
     """Every segmentation is named, and its own plane; where an image with findings has none the report says why."""
     needed = [f"in segmentation object {segmentation.sop_uid}." for segmentation in segmentations]
+    stills = {roi.measured.key.ref.sop_uid for roi in rois(subject.result) if roi.volume_region is None}
     for segmentation in segmentations:
         images = {image.sop_uid for s in segmentation.segments for frame in s.frames for image in frame.sources}
-        if any(uid in subject.sources and not is_placed(subject.sources[uid]) for uid in images):
+        if any(not is_placed(subject.sources[uid]) for uid in images & stills):
             needed.append(f"{segmentation.sop_uid}: {OWN_PLANE}")
     for roi in rois(subject.result):
         reason, ref = segmentation_obstacle(roi, subject), roi.measured.key.ref
