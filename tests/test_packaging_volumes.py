@@ -239,4 +239,4 @@ def test_zones_are_judged_label_by_label(told: dict[str, np.ndarray]) -> None:
 def test_a_case_with_an_organ_is_cut_around_it(tmp_path: Path) -> None:
     """Validation cases keep the region of their manifest where a package has no locator."""
     case = draw_case(tmp_path, 1)
-    assert first_image(replace(case, organ=case.truth), cast(Any, None)).region is not None
+    assert first_image(replace(case, organ=case.truth), cast(Any, SimpleNamespace(spatial_dims=3))).region is not None

@@ -39,6 +39,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def signals() -> Iterator[None]:
     """What a signal does, put back: an ended run leaves Ctrl-C without effect."""
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # an earlier test may have ended a run in this process
     yield
     for one, handler in before.items():
         signal.signal(one, handler)
