@@ -105,6 +105,12 @@ def test_the_version_has_one_home() -> None:
     assert homes == ["imaging/__init__.py"]
 
 
+def test_each_distribution_is_pinned_once() -> None:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    names = [pin.partition("==")[0].lower() for pin in pins if "==" in pin]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_no_function_is_longer_than_a_screen() -> None:
     long = [
         f"{path}:{node.name}"
