@@ -15,7 +15,7 @@ PIXELMED = Path("/usr/share/java/pixelmed.jar")
 
 def run_tool(*command: str | Path) -> str:
     """What a program says, both outputs together, because these tools mix them."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, check=False, timeout=900)
+    done = subprocess.run([str(part) for part in command], capture_output=True, check=False, timeout=300)
     return (done.stdout + done.stderr).decode("utf-8", "replace")
 
 
