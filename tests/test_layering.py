@@ -94,6 +94,23 @@ MAY_IMPORT: dict[str, set[str]] = {
         "report",
     },
     "phantoms": {"errors"},
+    "benchmark": {
+        "errors",
+        "image",
+        "table",
+        "html",
+        "data",
+        "harmonise",
+        "modalities",
+        "models",
+        "tasks",
+        "findings",
+        "evaluation",
+        "package",
+        "packaging",
+        "predictor",
+        "thresholds",
+    },
 }
 ONLY_IN: dict[str, set[str]] = {
     "torch": {"harmonise", "modalities", "data", "models", "tasks", "predictor", "thresholds", "packaging", "commands"},
