@@ -161,6 +161,7 @@ def _before(record: TrainingRecord) -> list[dict[str, Any]]:
             "sites": sorted({case.site for case in generation.start.cases}),
             "held_out_sites": list(generation.start.held_out_sites),
             "cases": _counts(generation.start),
+            **({"origin": generation.start.origin} if generation.start.origin else {}),
         }
         for generation in record.generations
         if generation.start is not None

@@ -157,7 +157,7 @@ def test_a_sample_does_not_see_its_batch(network: Network) -> None:
         ({**RETINANET, "anchors": ()}, r"anchors: found \[\]; allowed is sides of 1 pixel or more"),
         ({**RETINANET, "anchors": (8.0, 0.5)}, r"anchors: found \[8.0, 0.5\]; allowed is sides of 1 pixel"),
         ({"kind": "basic_unet", "spatial_dims": 4}, "basic_unet: .*spatial_dims.*4"),
-        ({"kind": "vgg"}, "kind: found vgg; allowed is basic_unet, dyn_unet, resnet, retinanet"),
+        ({"kind": "vgg"}, "kind: found vgg; allowed is basic_unet, dyn_unet, efficient_unet, resnet, retinanet"),
         ({"features": (4, 8, 8)}, "kind: found None; allowed is basic_unet, dyn_unet"),
         ({"kind": ["dyn_unet"]}, r"kind: found \['dyn_unet'\]; allowed is basic_unet"),
         ({"kind": "dyn_unet", "width": 4}, "dyn_unet, 'width': found 4; allowed is the settings spatial_dims"),
@@ -180,7 +180,7 @@ def test_settings_of_no_kind_are_refused_when_built() -> None:
 def test_what_a_network_gives_depends_on_its_settings() -> None:
     assert (DYN.gives, replace(DYN, classes=0).gives) == ({"labels", "classes"}, {"labels"})
     assert (BASIC.gives, RESNET.gives, parse_network(RETINANET).gives) == ({"labels"}, {"classes"}, {"boxes"})
-    assert (kinds_giving("labels"), kinds_giving("boxes")) == ("basic_unet, dyn_unet", "retinanet")
+    assert (kinds_giving("labels"), kinds_giving("boxes")) == ("basic_unet, dyn_unet, efficient_unet", "retinanet")
 
 
 @pytest.mark.parametrize("network", [*OF_PIXELS_OR_IMAGES.values(), parse_network(RETINANET)], ids=lambda n: n.kind)
@@ -260,7 +260,10 @@ def test_a_new_network_is_its_dataclass_and_its_builder(monkeypatch: pytest.Monk
     monkeypatch.setitem(KINDS, "threshold", ThresholdSettings)
     monkeypatch.setitem(BUILDERS, ThresholdSettings, Threshold)
     task = SegmentationTask(stated)
-    assert (task.network, kinds_giving("labels")) == (ThresholdSettings(level=0.25), "basic_unet, dyn_unet, threshold")
+    assert (task.network, kinds_giving("labels")) == (
+        ThresholdSettings(level=0.25),
+        "basic_unet, dyn_unet, efficient_unet, threshold",
+    )
     marked = task.marks({"image": torch.tensor([[[[0.1, 0.3], [0.2, 0.4]]]])})  # type: ignore[typeddict-item]
     assert marked is not None
     assert marked.tolist() == [[[False, True], [False, True]]]

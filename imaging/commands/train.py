@@ -94,7 +94,11 @@ class _TrainCli(LightningCLI):
             help="go on where it stopped; auto begins where there is nothing yet, so that one line serves both",
         )
         parser.add_argument(
-            "--start_from", type=Path | None, default=None, help="checkpoint whose weights a run begins with"
+            "--start_from",
+            type=Path | None,
+            default=None,
+            help="checkpoint whose weights a run begins with, or efficientnet-lite0: features learnt on photographs, "
+            "for a network of kind efficient_unet (extra: pretrained)",
         )
         parser.add_argument("--save_every_steps", type=int, default=50, help="steps between two resumable states")
 
@@ -130,7 +134,7 @@ class _TrainCli(LightningCLI):
         record = record_of(data, task, self.trainer)
         start_from = None if chosen["start_from"] is None else Path(chosen["start_from"])
         if chosen["ckpt_path"] is not None:
-            record = gone_on(record, Path(chosen["ckpt_path"]), start_from)
+            record = gone_on(record, Path(chosen["ckpt_path"]), start_from, task)
         elif start_from is not None:
             record = begun(record, start_from, task)
         if record.start is not None:

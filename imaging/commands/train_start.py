@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningModule
+from torch import Tensor
 
 from imaging.errors import ConfigError, Reason
+from imaging.models.networks import PUBLISHED, EfficientUNetSettings
 from imaging.tasks.checkpoints import FOLDER, load_checkpoint, newest_whole
-from imaging.tasks.record import TrainingRecord, record_in, weights_digest
+from imaging.tasks.record import TrainingRecord, published_record, record_in, weights_digest
 from imaging.tasks.task import Task
 
 
@@ -36,13 +38,13 @@ def start_of(run: Path, resume: bool | str) -> str | None:
     return str(path)
 
 
-def gone_on(record: TrainingRecord, checkpoint: Path, start_from: Path | None) -> TrainingRecord:
+def gone_on(record: TrainingRecord, checkpoint: Path, start_from: Path | None, task: Task) -> TrainingRecord:
     """The record of a training that goes on. Raises ConfigError where it would go on with anything else."""
     before = record_in(load_checkpoint(checkpoint), f"checkpoint {checkpoint}")
     before.refuse_other_settings(record.settings, "resume")
     before.refuse_other_cases(record.cases, "resume")
     if start_from is not None:
-        found = weights_digest(load_checkpoint(start_from)["state_dict"])
+        found = weights_digest(_start(start_from, task)[0])
         if found != before.start_weights:
             raise ConfigError(
                 f"resume: --start_from {start_from}: found weights {found[:16]}; allowed are "
@@ -58,21 +60,38 @@ def gone_on(record: TrainingRecord, checkpoint: Path, start_from: Path | None) -
 
 def begun(record: TrainingRecord, start_from: Path, task: Task) -> TrainingRecord:
     """The record of a training that begins with those weights, which the task takes."""
-    content = load_checkpoint(start_from)
-    before = record_in(content, f"--start_from {start_from}")
-    _take_weights(task, start_from, content["state_dict"])
+    weights, before = _start(start_from, task)
+    _take_weights(task, start_from, weights, is_part=bool(before.origin))
     for key in ("data.recipe", "data.classes", "data.labels"):
-        if (found := record.settings[key]) != (was := before.settings[key]):
+        if before.settings and (found := record.settings[key]) != (was := before.settings[key]):
             print(f"train.py: {key} is {found}; the weights it begins with were trained with {was}", file=sys.stderr)
-    return replace(record, start=before, start_weights=weights_digest(content["state_dict"]))
+    return replace(record, start=before, start_weights=weights_digest(weights))
 
 
-def _take_weights(model: LightningModule, checkpoint: Path, weights: Mapping[str, Any]) -> None:
-    """The weights of a finished run as the beginning of this one. Raises ConfigError when the networks differ."""
+def _start(start_from: Path, task: Task) -> tuple[Mapping[str, Tensor], TrainingRecord]:
+    """The weights of a checkpoint, or published ones by their name, and what they learnt from."""
+    if str(start_from) != PUBLISHED:
+        content = load_checkpoint(start_from)
+        return content["state_dict"], record_in(content, f"--start_from {start_from}")
+    if not isinstance(task.network, EfficientUNetSettings):
+        raise ConfigError(
+            f"--start_from {PUBLISHED}: found a network of kind {task.network.kind}; allowed is "
+            f"{EfficientUNetSettings.kind}",
+            Reason.CONFIG_INVALID,
+        )
+    from imaging.models.efficientnet import ORIGIN, published_weights
+
+    weights = published_weights(task.network)
+    return {f"model.{name}": value for name, value in weights.items()}, published_record(ORIGIN)
+
+
+def _take_weights(model: LightningModule, start_from: Path, weights: Mapping[str, Any], is_part: bool) -> None:
+    """The weights of a finished run, or part of a network's, as the beginning. ConfigError when the networks differ."""
     try:
-        model.load_state_dict(weights)
+        unknown = model.load_state_dict(weights, strict=not is_part).unexpected_keys
     except RuntimeError as error:
         raise ConfigError(
-            f"--start_from {checkpoint}: holds the weights of another network than model.network describes",
+            f"--start_from {start_from}: holds the weights of another network than model.network describes",
             Reason.CONFIG_INVALID,
         ) from error
+    assert not unknown, unknown

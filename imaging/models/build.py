@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imaging.errors import ConfigError, Reason
+from imaging.models.efficientnet import EfficientUNet
 from imaging.models.networks import (
     BasicUNetSettings,
     DynUNetSettings,
+    EfficientUNetSettings,
     Network,
     ResNetSettings,
     RetinaNetSettings,
@@ -96,11 +98,7 @@ class _DynUNet(DynUNet):
         coarser = network.features[1 : 1 + network.deep_supervision]
         self.deep_heads = nn.ModuleList(conv(width, network.out_channels, 1) for width in coarser)
         seen = network.features[-1] * 2 + sum(network.features[:3]) + 2
-        self.classifier: nn.Module | None = None
-        if network.classes:
-            self.classifier = nn.Sequential(
-                nn.Linear(seen, 64), nn.LeakyReLU(0.01), nn.Dropout(0.3), nn.Linear(64, network.classes)
-            )
+        self.classifier = _classifier(seen, network.classes)
 
     def forward(self, x: Tensor) -> Outputs:
         skips = [self.input_block(x)]
@@ -113,24 +111,49 @@ class _DynUNet(DynUNet):
         finest_first = levels[::-1]
         logits = self.output_block(finest_first[0]).float()
         deep = [head(level).float() for head, level in zip(self.deep_heads, finest_first[1:], strict=False)]
-        classes = None if self.classifier is None else self._classify(logits, bottleneck, finest_first[:3])
+        classes = _classify(self.classifier, logits, bottleneck, finest_first[:3])
         size = list(x.shape[2:])
         return Outputs(_as_fine(logits, size), classes, tuple(_as_fine(d, size) for d in deep) if self.training else ())
 
-    def _classify(self, logits: Tensor, bottleneck: Tensor, finest: list[Tensor]) -> Tensor:
-        """Class logits (batch, classes)."""
-        assert self.classifier is not None
-        axes = tuple(range(2, logits.ndim))
-        labelled = logits.softmax(dim=1)[:, 1:].sum(dim=1, keepdim=True).detach()
-        seen = [bottleneck.float().mean(axes), bottleneck.float().amax(axes)]
-        for level in finest:
-            weight = functional.interpolate(labelled, list(level.shape[2:]), mode="area")
-            seen.append((level.float() * weight).sum(axes) / (weight.sum(axes) + _LEAST_PIXELS))
-        seen += [labelled.amax(axes), labelled.mean(axes)]
-        # Sums over an image need single precision; the weights may have another one.
-        told = torch.cat(seen, dim=1).to(next(self.classifier.parameters()).dtype)
-        classes: Tensor = self.classifier(told).float()
-        return classes
+
+def _classifier(seen: int, classes: int) -> nn.Module | None:
+    """What makes class logits of `seen` features; None without classes."""
+    if not classes:
+        return None
+    return nn.Sequential(nn.Linear(seen, 64), nn.LeakyReLU(0.01), nn.Dropout(0.3), nn.Linear(64, classes))
+
+
+def _classify(
+    classifier: nn.Module | None, logits: Tensor, bottleneck: Tensor, finest: Sequence[Tensor]
+) -> Tensor | None:
+    """Class logits (batch, classes) of the whole image and of the decoder's levels where labels are predicted."""
+    if classifier is None:
+        return None
+    axes = tuple(range(2, logits.ndim))
+    labelled = logits.softmax(dim=1)[:, 1:].sum(dim=1, keepdim=True).detach()
+    seen = [bottleneck.float().mean(axes), bottleneck.float().amax(axes)]
+    for level in finest:
+        weight = functional.interpolate(labelled, list(level.shape[2:]), mode="area")
+        seen.append((level.float() * weight).sum(axes) / (weight.sum(axes) + _LEAST_PIXELS))
+    seen += [labelled.amax(axes), labelled.mean(axes)]
+    # Sums over an image need single precision; the weights may have another one.
+    classes: Tensor = classifier(torch.cat(seen, dim=1).to(next(classifier.parameters()).dtype)).float()
+    return classes
+
+
+class _EfficientUNet(EfficientUNet):
+    """Labels as fine as the image, and classes of the whole image, as of a `dyn_unet`."""
+
+    def __init__(self, network: EfficientUNetSettings) -> None:
+        super().__init__(network)
+        self.classifier = _classifier(self.seen, network.classes)
+
+    def forward(self, x: Tensor) -> Outputs:
+        bottleneck, finest_first = self.levels(x)
+        logits, *deep = [head(level).float() for head, level in zip(self.heads, finest_first, strict=False)]
+        classes = _classify(self.classifier, logits, bottleneck, finest_first[:3])
+        size = list(x.shape[2:])
+        return Outputs(_as_fine(logits, size), classes, tuple(_as_fine(d, size) for d in deep) if self.training else ())
 
 
 def _plan(network: DynUNetSettings) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
@@ -179,6 +202,7 @@ def _as_fine(logits: Tensor, size: list[int]) -> Tensor:
 BUILDERS: Final[dict[type[Network], Callable[[Any], nn.Module]]] = {
     BasicUNetSettings: _BasicUNet,
     DynUNetSettings: _DynUNet,
+    EfficientUNetSettings: _EfficientUNet,
     ResNetSettings: _ResNet,
     RetinaNetSettings: _RetinaNet,
 }

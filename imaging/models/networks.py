@@ -179,6 +179,50 @@ class DynUNetSettings(Network):
         return 1 << (len(self.features) - 1 - self.flat), whole, whole
 
 
+# Channels of EfficientNet-Lite0 at strides 2, 4, 8, 16 and 32 (Tan and Le, ICML 2019).
+PUBLISHED: Final = "efficientnet-lite0"  # what its published weights are called where a run begins with them
+ENCODER_WIDTHS: Final = (16, 24, 40, 112, 320)
+
+
+@dataclass(frozen=True)
+class EfficientUNetSettings(Network):
+    """EfficientNet-Lite0 as the encoder of a U-Net: labels per pixel, and classes of the whole image; of images only.
+
+    Args:
+        spatial_dims: 2.
+        in_channels: Channels of the harmonised image, in 0-1.
+        out_channels: Background and one channel per label.
+        features: Widths of the decoder's four levels, coarsest first; the finest is half as fine as the image.
+        norm: `folded` keeps the statistics of the published weights inside the convolutions; `group` normalises each
+            image by itself and begins with random weights.
+        deep_supervision: How many coarser decoder levels are penalised too.
+        classes: Image classes.
+    """
+
+    kind = "efficient_unet"
+    can_give = frozenset({"labels", "classes"})
+
+    out_channels: int = 2
+    features: tuple[int, ...] = (128, 64, 48, 32)
+    norm: Literal["folded", "group"] = "folded"
+    deep_supervision: int = 0
+    classes: int = 0
+
+    def _checks(self) -> Iterator[Check]:
+        yield from super()._checks()
+        yield "spatial_dims", self.spatial_dims, self.spatial_dims == 2, "2"
+        yield _labelled(self.out_channels)
+        yield from _widths(self.features, 4, 4)
+        is_grouped = all(width % _GROUPS == 0 for width in self.features)
+        yield "features", list(self.features), is_grouped, f"multiples of {_GROUPS}"
+        yield "deep_supervision", self.deep_supervision, 0 <= self.deep_supervision <= 3, "0 to 3"
+        yield "classes", self.classes, self.classes == 0 or self.classes >= 2, "0, or 2 or more"
+
+    @property
+    def multiples(self) -> tuple[int, ...]:
+        return (32,) * self.spatial_dims
+
+
 @dataclass(frozen=True)
 class ResNetSettings(Network):
     """MONAI's ResNet with one basic block a stage: classes of the whole image.
@@ -293,7 +337,14 @@ class OnnxSettings(Network):
 # The enumeration. Files name a kind of this table; no class is imported by a name found in a file.
 KINDS: Final[dict[str, type[Network]]] = {
     settings.kind: settings
-    for settings in (BasicUNetSettings, DynUNetSettings, ResNetSettings, RetinaNetSettings, OnnxSettings)
+    for settings in (
+        BasicUNetSettings,
+        DynUNetSettings,
+        EfficientUNetSettings,
+        ResNetSettings,
+        RetinaNetSettings,
+        OnnxSettings,
+    )
 }
 # Format 1 of packages, and with it their identity, states these of every kind. A kind that has no such setting takes
 # and states this value alone. What a later kind adds is its own and does not come here.

@@ -55,6 +55,7 @@ class TrainingRecord:
         changeable: What may differ when it goes on, and is told.
         start: The record of the weights that it began with; None for random ones.
         start_weights: sha256 of those weights, empty for random ones.
+        origin: Of published weights, which learnt from no case of this toolkit: what they are, and their terms.
     """
 
     cases: tuple[RecordedCase, ...]
@@ -63,6 +64,7 @@ class TrainingRecord:
     changeable: Mapping[str, Any]
     start: TrainingRecord | None = None
     start_weights: str = ""
+    origin: str = ""
 
     @property
     def generations(self) -> Iterator[TrainingRecord]:
@@ -80,7 +82,11 @@ class TrainingRecord:
         """Cases, sites and held-out sites in a line."""
         counts = [sum(case.split == split for case in self.cases) for split in ("train", "val")]
         sites = sorted({case.site for case in self.cases})
-        before = "" if self.start is None else f"; the weights it began with saw {', '.join(self.start.sites)}"
+        before = ""
+        if self.start is not None:
+            origin = ", ".join(start.origin for start in self.start.generations if start.origin)
+            before = f"; the weights it began with saw {', '.join(self.start.sites) or 'no case'}"
+            before += f" and came from {origin}" if origin else ""
         held_out = ", ".join(self.held_out_sites) or "none"
         return (
             f"{counts[0]} training and {counts[1]} validation cases of sites {', '.join(sites)}; "
@@ -90,7 +96,7 @@ class TrainingRecord:
     def stated(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
         start = None if self.start is None else self.start.stated()
-        told = {name: getattr(self, name) for name in ("settings", "changeable", "start_weights")}
+        told = {name: getattr(self, name) for name in ("settings", "changeable", "start_weights", "origin")}
         told = {name: dict(value) if isinstance(value, Mapping) else value for name, value in told.items()}
         cases = [list(astuple(case)) for case in self.cases]
         return {**told, "cases": cases, "held_out_sites": list(self.held_out_sites), "start": start}
@@ -165,6 +171,11 @@ def record_of(data: ImagingDataModule, task: Task, trainer: pl.Trainer) -> Train
         },
         changeable={f"trainer.{name}": _plain(getattr(trainer, name)) for name in free},
     )
+
+
+def published_record(origin: str) -> TrainingRecord:
+    """Of weights that were published, and learnt from nothing that a manifest names."""
+    return TrainingRecord(cases=(), held_out_sites=(), settings={}, changeable={}, origin=origin)
 
 
 def data_settings(data: ImagingDataModule) -> dict[str, Any]:
@@ -243,6 +254,7 @@ def _parsed(stated: Mapping[str, Any]) -> TrainingRecord:
         changeable=stated["changeable"],
         start=None if stated["start"] is None else _parsed(stated["start"]),
         start_weights=stated["start_weights"],
+        origin=stated.get("origin", ""),
     )
 
 

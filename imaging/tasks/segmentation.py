@@ -12,7 +12,7 @@ from torch import Tensor
 from imaging.data.dataset import Batch
 from imaging.models.build import Outputs
 from imaging.models.detection import check_tiles
-from imaging.models.networks import Network, kinds_giving
+from imaging.models.networks import EfficientUNetSettings, Network, kinds_giving
 from imaging.models.windows import probabilities
 from imaging.tasks.classification import class_figures, class_loss
 from imaging.tasks.task import Figures, Task
@@ -29,6 +29,7 @@ class SegmentationTask(Task):
         learning_rate: Peak of the schedule.
         weight_decay: Of AdamW.
         warmup: Part of all steps until the peak.
+        encoder_rate: Of a network with published weights, the share of the rate that these learn at.
         class_weight: Weight of the image classes' cross-entropy beside the labels' loss.
         deep_weight: Weight of the first coarser level; each further one counts half of the one before.
         tile: Sides of the windows in which images are watched, one at a time; None takes them whole. It should be as
@@ -46,10 +47,13 @@ class SegmentationTask(Task):
         class_weight: float = 0.3,
         deep_weight: float = 0.3,
         tile: tuple[int, ...] | None = None,
+        encoder_rate: float = 1.0,
     ) -> None:
-        super().__init__(network, learning_rate, weight_decay, warmup)
+        super().__init__(network, learning_rate, weight_decay, warmup, encoder_rate)
         if "labels" not in self.network.gives:
             self._refuse("network.kind", self.network.kind, f"{kinds_giving('labels')}, which give labels per pixel")
+        if encoder_rate != 1 and not isinstance(self.network, EfficientUNetSettings):
+            self._refuse("encoder_rate", encoder_rate, f"1, but for a network of kind {EfficientUNetSettings.kind}")
         check_tiles(self.network, tile, None)
         if tile and self.network.classes:
             self._refuse("tile", tile, "none of a network with image classes, which need the whole image")

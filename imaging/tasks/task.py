@@ -38,6 +38,7 @@ class Task(pl.LightningModule, ABC):
         learning_rate: Peak of the schedule.
         weight_decay: Of AdamW.
         warmup: Part of all steps until the peak.
+        encoder_rate: Of a network with published weights, the share of the rate that these learn at.
     """
 
     # The validation figure that chooses the best checkpoint, and whether more of it is better.
@@ -55,6 +56,7 @@ class Task(pl.LightningModule, ABC):
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         warmup: float = 0.1,
+        encoder_rate: float = 1.0,
     ) -> None:
         super().__init__()
         self.network = network if isinstance(network, Network) else parse_network(network)
@@ -64,6 +66,7 @@ class Task(pl.LightningModule, ABC):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup = warmup
+        self.encoder_rate = encoder_rate
         self.model = build(self.network)
         self._kept: dict[str, tuple[str, Any]] = {}
 
@@ -168,7 +171,7 @@ class Task(pl.LightningModule, ABC):
         self._log_sites("test")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(self._weights(), self.learning_rate, weight_decay=self.weight_decay)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         rising = max(1, round(self.warmup * steps))
 
@@ -179,6 +182,13 @@ class Task(pl.LightningModule, ABC):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _weights(self) -> list[dict[str, Any]]:
+        """Groups of weights for the optimiser; those that were published learn at their share of the rate."""
+        slower = list(getattr(self.model, "pretrained_parameters", lambda: ())())
+        known = set(map(id, slower))
+        groups: list[dict[str, Any]] = [{"params": [weight for weight in self.parameters() if id(weight) not in known]}]
+        return [*groups, {"params": slower, "lr": self.encoder_rate * self.learning_rate}] if slower else groups
 
     def everyone(self, tensor: Tensor) -> Tensor:
         """The tensors of all processes side by side along the batch, so that a loss over a batch is one over all."""
