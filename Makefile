@@ -11,7 +11,7 @@ $(BIN)/imaging: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.test: $(BIN)/imaging
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,onnx]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,onnx,export]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps lavlab-taps
 	touch $@
 

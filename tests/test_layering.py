@@ -94,6 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "report",
     },
     "phantoms": {"errors"},
+    "exchange": {"errors", "golden", "data", "modalities", "models", "package", "predictor"},
     "benchmark": {
         "errors",
         "image",

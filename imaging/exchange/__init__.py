@@ -1,0 +1,1 @@
+"""Packages in the forms of other toolkits: an ONNX file, a MONAI bundle."""
