@@ -114,8 +114,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 ONLY_IN: dict[str, set[str]] = {
-    "torch": {"harmonise", "modalities", "data", "models", "tasks", "predictor", "thresholds", "packaging", "commands"},
-    "monai": {"harmonise", "modalities", "models", "tasks", "predictor"},
+    "torch": {
+        "harmonise",
+        "modalities",
+        "data",
+        "models",
+        "tasks",
+        "predictor",
+        "thresholds",
+        "packaging",
+        "commands",
+        "exchange",
+    },
+    "monai": {"harmonise", "modalities", "models", "tasks", "predictor", "exchange"},
     "pytorch_lightning": {"data", "tasks", "commands"},
     "pydicom": {"dicom", "modalities", "report", "phantoms"},
     "highdicom": {"report"},
