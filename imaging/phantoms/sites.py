@@ -122,7 +122,7 @@ class SiteFile:
         return SiteFile(found["kind"], sites, shifts)
 
     def acquisitions(self, kind: SitedKind, strength: float) -> dict[str, Any]:
-        """Every site's acquisition: reference + strength × (the site's value - reference). Raises ConfigError."""
+        """Every site's acquisition, by strength between the reference and the site's values. Raises ConfigError."""
         if not 0 <= strength <= 1:
             raise ConfigError(f"strength: found {strength:g}; allowed is 0 to 1", Reason.CONFIG_INVALID)
         reference = kind.acquisition()
@@ -130,7 +130,7 @@ class SiteFile:
         for site, values in self.sites.items():
             checked(f"site '{site}'", reference, values)
             between = {
-                name: (start := getattr(reference, name)) + strength * (value - start) for name, value in values.items()
+                name: (1 - strength) * getattr(reference, name) + strength * value for name, value in values.items()
             }
             made[site] = replace(reference, **between)
         return made

@@ -17,6 +17,7 @@ from imaging.phantoms.mammography.tissue import BreastScene, Field, Shadow, cast
 
 _SCATTER, _SCATTER_MM = 0.12, 14.0
 
+
 @dataclass(frozen=True, eq=False)
 class Mammogram:
     """One exposure. `exposure`: detected photons per pixel, float (row, column), high where there is no tissue.

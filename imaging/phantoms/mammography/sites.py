@@ -16,7 +16,7 @@ from PIL import Image as Picture
 from imaging.phantoms.mammography.body import Breast, BreastLesion, Density, Laterality, plant_breast_lesion
 from imaging.phantoms.mammography.dicom import mammogram
 from imaging.phantoms.mammography.exposure import Detection, Processing
-from imaging.phantoms.mammography.makers import MAKERS
+from imaging.phantoms.mammography.makers import MAKERS, Maker
 from imaging.phantoms.mammography.view import ViewAcquisition, truth
 from imaging.phantoms.sites import SitedKind, Subject, Written, bounded
 from imaging.phantoms.ultrasound.dicom import Patient, file_bytes
@@ -69,7 +69,7 @@ def view_of(subject: Subject, acquisition: MammographyAcquisition) -> ViewAcquis
     )
 
 
-def _behaviour(acquisition: MammographyAcquisition):  # noqa: ANN202
+def _behaviour(acquisition: MammographyAcquisition) -> Maker:
     return replace(
         _USUAL,
         processing=Processing(

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.phantoms.prostate.anatomy import AIR, Floats, PelvicTissue, Pelvis, Point, Structure
+from imaging.phantoms.prostate.anatomy import AIR, Floats, PelvicTissue, Pelvis, Point
 
 Labels = NDArray[np.uint8]
 Contrast = Callable[[PelvicTissue], float]

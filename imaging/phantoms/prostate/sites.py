@@ -59,7 +59,7 @@ class MrAcquisition:
 
 
 def pelvis_of(subject: Subject) -> Pelvis:
-    """The man whom a case shows, at every site alike; with one lesion, hardly darker than the zone around it, or none."""
+    """The man whom a case shows, at every site alike; with one lesion, a little darker than its zone, or none."""
     pelvis = Pelvis(subject.patient_seed)
     if not subject.has_lesion:
         return pelvis

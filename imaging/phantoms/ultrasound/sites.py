@@ -93,12 +93,21 @@ def _cyst(seed: int, lesions: tuple[PlantedLesion, ...], rng: np.random.Generato
     """A simple cyst of 3 to 9 mm, black, with enhancement behind; None where a mass lies."""
     drawn = plant_lesion(_PLACE, seed)
     width = float(rng.uniform(3.0, 9.0))
-    near = [np.hypot(drawn.x_mm - m.x_mm, drawn.z_mm - m.z_mm) < 0.7 * (width + max(m.width_mm, m.height_mm)) for m in lesions]
+    near = [
+        np.hypot(drawn.x_mm - m.x_mm, drawn.z_mm - m.z_mm) < 0.7 * (width + max(m.width_mm, m.height_mm))
+        for m in lesions
+    ]
     if any(near):
         return None
     return replace(
-        drawn, width_mm=width, height_mm=0.8 * width, echo_db=-38.0, irregularity=0.02, margin_mm=0.3, posterior="enhancement"
-    )  # fmt: skip
+        drawn,
+        width_mm=width,
+        height_mm=0.8 * width,
+        echo_db=-38.0,
+        irregularity=0.02,
+        margin_mm=0.3,
+        posterior="enhancement",
+    )
 
 
 def still(subject: Subject, acquisition: BModeAcquisition) -> Sonogram:
@@ -107,15 +116,23 @@ def still(subject: Subject, acquisition: BModeAcquisition) -> Sonogram:
 
 
 def _write(folder: Path, subject: Subject, acquisition: BModeAcquisition) -> Written:
-    picture = still(subject, acquisition)
+    breast = breast_of(subject)
+    (picture,) = scan_body(acquisition.scan, breast)
     image, mask = f"images/{subject.site}/{subject.case_id}.dcm", f"truth/{subject.site}/{subject.case_id}.png"
     for path in (image, mask):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    patient = Patient(subject.patient_id, f"Phantom^{subject.patient_id}")
-    about = UltrasoundAcquisition("D", patient, subject.seed, site=subject.site, scan=acquisition.scan, encoding="MONOCHROME2", instance=subject.image + 1)  # fmt: skip
+    about = UltrasoundAcquisition(
+        "D",
+        Patient(subject.patient_id, f"Phantom^{subject.patient_id}"),
+        subject.seed,
+        scan=acquisition.scan,
+        encoding="MONOCHROME2",
+        instance=subject.image + 1,
+        site=subject.site,
+    )
     (folder / image).write_bytes(file_bytes(dataset(about, _plain(picture))))
     Picture.fromarray(picture.truth * np.uint8(255)).save(folder / mask)
-    kinds = [lesion.kind for lesion in breast_of(subject).body.lesions]
+    kinds = [lesion.kind for lesion in breast.body.lesions]
     return Written(image, mask, kinds[0] if kinds else "normal")
 
 
