@@ -27,8 +27,8 @@ from imaging.phantoms.mammography.sites import MammographyAcquisition, view_of
 from imaging.phantoms.mammography.tissue import BreastScene, cast
 from imaging.phantoms.mammography.view import exposed, stored, truth
 from imaging.phantoms.prostate.signal import lesion_labels
-from imaging.phantoms.prostate.sites import MrAcquisition, pelvis_of, slab_of, volumes_of
-from imaging.phantoms.sites import SitedKind, SiteFile, Subject, planned, write_sites
+from imaging.phantoms.prostate.sites import ProstateAcquisition, pelvis_of, slab_of, volumes_of
+from imaging.phantoms.sites import PhantomCase, SitedKind, SiteFile, planned, write_sites
 from imaging.phantoms.ultrasound.bmode import Sonogram, scan_body
 from imaging.phantoms.ultrasound.body import Body
 from imaging.phantoms.ultrasound.sites import BModeAcquisition, breast_of, still
@@ -37,13 +37,13 @@ from tests.conftest import REPOSITORY
 KINDS = ("breast", "mammography", "prostate")
 SHIPPED = sorted((REPOSITORY / "configs" / "phantoms").glob("*.yaml"))
 # Patient 0 of seed 5 has a lesion of every kind on her first image.
-WITH_LESION = Subject("case-1", "S1", "north", "train", 500_015, 500_015, 0, has_lesion=True, lesion_size=1.0)
+WITH_LESION = PhantomCase("case-1", "S1", "north", "train", 500_015, 500_015, 0, has_lesion=True, lesion_size=1.0)
 WITHOUT = replace(WITH_LESION, has_lesion=False)
 
 Picture = NDArray[Any]
 
 
-def seen(kind: str, subject: Subject, acquisition: Any) -> tuple[Picture, Picture]:
+def seen(kind: str, subject: PhantomCase, acquisition: Any) -> tuple[Picture, Picture]:
     """Everything that is written of a case's images, and its truth."""
     if kind == "breast":
         picture = still(subject, acquisition)
@@ -250,7 +250,7 @@ def test_sharpening_raises_detail_and_equalising_the_periphery() -> None:
 
 
 def quiet(**values: float) -> dict[str, Picture]:
-    return volumes_of(WITHOUT, replace(MrAcquisition(noise=0.0), **values))
+    return volumes_of(WITHOUT, replace(ProstateAcquisition(noise=0.0), **values))
 
 
 def peripheral() -> tuple[Picture, Any]:
@@ -263,7 +263,7 @@ def peripheral() -> tuple[Picture, Any]:
 
 
 def test_scale_is_a_factor() -> None:
-    usual, scaled = (volumes_of(WITHOUT, MrAcquisition(scale=s)) for s in (1.0, 2.5))
+    usual, scaled = (volumes_of(WITHOUT, ProstateAcquisition(scale=s)) for s in (1.0, 2.5))
     for name, factor in (("t2w", 2.5), ("high_b", 2.5), ("adc", 1.0)):
         np.testing.assert_allclose(scaled[name], factor * usual[name], rtol=1e-12)
 
@@ -380,7 +380,7 @@ def test_label_shift_moves_prevalence_and_size_at_its_site_alone() -> None:
     kind = sited_kind("breast")
     before, after = planned(plain, kind, 400, 5), planned(shifted, kind, 400, 5)
 
-    def share(subjects: list[Subject], site: str) -> float:
+    def share(subjects: list[PhantomCase], site: str) -> float:
         return float(np.mean([one.has_lesion for one in subjects if one.site == site]))
 
     assert [share(before, site) for site in plain.sites] == pytest.approx([0.6, 0.6], abs=0.02)
@@ -410,16 +410,20 @@ def test_label_shift_moves_prevalence_and_size_at_its_site_alone() -> None:
 def test_a_wrong_site_file_says_what_is_allowed(text: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "sites.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=words):
+
+    def write() -> None:
         file = SiteFile.read(path)
         write_sites(tmp_path / "out", sited_kind(file.kind), file, 1.0, 2, 5)
+
+    with pytest.raises(ConfigError, match=words):
+        write()
     assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_strength_or_population_is_refused(tmp_path: Path) -> None:
     file = SiteFile("breast", {"north": {}}, {"north": {"prevalence": 1.5}})
     kind: SitedKind = sited_kind("breast")
-    with pytest.raises(ConfigError, match="label_shift of site 'north': prevalence is 1.5; allowed is 0 to 1"):
+    with pytest.raises(ConfigError, match=r"label_shift of site 'north': prevalence is 1\.5; allowed is 0 to 1"):
         write_sites(tmp_path / "out", kind, file, 1.0, 2, 5)
     with pytest.raises(ConfigError, match="strength: found 2; allowed is 0 to 1"):
         write_sites(tmp_path / "out", kind, replace(file, label_shift={}), 2.0, 2, 5)

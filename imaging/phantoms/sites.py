@@ -49,7 +49,7 @@ class Population:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class PhantomCase:
     """What one case shows, before anybody takes an image: the same at every strength.
 
     `seed` draws this image's anatomy, `patient_seed` what all images of the patient share; `image` numbers them from 0.
@@ -67,7 +67,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class PhantomFiles:
     """The files of a case below the set's folder, its label, and by column what else its line of the manifest says."""
 
     image: str
@@ -87,7 +87,7 @@ class SitedKind:
     """
 
     acquisition: type[Any]
-    write: Callable[[Path, Subject, Any], Written]
+    write: Callable[[Path, PhantomCase, Any], PhantomFiles]
     images: tuple[int, ...] = _IMAGES
 
 
@@ -173,7 +173,7 @@ def checked(where: str, reference: Record, values: Mapping[str, float]) -> Recor
     return replace(reference, **values)  # type: ignore[no-any-return, misc]
 
 
-def planned(file: SiteFile, kind: SitedKind, cases: int, seed: int) -> list[Subject]:
+def planned(file: SiteFile, kind: SitedKind, cases: int, seed: int) -> list[PhantomCase]:
     """The cases of a set, sites in turn. Raises ConfigError for fewer than one.
 
     A patient with a lesion has it on every image. Who has one follows from the patient's number and the prevalence, so
@@ -191,7 +191,7 @@ def planned(file: SiteFile, kind: SitedKind, cases: int, seed: int) -> list[Subj
         patient_number = patient * len(sites) + place
         patient_seed = seed * 100_003 + patient_number
         made.append(
-            Subject(
+            PhantomCase(
                 f"case-{number + 1:05d}",
                 f"S{seed:04d}-{patient_number:05d}",
                 sites[place],

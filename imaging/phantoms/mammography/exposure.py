@@ -49,7 +49,7 @@ class Processing:
 
 
 @dataclass(frozen=True, slots=True)
-class Detection:
+class DetectorResponse:
     """How X-rays are turned into numbers.
 
     `photons_per_mm2`: detected where only 30 % of the breast is denser, what exposure control aims at. `blur_mm`:
@@ -60,10 +60,10 @@ class Detection:
     blur_mm: float = 0.0
 
 
-def expose(scene: BreastScene, processing: Processing, detection: Detection | None = None) -> Mammogram:
+def expose(scene: BreastScene, processing: Processing, detection: DetectorResponse | None = None) -> Mammogram:
     """One exposure of a scene. The same arguments give the same picture, bit for bit."""
     shadow, opened = cast(scene), _collimation(scene.field)
-    photons = _detect(scene, shadow, opened, detection or Detection())
+    photons = _detect(scene, shadow, opened, detection or DetectorResponse())
     lesions = {name: mask & opened for name, mask in shadow.lesions.items() if (mask & opened).any()}
     return Mammogram(photons, _present(scene.field, photons, opened, processing), shadow.breast, opened, lesions)
 
@@ -77,7 +77,7 @@ def _collimation(field: Field) -> Mask:
     return np.asarray(np.hypot(row, column) * field.pitch_mm < field.spot_mm / 2)
 
 
-def _detect(scene: BreastScene, shadow: Shadow, opened: Mask, detection: Detection) -> Floats:
+def _detect(scene: BreastScene, shadow: Shadow, opened: Mask, detection: DetectorResponse) -> Floats:
     """Detected photons per pixel: exposure control, scatter that a grid leaves, quantum noise, blur."""
     pitch, per_mm2 = scene.field.pitch_mm, detection.photons_per_mm2
     dense = float(np.percentile(shadow.attenuation[shadow.breast], 70)) if shadow.breast.any() else 0.0

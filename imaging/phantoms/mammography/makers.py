@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from imaging.phantoms.mammography.exposure import Detection, Processing
+from imaging.phantoms.mammography.exposure import DetectorResponse, Processing
 
 MakerName = Literal["hologic", "ge", "siemens", "fuji", "planmed", "giotto", "metaltronica"]
 VoiFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
@@ -62,7 +62,7 @@ class Maker:
     one_series: bool = True
     detector: Literal["DIRECT", "SCINTILLATOR", "STORAGE"] = "DIRECT"
     anode_filter: tuple[str, str] = ("TUNGSTEN", "RHODIUM")
-    detection: Detection = Detection()  # noqa: RUF009 - frozen
+    detection: DetectorResponse = DetectorResponse()  # noqa: RUF009 - frozen
     squeeze: float = 1.0
 
 

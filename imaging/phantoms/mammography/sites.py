@@ -15,10 +15,10 @@ from PIL import Image as Picture
 
 from imaging.phantoms.mammography.body import Breast, BreastLesion, Density, Laterality, plant_breast_lesion
 from imaging.phantoms.mammography.dicom import mammogram
-from imaging.phantoms.mammography.exposure import Detection, Processing
+from imaging.phantoms.mammography.exposure import DetectorResponse, Processing
 from imaging.phantoms.mammography.makers import MAKERS, Maker
 from imaging.phantoms.mammography.view import ViewAcquisition, truth
-from imaging.phantoms.sites import SitedKind, Subject, Written, bounded
+from imaging.phantoms.sites import PhantomCase, PhantomFiles, SitedKind, bounded
 from imaging.phantoms.ultrasound.dicom import Patient, file_bytes
 
 _PITCH_MM: Final = 1.2
@@ -46,7 +46,7 @@ class MammographyAcquisition:
     cosine_step: float = bounded(0.0, 0.0, 0.5, "of the grey scale, rounding of cosine coefficients of 8 x 8 blocks")
 
 
-def view_of(subject: Subject, acquisition: MammographyAcquisition) -> ViewAcquisition:
+def view_of(subject: PhantomCase, acquisition: MammographyAcquisition) -> ViewAcquisition:
     """The view that a case is."""
     rng = np.random.default_rng([subject.patient_seed, 97])
     side: Laterality = "L" if rng.random() < 0.5 else "R"
@@ -79,12 +79,12 @@ def _behaviour(acquisition: MammographyAcquisition) -> Maker:
             acquisition.map_s_curve,
             acquisition.cosine_step,
         ),
-        detection=Detection(acquisition.photons_per_mm2, acquisition.blur_mm),
+        detection=DetectorResponse(acquisition.photons_per_mm2, acquisition.blur_mm),
         squeeze=acquisition.squeeze,
     )
 
 
-def _subtle(subject: Subject, breast: Breast, rng: np.random.Generator) -> BreastLesion:
+def _subtle(subject: PhantomCase, breast: Breast, rng: np.random.Generator) -> BreastLesion:
     """A mass, 14 to 32 mm at size 1, set off from fat as a fibroadenoma or a carcinoma is: no denser than gland."""
     malignant = bool(rng.random() < 0.5)
     drawn = plant_breast_lesion(breast, "L1", subject.patient_seed * 2, malignant)
@@ -106,7 +106,7 @@ def _calcifications(breast: Breast, seed: int) -> BreastLesion:
     return replace(drawn, kind="calcifications", diameter_mm=8.0, calcifications=4, grain_mm=(1.0, 1.8), spicules=0)
 
 
-def _write(folder: Path, subject: Subject, acquisition: MammographyAcquisition) -> Written:
+def _write(folder: Path, subject: PhantomCase, acquisition: MammographyAcquisition) -> PhantomFiles:
     view = view_of(subject, acquisition)
     image, mask = f"images/{subject.site}/{subject.case_id}.dcm", f"truth/{subject.site}/{subject.case_id}.png"
     for path in (image, mask):
@@ -119,7 +119,7 @@ def _write(folder: Path, subject: Subject, acquisition: MammographyAcquisition) 
             whole[lesion.mask] = 255
             label = "malignant" if lesion.malignant else "benign"
     Picture.fromarray(whole).save(folder / mask)
-    return Written(image, mask, label)
+    return PhantomFiles(image, mask, label)
 
 
 MAMMOGRAMS: Final = SitedKind(MammographyAcquisition, _write)

@@ -28,7 +28,7 @@ from imaging.phantoms.prostate.signal import (
     sample,
     t2_weighted,
 )
-from imaging.phantoms.sites import SitedKind, Subject, Written, bounded
+from imaging.phantoms.sites import PhantomCase, PhantomFiles, SitedKind, bounded
 
 _PIXEL_MM, _STEP_MM, _SHAPE = 1.5, 4.0, (12, 48, 48)
 _FULL_SCALE: Final = 1000.0
@@ -38,7 +38,7 @@ _BIAS_MM: Final = 36.0  # from the middle of the prostate to where the field is 
 
 
 @dataclass(frozen=True, slots=True)
-class MrAcquisition:
+class ProstateAcquisition:
     """How a site scans.
 
     `scale` is a factor on T2W and diffusion signals. `bias` is by how much T2W is brighter behind and to the left of
@@ -58,7 +58,7 @@ class MrAcquisition:
     acquired_mm: float = bounded(_PIXEL_MM, _PIXEL_MM, 6.0, "mm")
 
 
-def pelvis_of(subject: Subject) -> Pelvis:
+def pelvis_of(subject: PhantomCase) -> Pelvis:
     """The man whom a case shows, at every site alike; with one lesion, a little darker than its zone, or none."""
     pelvis = Pelvis(subject.patient_seed)
     if not subject.has_lesion:
@@ -79,7 +79,7 @@ def _sized(pelvis: Pelvis, lesion: ProstateLesion, factor: float) -> ProstateLes
     return lesion
 
 
-def slab_of(subject: Subject) -> Slab:
+def slab_of(subject: PhantomCase) -> Slab:
     """The slices of an exam: axial, never quite in the middle of the prostate."""
     rng = np.random.default_rng([subject.seed, 101])
     x, y, z = Pelvis(subject.patient_seed).centre_mm
@@ -88,7 +88,7 @@ def slab_of(subject: Subject) -> Slab:
     return Slab(centre, (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (_PIXEL_MM, _PIXEL_MM), _STEP_MM, _STEP_MM, _SHAPE)
 
 
-def volumes_of(subject: Subject, acquisition: MrAcquisition) -> dict[str, Floats]:
+def volumes_of(subject: PhantomCase, acquisition: ProstateAcquisition) -> dict[str, Floats]:
     """T2W, ADC (10⁻⁶ mm²/s) and high b of a case as a site takes them, each (slice, row, column)."""
     pelvis, slab = pelvis_of(subject), slab_of(subject)
     receiver = Receiver(noise=acquisition.noise)
@@ -120,7 +120,7 @@ def _bias_field(pelvis: Pelvis, slab: Slab, bias: float) -> Floats:
     return np.asarray(np.exp(0.5 * np.log(bias) * along))
 
 
-def _write(folder: Path, subject: Subject, acquisition: MrAcquisition) -> Written:
+def _write(folder: Path, subject: PhantomCase, acquisition: ProstateAcquisition) -> PhantomFiles:
     slab, pelvis = slab_of(subject), pelvis_of(subject)
     inside, truth = f"images/{subject.site}/{subject.case_id}", f"truth/{subject.site}/{subject.case_id}.nii.gz"
     (folder / inside).mkdir(parents=True)
@@ -129,7 +129,7 @@ def _write(folder: Path, subject: Subject, acquisition: MrAcquisition) -> Writte
         _save(folder / inside / f"{name}.nii.gz", volume, slab)
     write_label_map(folder / truth, lesion_labels(pelvis, slab), slab)
     further = {"image:ADC": f"{inside}/adc.nii.gz", "image:high b": f"{inside}/high_b.nii.gz"}
-    return Written(f"{inside}/t2w.nii.gz", truth, label_of(pelvis.lesions), further)
+    return PhantomFiles(f"{inside}/t2w.nii.gz", truth, label_of(pelvis.lesions), further)
 
 
 def _save(path: Path, volume: Floats, slab: Slab) -> None:
@@ -139,4 +139,4 @@ def _save(path: Path, volume: Floats, slab: Slab) -> None:
     nibabel.save(image, path)
 
 
-PROSTATES: Final = SitedKind(MrAcquisition, _write)
+PROSTATES: Final = SitedKind(ProstateAcquisition, _write)

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from PIL import Image as Picture
 
-from imaging.phantoms.sites import SitedKind, Subject, Written, bounded
+from imaging.phantoms.sites import PhantomCase, PhantomFiles, SitedKind, bounded
 from imaging.phantoms.ultrasound.bmode import Probe, Scan, Sonogram, scan_body
 from imaging.phantoms.ultrasound.body import Body, SampledBreast
 from imaging.phantoms.ultrasound.dicom import Patient, UltrasoundAcquisition, dataset, file_bytes
@@ -64,7 +64,7 @@ class BModeAcquisition:
         )
 
 
-def breast_of(subject: Subject) -> SampledBreast:
+def breast_of(subject: PhantomCase) -> SampledBreast:
     """The breast that a case shows, at every site alike: masses near the echo of fat, and cysts that are no finding."""
     rng = np.random.default_rng([subject.seed, 95])
     lesions = (_subtle(subject, rng),) if subject.has_lesion else ()
@@ -73,7 +73,7 @@ def breast_of(subject: Subject) -> SampledBreast:
     return SampledBreast(body, _DEPTH_MM, _PLACE.probe.face_mm)
 
 
-def _subtle(subject: Subject, rng: np.random.Generator) -> PlantedLesion:
+def _subtle(subject: PhantomCase, rng: np.random.Generator) -> PlantedLesion:
     """A solid mass, 8 to 18 mm at size 1, 10 to 20 dB below gland: fat lies at 17 and cysts at 38."""
     mass = plant_lesion(_PLACE, subject.seed)
     width = float(np.exp(rng.uniform(np.log(8.0), np.log(18.0)))) * subject.lesion_size
@@ -110,12 +110,12 @@ def _cyst(seed: int, lesions: tuple[PlantedLesion, ...], rng: np.random.Generato
     )
 
 
-def still(subject: Subject, acquisition: BModeAcquisition) -> Sonogram:
+def still(subject: PhantomCase, acquisition: BModeAcquisition) -> Sonogram:
     """The picture of a case as a site takes it."""
     return scan_body(acquisition.scan, breast_of(subject))[0]
 
 
-def _write(folder: Path, subject: Subject, acquisition: BModeAcquisition) -> Written:
+def _write(folder: Path, subject: PhantomCase, acquisition: BModeAcquisition) -> PhantomFiles:
     breast = breast_of(subject)
     (picture,) = scan_body(acquisition.scan, breast)
     image, mask = f"images/{subject.site}/{subject.case_id}.dcm", f"truth/{subject.site}/{subject.case_id}.png"
@@ -133,7 +133,7 @@ def _write(folder: Path, subject: Subject, acquisition: BModeAcquisition) -> Wri
     (folder / image).write_bytes(file_bytes(dataset(about, _plain(picture))))
     Picture.fromarray(picture.truth * np.uint8(255)).save(folder / mask)
     kinds = [lesion.kind for lesion in breast.body.lesions]
-    return Written(image, mask, kinds[0] if kinds else "normal")
+    return PhantomFiles(image, mask, kinds[0] if kinds else "normal")
 
 
 def _plain(picture: Sonogram) -> Screen:
