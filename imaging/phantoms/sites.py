@@ -170,7 +170,7 @@ def checked(where: str, reference: Record, values: Mapping[str, float]) -> Recor
             raise ConfigError(
                 f"{where}: {name} is {value:g}; allowed is {low:g} to {high:g} {unit}", Reason.CONFIG_INVALID
             )
-    return replace(reference, **values)  # type: ignore[no-any-return, misc]
+    return replace(reference, **values)
 
 
 def planned(file: SiteFile, kind: SitedKind, cases: int, seed: int) -> list[PhantomCase]:
