@@ -7,6 +7,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -51,6 +52,7 @@ from imaging.evaluation.result import (
     SegmentationCase,
 )
 from imaging.evaluation.segmentation import SegmentationProtocol, score_failure, score_masks
+from imaging.table import remarks_kept
 
 Scores = EvaluationResult
 # The subgroups by what the score of a DICOM result rests on.
@@ -59,17 +61,20 @@ _BASIS = "result"
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog of the command); raises ImagingError for what is status 2."""
-    rows = rows_of(args)
     if args.resamples < 100:
         raise ConfigError(f"--resamples: found {args.resamples}; allowed are 100 or more", Reason.CONFIG_INVALID)
     inputs = Inputs(_sha256(args.manifest), _sha256(args.weights) if args.weights else "")
-    how, sources = Bootstrap(args.resamples, args.seed), sources_of(args, rows)
-    result = _TASKS[args.task](args, rows, sources, how, inputs)
-    unfound = _without_finding(result, "")
-    if args.compare is not None:
-        second = _second(args, rows, sources, how, inputs)
-        unfound += _without_finding(second, " of --compare")
-        result = compare(result, second)
+    how = Bootstrap(args.resamples, args.seed)
+    with remarks_kept() as remarks:
+        rows = rows_of(args)
+        sources = sources_of(args, rows)
+        result = _TASKS[args.task](args, rows, sources, how, inputs)
+        unfound = _without_finding(result, "")
+        if args.compare is not None:
+            second = _second(args, rows, sources, how, inputs)
+            unfound += _without_finding(second, " of --compare")
+            result = compare(result, second)
+    result = replace(result, remarks=(*remarks, *unfound))
     shown = without_cases(result) if args.aggregates else result
     write_metrics(args.out, shown)
     status = _told(args, rows, result, unfound)

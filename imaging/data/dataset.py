@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import get_ident
 from typing import TypedDict
 
 import numpy as np
@@ -29,6 +30,7 @@ from imaging.harmonise.recipe import identity as recipe_identity
 from imaging.harmonise.recipe import roles as roles_of
 from imaging.harmonise.spatial import grid_of
 from imaging.image import Array, Box, Image, resample
+from imaging.table import remarks_kept, tell
 
 UNKNOWN_CLASS = -1
 UNKNOWN_TRUTH = 255  # of a case whose class alone is known: no label, so that no loss can take it for background
@@ -126,14 +128,25 @@ class SampleDataset:
             self._keys[number] = key_of(case.files, facts)
         kept = self.cache.get(self._keys[number])
         if kept is not None:
+            tell(f"case {case.case_id}, from the cache: {remark}" for remark in _lines(kept[2]))
             return kept[0], kept[1]
-        made = self._harmonised(case)
-        self.cache.put(self._keys[number], made)
-        return made
+        with remarks_kept(get_ident()) as remarks:
+            image, truth = self._harmonised(case)
+        self.cache.put(self._keys[number], (image, truth, _as_bytes(remarks)))
+        return image, truth
 
     def _harmonised(self, case: Case) -> tuple[Array, Array]:
         self.decoded += 1
         return harmonise_case(case, self.recipe, self.labels)
+
+
+def _as_bytes(remarks: Iterable[str]) -> Array:
+    """What was assumed of a sample, as the cache keeps it beside the arrays."""
+    return np.frombuffer("\n".join(remarks).encode(), dtype=np.uint8)
+
+
+def _lines(text: Array) -> list[str]:
+    return text.tobytes().decode().splitlines()
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

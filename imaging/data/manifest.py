@@ -136,7 +136,7 @@ def read_rows(path: Path, needed: Sequence[str], named: Sequence[str] = ()) -> l
 
 
 def of_split(rows: Sequence[ManifestRow], split: str | None) -> list[ManifestRow]:
-    """The rows of one split, or all where the table has one or none, or the split is called `all`.
+    """The rows of one split, or all where the table has one or none, or the split is called `all`; a choice is told.
 
     Raises ConfigError for a split that no row has, and for a table of several of which none was named.
     """
@@ -150,6 +150,8 @@ def of_split(rows: Sequence[ManifestRow], split: str | None) -> list[ManifestRow
     chosen = [row for row in rows if split in (None, "all", row.split)]
     if not chosen:
         raise ConfigError(f"{_table_of(rows)}: found 0 rows of split '{split}'; it holds {told}", Reason.CONFIG_INVALID)
+    if len(counts) > 1:
+        tell([f"{_table_of(rows)}: holds the splits {told}; taken is {split}, {len(chosen)} of {len(rows)} rows"])
     return chosen
 
 

@@ -17,7 +17,7 @@ from imaging.data.patches import Patches, cut, cut_labels, dice
 from imaging.errors import ConfigError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.recipe import Recipe, is_of_volumes
-from imaging.table import clean
+from imaging.table import clean, likened
 
 
 class ImagingDataModule(pl.LightningDataModule):
@@ -190,6 +190,13 @@ class ImagingDataModule(pl.LightningDataModule):
         if unknown := self.test_sites - sites:
             raise ConfigError(
                 f"data.test_sites: found {sorted(unknown)}; the manifest has cases of {sorted(sites)}",
+                Reason.CONFIG_INVALID,
+            )
+        held = {likened(site): site for site in self.test_sites}
+        if alike := sorted(site for site in sites - self.test_sites if likened(site) in held):
+            raise ConfigError(
+                f"data.test_sites: '{held[likened(alike[0])]}' is held out, and '{alike[0]}', which differs by case or "
+                "accents alone, is not; name both, or write one spelling in the manifest",
                 Reason.CONFIG_INVALID,
             )
 
