@@ -41,6 +41,11 @@ _THOUSANDS: Final = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 # Characters that nobody sees: zero width spaces and joiners, marks of direction, soft hyphens, byte order marks.
 _UNSEEN: Final = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 _NEAR: Final = 0.8
+_JOINED: Final = re.compile(r"[\s_\-\u2010-\u2015\u2212.]+")
+_LEADING_ZEROS: Final = re.compile(r"(?<!\d)0+(?=\d)")
+_MOST_NAMED: Final = 5
+# What sets names apart that `likened` makes one.
+NEARLY_ONE: Final = "differ by case, accents, dashes or leading zeros alone"
 # Where remarks are kept now, and of which thread. Readers are threads of their own, so it is no context variable.
 _KEPT: Final[list[tuple[int | None, dict[str, None]]]] = []
 
@@ -198,27 +203,25 @@ def clean(text: str) -> str:
 
 def file_named(name: str, folder: Path) -> Path:
     """The file of a name as written, else in a form that is there: accents composed or not, `/` for backslashes."""
-    composed = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-    forms = (name, *composed, name.replace("\\", "/"))
-    return next((folder / form for form in forms if (folder / form).exists()), folder / name)
+    forms = (unicodedata.normalize(form, told) for told in (name, name.replace("\\", "/")) for form in ("NFC", "NFD"))
+    return next((folder / form for form in (name, *forms) if (folder / form).exists()), folder / name)
 
 
 def likened(text: str) -> str:
-    """A name without what people write now so, now otherwise: accents and capitals."""
+    """A name without what people write now so, now otherwise: accents, capitals, blanks for dashes, leading zeros."""
     parts = unicodedata.normalize("NFKD", clean(text))
-    return "".join(part for part in parts if not unicodedata.combining(part)).casefold()
+    plain = "".join(part for part in parts if not unicodedata.combining(part)).casefold()
+    return _LEADING_ZEROS.sub("", _JOINED.sub("-", plain))
 
 
 def near_spellings(what: str, names: Iterable[str]) -> list[str]:
-    """A remark for each group of names that differ by case or accents alone; they count as different."""
-    groups: dict[str, dict[str, None]] = defaultdict(dict)
-    for name in names:
-        groups[likened(name)][name] = None
-    return [
-        f"{what} {' and '.join(map(repr, spellings))} differ by case or accents alone; they count as different"
-        for spellings in groups.values()
-        if len(spellings) > 1
-    ]
+    """A remark for each of the first groups of names that only `likened` makes one; they count as different."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        groups[likened(name)].append(name)
+    near = [" and ".join(map(repr, spellings)) for spellings in groups.values() if len(spellings) > 1]
+    more = [f"{len(near) - _MOST_NAMED} more of {what} likewise"] * (len(near) > _MOST_NAMED)
+    return [f"{what} {told} {NEARLY_ONE}; they count as different" for told in near[:_MOST_NAMED]] + more
 
 
 def nearest(column: str, names: Sequence[str]) -> str:

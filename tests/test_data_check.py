@@ -66,6 +66,17 @@ def test_every_planted_fault_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert told.count("problem  ") == 4
 
 
+def test_an_inverted_mask_is_doubted_and_forbids_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_cases(tmp_path, [*GOOD, "inverted,P5,B,test,p3.png,inverted.png"])
+    mask = np.full((64, 64), 255, dtype=np.uint8)
+    mask[10:20, 10:20] = 0
+    Picture.fromarray(mask).save(tmp_path / "inverted.png")
+    assert main(["data", "check", str(table), "--out", str(tmp_path / "out")]) == 0
+    doubt = "case 'inverted': its truth marks 98% of the image; is it inverted?"
+    assert [line for line in capsys.readouterr().err.splitlines() if "doubt" in line] == [f"doubt    {doubt}"]
+    assert "its truth marks 98% of the image" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("image", ["p0.png", "./p0.png", "bytes.png"])
 def test_one_file_under_two_patients_is_refused_before_a_training(image: str, tmp_path: Path) -> None:
     table = write_cases(tmp_path, [*GOOD, f"again,P9,B,test,{image},t0.png"])

@@ -20,6 +20,7 @@ from imaging.phantoms.ultrasound.dicom import file_bytes
 from imaging.phantoms.ultrasound.wrapping import wrap
 from imaging.report.kind import Subject
 from imaging.report.write import write_documents
+from imaging.table import NEARLY_ONE
 from tests.report_cases import CONTENT_TIME, case
 
 HEADER = "case_id,patient_id,site,split,image,truth"
@@ -213,7 +214,7 @@ def table_with_remarks(folder: Path) -> list[str]:
 
 REMARKS = (
     "manifest remarked.csv: not used are the columns ward",
-    "manifest remarked.csv: site 'aachen' and 'Aachen' differ by case or accents alone; they count as different",
+    f"manifest remarked.csv: site 'aachen' and 'Aachen' {NEARLY_ONE}; they count as different",
     "manifest remarked.csv: holds the splits test (20), train (4); taken is all, 24 of 24 rows",
 )
 
@@ -254,3 +255,25 @@ def test_a_cut_mask_is_named_once_in_the_record(folder: Path, caplog: pytest.Log
     remarks = EvaluationResult.from_json((folder / "o" / "metrics.json").read_text(encoding="utf-8")).remarks
     assert remarks[0] == "soft.png: found 2 shades of grey, so it was cut at half of the highest, 127.5"
     assert len(remarks) == len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "words", "told"),
+    [
+        (["malignant", "benign", "Malignant"], ["--positive", "kind=malignant"], "found 'malignant' and 'Malignant'"),
+        (["test", "train", "Test"], ["--positive", "truth=1", "--split", "test"], "'test' and 'Test'"),
+        (["X", "Y", "y"], ["--subgroup", "Kind"], "missing ['Kind']"),
+    ],
+)
+def test_what_is_named_and_spelt_otherwise_is_refused(
+    column: list[str], words: list[str], told: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would leave a third of the rows on the wrong side without a word."""
+    name = "split" if "--split" in words else "kind"
+    rows = [f"c{k},p{k},A,0.{k + 10},{k % 2},{column[k % 3]}" for k in range(24)]
+    head = f"case_id,patient_id,site,prediction,truth,{name}"
+    (folder / "t.csv").write_text("\n".join([head, *rows]), encoding="utf-8")
+    scored = ["evaluate", "classification", "--manifest", str(folder / "t.csv"), "--out", str(folder / "o")]
+    assert main([*scored, *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not (folder / "o").exists()

@@ -358,6 +358,16 @@ def test_settings_that_do_not_fit_are_refused(
     assert not list(tmp_path.glob("run/checkpoints/*"))
 
 
+def test_a_site_is_not_held_out_in_one_spelling_alone(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = table.read_text(encoding="utf-8")
+    table.write_text(text.replace("p-train-01,a", "p-train-01,Á"), encoding="utf-8")
+    assert "Á" in table.read_text(encoding="utf-8")
+    said = refused(capsys, *words(table, tmp_path / "run", "--data.test_sites=[Á]"))
+    assert "data.test_sites: 'Á' is held out and 'a' is not; they differ by case, accents" in said
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -52,7 +52,7 @@ from imaging.evaluation.result import (
     SegmentationCase,
 )
 from imaging.evaluation.segmentation import SegmentationProtocol, score_failure, score_masks
-from imaging.table import remarks_kept
+from imaging.table import NEARLY_ONE, likened, remarks_kept
 
 Scores = EvaluationResult
 # The subgroups by what the score of a DICOM result rests on.
@@ -240,6 +240,11 @@ def _classification(
             raise ConfigError(
                 f"case '{row.case_id}', {column}: found '{name}'; allowed are {allowed}", Reason.CONFIG_INVALID
             )
+    if near := sorted({name for name in told if name != positive and likened(name) == likened(positive)}):
+        raise ConfigError(
+            f"--positive {args.positive}: found '{positive}' and '{near[0]}', which {NEARLY_ONE}; allowed is one",
+            Reason.CONFIG_INVALID,
+        )
     if args.positive and positive not in told:
         raise ConfigError(
             f"--positive {args.positive}: found the classes {', '.join(sorted(set(told)))}; allowed is one of them",

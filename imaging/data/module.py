@@ -17,7 +17,7 @@ from imaging.data.patches import Patches, cut, cut_labels, dice
 from imaging.errors import ConfigError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.recipe import Recipe, is_of_volumes
-from imaging.table import clean, likened
+from imaging.table import NEARLY_ONE, clean, likened
 
 
 class ImagingDataModule(pl.LightningDataModule):
@@ -195,8 +195,8 @@ class ImagingDataModule(pl.LightningDataModule):
         held = {likened(site): site for site in self.test_sites}
         if alike := sorted(site for site in sites - self.test_sites if likened(site) in held):
             raise ConfigError(
-                f"data.test_sites: '{held[likened(alike[0])]}' is held out, and '{alike[0]}', which differs by case or "
-                "accents alone, is not; name both, or write one spelling in the manifest",
+                f"data.test_sites: '{held[likened(alike[0])]}' is held out and '{alike[0]}' is not; they {NEARLY_ONE}: "
+                "name both, or write one spelling in the manifest",
                 Reason.CONFIG_INVALID,
             )
 
