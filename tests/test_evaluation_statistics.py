@@ -28,7 +28,7 @@ from imaging.evaluation.classification import (
     choose_threshold,
     delong,
     measures,
-    sensitivity_at_specificity,
+    sensitivities,
 )
 from imaging.evaluation.comparison import compare_auroc, compare_detection, holm
 from imaging.evaluation.heterogeneity import on_logit, random_effects
@@ -335,7 +335,7 @@ def test_thresholds_are_chosen_on_the_other_sites() -> None:
 def test_sensitivity_at_specificity_by_hand() -> None:
     """Down the list: + .9, − .8, + .7, + .6, − .5, − .4, − .3. One of four negatives may be called at 0.75."""
     truth, score = np.array([1, 0, 1, 1, 0, 0, 0]), np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
-    shares = [figure(sensitivity_at_specificity(truth, score, s), 7) for s in (1.0, 0.75, 0.5)]
+    shares = [figure(one, 7) for one in sensitivities(truth, score, (1.0, 0.75, 0.5))]
     assert shares == pytest.approx([1 / 3, 1.0, 1.0])
 
 
