@@ -134,6 +134,21 @@ def test_random_effects_of_the_log_odds_ratios() -> None:
     assert effects.mean == pytest.approx(-0.7452, abs=5e-5)
 
 
+def test_a_step_over_the_maximum_ends_no_evaluation() -> None:
+    """Plain Fisher scoring goes to and fro here for ever. Expected is what a search of the likelihood finds."""
+    y, v = np.array([0.48, 0.9, 0.91, 0.77]), np.array([0.025, 0.019, 0.016, 0.002])
+
+    def less_likely(tau2: float) -> float:
+        w = 1 / (v + tau2)
+        apart = y - (w * y).sum() / w.sum()
+        return float(-np.log(w).sum() + np.log(w.sum()) + (w * apart**2).sum()) / 2
+
+    grid = np.linspace(0.002, 0.003, 10_001)
+    best = grid[int(np.argmin([less_likely(float(tau2)) for tau2 in grid]))]
+    assert best == pytest.approx(0.0025387, abs=1e-6)
+    assert random_effects(y, v).tau2 == pytest.approx(best, abs=2e-7)
+
+
 def test_random_effects_at_the_edges() -> None:
     one = random_effects(np.array([0.3]), np.array([0.04]))
     assert (one.mean, one.tau2, one.low, one.predicted_low) == (0.3, 0.0, None, None)
