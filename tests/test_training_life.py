@@ -260,8 +260,12 @@ def test_what_was_assumed_is_left_in_the_run_folder(tmp_path: Path, capsys: pyte
     cut = "truth train-01-truth.png: found 2 shades of grey, so it was cut at half of the highest, 127.5"
     main(tiny(manifest, tmp_path / "run", "--trainer.max_epochs=1"))
     assert (tmp_path / "run/remarks.txt").read_text(encoding="utf-8").splitlines() == [column, cut]
-    main(tiny(manifest, tmp_path / "run", "--trainer.max_epochs=2", "--resume"))
-    again = f"case train-01, from the cache: {cut}"
-    assert (tmp_path / "run/remarks.txt").read_text(encoding="utf-8").splitlines() == [column, cut, again]
+    renamed = manifest.parent / "other.png"
+    (manifest.parent / "train-01-truth.png").rename(renamed)
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace("train-01-truth.png", renamed.name), encoding="utf-8")
+    main(tiny(manifest, tmp_path / "second", "--trainer.max_epochs=1"))
+    cut = cut.replace("train-01-truth.png", "other.png")
+    assert (tmp_path / "second/remarks.txt").read_text(encoding="utf-8").splitlines() == [column, cut]
     refused(capsys, *tiny(manifest, tmp_path / "no", "--data.test_sites=[nowhere]"))
     assert not (tmp_path / "no").exists()

@@ -19,6 +19,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from imaging.commands.data import progress_bar
 from imaging.commands.train_start import begun, gone_on, start_of
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, ImagingError, Reason
@@ -149,8 +150,13 @@ class _TrainCli(LightningCLI):
             record.start.refuse_seen_cases(data.split("val"), "fit --start_from, validation", ("train",))
         record.refuse_seen_cases(data.split("test"), "fit, test cases")
         self.keep_record.record = record
-        if self.trainer.is_global_zero:
-            print(f"train.py: {record}", file=sys.stderr, flush=True)
+        if not self.trainer.is_global_zero:
+            return
+        print(f"train.py: {record}", file=sys.stderr, flush=True)
+        if data.check_cases and chosen["ckpt_path"] is None:  # a run that goes on has the same files
+            task.refuse_data(data, self.trainer.world_size)
+            with progress_bar("looking at cases") as show:
+                data.look_at_cases(show)
 
     def fit(self, **words: Any) -> None:
         """`Trainer.fit`; a run that is asked to end ends with the status of its signal, and says what is kept."""

@@ -128,11 +128,11 @@ class SampleDataset:
             self._keys[number] = key_of(case.files, facts)
         kept = self.cache.get(self._keys[number])
         if kept is not None:
-            tell(f"case {case.case_id}, from the cache: {remark}" for remark in _lines(kept[2]))
+            tell(_remarks_in(kept[2], case))
             return kept[0], kept[1]
         with remarks_kept(get_ident()) as remarks:
             image, truth = self._harmonised(case)
-        self.cache.put(self._keys[number], (image, truth, _as_bytes(remarks)))
+        self.cache.put(self._keys[number], (image, truth, _remarks_of(remarks, case)))
         return image, truth
 
     def _harmonised(self, case: Case) -> tuple[Array, Array]:
@@ -140,13 +140,19 @@ class SampleDataset:
         return harmonise_case(case, self.recipe, self.labels)
 
 
-def _as_bytes(remarks: Iterable[str]) -> Array:
-    """What was assumed of a sample, as the cache keeps it beside the arrays."""
-    return np.frombuffer("\n".join(remarks).encode(), dtype=np.uint8)
+def _remarks_of(remarks: Iterable[str], case: Case) -> Array:
+    """What was assumed of a sample, as the cache keeps it: files by number, because another case may name them anew."""
+    text = "\n".join(remarks)
+    for number, path in enumerate(case.files):
+        text = text.replace(path.name, f"\0{number}\0")
+    return np.frombuffer(text.encode(), dtype=np.uint8)
 
 
-def _lines(text: Array) -> list[str]:
-    return text.tobytes().decode().splitlines()
+def _remarks_in(kept: Array, case: Case) -> list[str]:
+    text = kept.tobytes().decode()
+    for number, path in enumerate(case.files):
+        text = text.replace(f"\0{number}\0", path.name)
+    return text.splitlines()
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
