@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Picture
 
 from imaging.commands import main
-from imaging.data.duplicates import refuse_shared_files
+from imaging.data.duplicates import refuse_shared_files, refuse_shared_pixels
 from imaging.data.manifest import read_manifest
 from imaging.errors import ConfigError
 
@@ -87,3 +87,18 @@ def test_one_file_under_two_patients_is_refused_before_a_training(image: str, tm
     refuse_shared_files(cases[:3])
     with pytest.raises(ConfigError, match="train and test"):
         refuse_shared_files(cases, frozenset({"B"}))
+
+
+@pytest.mark.parametrize("name", ["again.bmp", "again.tif", "again.png"])
+def test_one_picture_in_another_encoding_is_refused_before_a_training(name: str, tmp_path: Path) -> None:
+    """Grey as colour, too. Blank pictures are alike and no copies, and what cannot be read is told by others."""
+    table = write_cases(tmp_path, [*GOOD, f"again,P9,B,test,{name},t0.png", "cut,P8,B,test,cut.png,t0.png",
+                                   "dark,P7,B,test,dark.png,t0.png", "black,P6,A,train,dark.png,t0.png"])  # fmt: skip
+    Picture.open(tmp_path / "p0.png").convert("RGB").save(tmp_path / name)
+    Picture.new("L", (64, 64)).save(tmp_path / "dark.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "p3.png").read_bytes()[:200])
+    seen: list[int] = []
+    with pytest.raises(ConfigError, match=r"1 pictures stand on two sides, first identical .* 'c0' and 'again'"):
+        refuse_shared_pixels(read_manifest(table), frozenset(), lambda done, of: seen.append(done))
+    assert seen == [1, 2, 3, 4, 5, 6, 7]
+    refuse_shared_pixels([c for c in read_manifest(table) if c.case_id != "again"], frozenset(), lambda done, of: None)

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from imaging.candidates import Extraction, Threshold
+from imaging.commands.data import progress_bar
 from imaging.commands.evaluation_inputs import (
     Sources,
     UnscorableError,
@@ -57,6 +58,8 @@ from imaging.table import NEARLY_ONE, likened, remarks_kept
 Scores = EvaluationResult
 # The subgroups by what the score of a DICOM result rests on.
 _BASIS = "result"
+_MANY = 2000
+CaseT = TypeVar("CaseT", DetectionCase, SegmentationCase, ClassificationCase)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -124,8 +127,21 @@ def _detection(
     args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
 ) -> Scores:
     protocol = DetectionProtocol(HitRule(args.hit, args.least), _extraction(args))
-    cases = [_detection_case(args, row, sources, protocol) for row in rows]
+    cases = _each(rows, lambda row: _detection_case(args, row, sources, protocol))
     return evaluate_detection(by_exam(cases) if args.by_exam else cases, protocol, how, inputs)
+
+
+def _each(rows: Sequence[ManifestRow], scored: Callable[[ManifestRow], CaseT]) -> list[CaseT]:
+    """The case of each row, with a bar on a terminal; of many it is said that intervals follow, which take long."""
+    cases = []
+    with progress_bar("scored") as show:
+        for done, row in enumerate(rows, start=1):
+            cases.append(scored(row))
+            show(done, len(rows))
+    if len(cases) >= _MANY:
+        sites = len({row.site for row in rows})
+        print(f"imaging: {len(cases)} cases are scored; now the intervals of {sites} sites and of all", file=sys.stderr)
+    return cases
 
 
 def _threshold(text: str) -> Threshold:
@@ -182,9 +198,8 @@ def _segmentation(
     labels = tuple(read_label(text) for text in args.label) or (("lesion", 1),)
     unit: Literal["mm", "pixel"] = "mm" if read_truth(sources, rows[0]).is_calibrated else "pixel"
     protocol = SegmentationProtocol(labels, args.tolerance, args.cap, unit=unit)
-    return evaluate_segmentation(
-        [_segmentation_case(args, row, sources, protocol) for row in rows], protocol, how, inputs
-    )
+    cases = _each(rows, lambda row: _segmentation_case(args, row, sources, protocol))
+    return evaluate_segmentation(cases, protocol, how, inputs)
 
 
 def read_label(text: str) -> tuple[str, int]:
@@ -250,7 +265,8 @@ def _classification(
             f"--positive {args.positive}: found the classes {', '.join(sorted(set(told)))}; allowed is one of them",
             Reason.CONFIG_INVALID,
         )
-    cases = [_classification_case(args, row, sources, name == positive) for row, name in zip(rows, told, strict=True)]
+    truth = {row.where: name == positive for row, name in zip(rows, told, strict=True)}
+    cases = _each(rows, lambda row: _classification_case(args, row, sources, truth[row.where]))
     return evaluate_classification(cases, ClassificationProtocol(), how, inputs)
 
 

@@ -278,7 +278,8 @@ def _selected(case: Case, index: Index, recipe: Recipe) -> Group:
     left_out = [why for _, why in selection.rejected] if selection else []
     broken = (file.reason for file in index.files.values() if file.reason is not None)
     reason = next(broken, None) or next(iter(left_out), Reason.NO_PACKAGE)
-    raise InputError(f"{case.image.name} cannot be used: {reason.meaning}", reason)
+    formats = f"; read are DICOM and {', '.join(READ)}" * (reason is Reason.NOT_DICOM)
+    raise InputError(f"{case.image.name} cannot be used: {reason.meaning}{formats}", reason)
 
 
 def _box(organ: Path, image: Image) -> Box:

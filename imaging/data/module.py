@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from imaging.data.augment import augment, draw
 from imaging.data.cache import SampleCache, default_folder
 from imaging.data.dataset import Batch, Sample, SampleDataset
-from imaging.data.duplicates import refuse_shared_files
+from imaging.data.duplicates import refuse_shared_files, refuse_shared_pixels
 from imaging.data.loader import BatchLoader, Place, Share
 from imaging.data.manifest import Case, Split, read_manifest
 from imaging.data.patches import Patches, cut, cut_labels, dice
@@ -118,7 +118,8 @@ class ImagingDataModule(pl.LightningDataModule):
     def look_at_cases(self, progress: Callable[[int, int], None]) -> None:
         """Harmonises every case of a fit once. `progress` is called with (done, of).
 
-        Raises ConfigError naming the first cases that cannot be used, with their number.
+        Raises ConfigError naming the first cases that cannot be used, with their number, and for one picture on two
+        sides in whatever encoding, where duplicates are to be looked for.
         """
         datasets = [loader.dataset for loader in (self.train_dataloader(), self.val_dataloader())]
         first = [({case.case_id: number for number, case in enumerate(one.cases)}.values(), one) for one in datasets]
@@ -137,6 +138,8 @@ class ImagingDataModule(pl.LightningDataModule):
                 "`imaging data check` tells all",
                 Reason.CONFIG_INVALID,
             )
+        if self.check_duplicates:
+            refuse_shared_pixels(self._cases, self.test_sites, progress)
 
     def first_sample(self) -> Sample:
         """One harmonised case of the training split, to compare a network with."""
