@@ -15,9 +15,11 @@ import logging
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 from typing import Final
 
 from imaging.errors import ConfigError, ImagingError, Reason
@@ -39,6 +41,13 @@ _THOUSANDS: Final = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 # Characters that nobody sees: zero width spaces and joiners, marks of direction, soft hyphens, byte order marks.
 _UNSEEN: Final = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 _NEAR: Final = 0.8
+_JOINED: Final = re.compile(r"[\s_\-\u2010-\u2015\u2212.]+")
+_LEADING_ZEROS: Final = re.compile(r"(?<!\d)0+(?=\d)")
+_MOST_NAMED: Final = 5
+# What sets names apart that `likened` makes one.
+NEARLY_ONE: Final = "differ by case, accents, dashes or leading zeros alone"
+# Where remarks are kept now, and of which thread. Readers are threads of their own, so it is no context variable.
+_KEPT: Final[list[tuple[int | None, dict[str, None]]]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +167,30 @@ def read_table(
 
 
 def tell(remarks: Iterable[str]) -> None:
-    """Says what a table left to assume, to whoever reads the program's messages."""
+    """Says what a table or a file left to assume, to whoever reads the program's messages, and to `remarks_kept`.
+
+    While remarks are kept, each is said once.
+    """
     for remark in remarks:
-        _LOG.warning(remark)
+        if not _KEPT or remark not in _KEPT[0][1]:
+            _LOG.warning(remark)
+        for thread, kept in _KEPT:
+            if thread in (None, get_ident()):
+                kept[remark] = None
+
+
+@contextmanager
+def remarks_kept(of_thread: int | None = None) -> Iterator[dict[str, None]]:
+    """Every remark that is told while this is open, once and in order: what a result rests on is left beside it.
+
+    Files are read by other threads too, whose remarks are kept with all others; `of_thread` keeps those of one.
+    """
+    kept: dict[str, None] = {}
+    _KEPT.append((of_thread, kept))
+    try:
+        yield kept
+    finally:
+        _KEPT[:] = [other for other in _KEPT if other[1] is not kept]
 
 
 def clean(text: str) -> str:
@@ -172,27 +202,26 @@ def clean(text: str) -> str:
 
 
 def file_named(name: str, folder: Path) -> Path:
-    """The file of a name, as it is written, else with its accents composed or decomposed where that one is there."""
-    forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
-    return next((folder / form for form in forms if (folder / form).exists()), folder / name)
+    """The file of a name as written, else in a form that is there: accents composed or not, `/` for backslashes."""
+    forms = (unicodedata.normalize(form, told) for told in (name, name.replace("\\", "/")) for form in ("NFC", "NFD"))
+    return next((folder / form for form in (name, *forms) if (folder / form).exists()), folder / name)
 
 
 def likened(text: str) -> str:
-    """A name without what people write now so, now otherwise: accents and capitals."""
+    """A name without what people write now so, now otherwise: accents, capitals, blanks for dashes, leading zeros."""
     parts = unicodedata.normalize("NFKD", clean(text))
-    return "".join(part for part in parts if not unicodedata.combining(part)).casefold()
+    plain = "".join(part for part in parts if not unicodedata.combining(part)).casefold()
+    return _LEADING_ZEROS.sub("", _JOINED.sub("-", plain))
 
 
 def near_spellings(what: str, names: Iterable[str]) -> list[str]:
-    """A remark for each group of names that differ by case or accents alone; they count as different."""
-    groups: dict[str, dict[str, None]] = defaultdict(dict)
-    for name in names:
-        groups[likened(name)][name] = None
-    return [
-        f"{what} {' and '.join(map(repr, spellings))} differ by case or accents alone; they count as different"
-        for spellings in groups.values()
-        if len(spellings) > 1
-    ]
+    """A remark for each of the first groups of names that only `likened` makes one; they count as different."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        groups[likened(name)].append(name)
+    near = [" and ".join(map(repr, spellings)) for spellings in groups.values() if len(spellings) > 1]
+    more = [f"{len(near) - _MOST_NAMED} more of {what} likewise"] * (len(near) > _MOST_NAMED)
+    return [f"{what} {told} {NEARLY_ONE}; they count as different" for told in near[:_MOST_NAMED]] + more
 
 
 def nearest(column: str, names: Sequence[str]) -> str:

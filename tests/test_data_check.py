@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Picture
 
 from imaging.commands import main
-from imaging.data.duplicates import refuse_shared_files
+from imaging.data.duplicates import refuse_shared_files, refuse_shared_pixels
 from imaging.data.manifest import read_manifest
 from imaging.errors import ConfigError
 
@@ -66,6 +66,17 @@ def test_every_planted_fault_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert told.count("problem  ") == 4
 
 
+def test_an_inverted_mask_is_doubted_and_forbids_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_cases(tmp_path, [*GOOD, "inverted,P5,B,test,p3.png,inverted.png"])
+    mask = np.full((64, 64), 255, dtype=np.uint8)
+    mask[10:20, 10:20] = 0
+    Picture.fromarray(mask).save(tmp_path / "inverted.png")
+    assert main(["data", "check", str(table), "--out", str(tmp_path / "out")]) == 0
+    doubt = "case 'inverted': its truth marks 98% of the image; is it inverted?"
+    assert [line for line in capsys.readouterr().err.splitlines() if "doubt" in line] == [f"doubt    {doubt}"]
+    assert "its truth marks 98% of the image" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("image", ["p0.png", "./p0.png", "bytes.png"])
 def test_one_file_under_two_patients_is_refused_before_a_training(image: str, tmp_path: Path) -> None:
     table = write_cases(tmp_path, [*GOOD, f"again,P9,B,test,{image},t0.png"])
@@ -76,3 +87,18 @@ def test_one_file_under_two_patients_is_refused_before_a_training(image: str, tm
     refuse_shared_files(cases[:3])
     with pytest.raises(ConfigError, match="train and test"):
         refuse_shared_files(cases, frozenset({"B"}))
+
+
+@pytest.mark.parametrize("name", ["again.bmp", "again.tif", "again.png"])
+def test_one_picture_in_another_encoding_is_refused_before_a_training(name: str, tmp_path: Path) -> None:
+    """Grey as colour, too. Blank pictures are alike and no copies, and what cannot be read is told by others."""
+    table = write_cases(tmp_path, [*GOOD, f"again,P9,B,test,{name},t0.png", "cut,P8,B,test,cut.png,t0.png",
+                                   "dark,P7,B,test,dark.png,t0.png", "black,P6,A,train,dark.png,t0.png"])  # fmt: skip
+    Picture.open(tmp_path / "p0.png").convert("RGB").save(tmp_path / name)
+    Picture.new("L", (64, 64)).save(tmp_path / "dark.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "p3.png").read_bytes()[:200])
+    seen: list[int] = []
+    with pytest.raises(ConfigError, match=r"1 pictures stand on two sides, first identical .* 'c0' and 'again'"):
+        refuse_shared_pixels(read_manifest(table), frozenset(), lambda done, of: seen.append(done))
+    assert seen == [1, 2, 3, 4, 5, 6, 7]
+    refuse_shared_pixels([c for c in read_manifest(table) if c.case_id != "again"], frozenset(), lambda done, of: None)

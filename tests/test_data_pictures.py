@@ -92,6 +92,28 @@ def test_labels_stay_apart_and_shades_between_areas_are_refused(image: Image, tm
         read_mask(tmp_path / "rim.png", image)
 
 
+def test_a_jpeg_of_labels_and_a_mask_without_background_are_refused(image: Image, tmp_path: Path) -> None:
+    """Compression makes other labels of 0 and 1; where nothing is 0, everything would be lesion."""
+    Picture.fromarray(disc() // 255).save(tmp_path / "labels.jpg")
+    Picture.fromarray(np.where(disc() > 0, 255, 128).astype(np.uint8)).save(tmp_path / "grey.png")
+    for name, told in (
+        ("labels.jpg", "found values up to 2 in a JPEG"),
+        ("grey.png", "found 2 values from 128 to 255"),
+    ):
+        for read in (read_mask, read_values):
+            with pytest.raises(InputError, match=rf"truth {name}: {told}"):
+                read(tmp_path / name, image)
+    Picture.fromarray(np.zeros((ROWS, COLUMNS), np.uint8)).save(tmp_path / "empty.jpg")
+    assert not read_mask(tmp_path / "empty.jpg", image).any()
+
+
+@pytest.mark.parametrize("name", ["mask.gif", "mask.webp", "mask.npy", "mask.hdr", "mask.mgz"])
+def test_a_truth_of_an_unknown_format_is_named(name: str, image: Image, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"GIF89a" + bytes(200))
+    with pytest.raises(InputError, match=rf"truth {name}: .*; read are DICOM, CSV and \.nii"):
+        read_mask(tmp_path / name, image)
+
+
 @pytest.mark.parametrize("ending", ["png", "tif", "jpg"])
 @pytest.mark.parametrize("shape", [(40, 40), (40, 60)], ids=["square", "oblong"])
 def test_the_orientation_of_exif_is_applied(ending: str, shape: tuple[int, int], tmp_path: Path) -> None:
@@ -177,6 +199,34 @@ def test_label_maps_of_floats(value: float, tmp_path: Path) -> None:
         told = "8 of 120 values that are not finite" if np.isnan(value) else r"found the value 0\.5"
         with pytest.raises(InputError, match=rf"mask\.nii: .*{told}"):
             read_mask(tmp_path / "mask.nii", volume)
+
+
+def test_a_label_below_0_is_no_background_and_no_lesion(tmp_path: Path) -> None:
+    labels = np.zeros((6, 5, 4), dtype=np.int16)
+    labels[1:3, 1:3, 1:3] = 1
+    nibabel.save(nibabel.Nifti1Image(np.ones((6, 5, 4), np.int16), np.eye(4)), tmp_path / "image.nii")
+    nibabel.save(nibabel.Nifti1Image(labels - 1, np.eye(4)), tmp_path / "mask.nii")
+    with pytest.raises(InputError, match=r"truth mask\.nii: found the value -1; allowed are 0, which is background"):
+        read_mask(tmp_path / "mask.nii", read_image(tmp_path / "image.nii"))
+
+
+def test_affines_that_disagree_or_are_none_are_told_with_the_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The header's sform is 15 mm from its qform; then it has no third axis."""
+    stored = nibabel.Nifti1Image(np.ones((6, 5, 4), np.int16), np.eye(4))
+    moved = np.eye(4)
+    moved[0, 3] = 15
+    stored.set_sform(np.eye(4), 1)
+    stored.set_qform(moved, 1)
+    nibabel.save(stored, tmp_path / "two.nii")
+    assert read_image(tmp_path / "two.nii").grid.affine[:3, 3].tolist() == [0, 0, 0]
+    assert "image two.nii: sform and qform differ; the sform was used" in caplog.messages
+    flat = bytearray((tmp_path / "two.nii").read_bytes())
+    flat[312:328] = bytes(16)  # srow_z
+    (tmp_path / "flat.nii").write_bytes(flat)
+    with pytest.raises(GeometryError, match=r"image flat\.nii: Grid\.affine: found a singular"):
+        read_image(tmp_path / "flat.nii")
 
 
 def test_a_nifti_of_one_slice_is_a_picture_and_its_affine_is_heeded(tmp_path: Path) -> None:

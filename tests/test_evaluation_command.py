@@ -351,7 +351,7 @@ def test_files_of_two_hospitals_merge_through_the_command(tmp_path: Path, capsys
         files.append(tmp_path / site / "out" / "metrics.json")
     names = [str(file) for file in files]
     words = ["merge-results", *names, "--out", str(tmp_path / "merged")]
-    with pytest.raises(ConfigError, match="merge, manifest: result 1 has"):
+    with pytest.raises(ConfigError, match="they must be equal, or each be approved by --manifest"):
         merge_results.run(parser.parse_args(words))
     approved = [EvaluationResult.from_json(file.read_text()).inputs.manifest for file in files]
     words += [word for sha in approved for word in ("--manifest", sha)]

@@ -28,6 +28,7 @@ from imaging.evaluation.result import (
     SegmentationCase,
 )
 from imaging.evaluation.segmentation import SegmentationProtocol
+from imaging.evaluation.sites import withheld
 
 HOW = Bootstrap(300)
 INPUTS = Inputs(manifest="m" * 64, weights="w" * 64, configuration="c" * 64)
@@ -195,6 +196,37 @@ def test_small_counts_do_not_leave_with_aggregates() -> None:
     assert precision.text == "suppressed (fewer than 5)"
     (tiny,) = without_cases(record(detection_site("a", 2, 2))).sites
     assert (tiny.suppressed, tiny.n_cases, tiny.figures) == (True, None, ())
+
+
+def test_a_small_site_leaves_without_its_name_and_cannot_be_had_by_subtraction() -> None:
+    """Of sites of 2, 6 and 20 patients, 2 and with it 6 have no name: 28 less 20 tells of 8."""
+    cases = [*detection_site("tiny", 1, 2), *detection_site("small", 3, 6, 1), *detection_site("large", 10, 20, 2)]
+    assert [site.n_patients for site in record(cases).sites] == [20, 6, 2]
+    left = without_cases(record(cases))
+    assert [(site.name, site.n_patients) for site in left.sites] == [
+        ("large", 20),
+        ("too few patients to be shown", None),
+    ]
+    assert left.pooled.n_patients == 28
+    assert {extreme.worst_site for extreme in left.macro} <= {"large", ""}
+    other = without_cases(record(detection_site("minute", 1, 3, 3)))
+    assert [site.name for site in other.sites] == ["too few patients to be shown"]
+    merged = merge([left, other])
+    assert [site.name for site in merged.sites] == ["large", "too few patients to be shown"]
+
+
+@pytest.mark.parametrize(
+    ("patients", "hidden"),
+    [
+        ({"a": 5, "b": 6}, set()),
+        ({"a": 4, "b": 6, "c": 9}, {"a", "b"}),
+        ({"a": 1, "b": 2, "c": 9, "d": 30}, {"a", "b", "c"}),
+        ({"a": 2, "b": 3, "c": 9}, {"a", "b"}),
+        ({"a": 3}, {"a"}),
+    ],
+)
+def test_what_is_withheld_is_five_or_more_together(patients: dict[str, int], hidden: set[str]) -> None:
+    assert withheld(patients) == hidden
 
 
 def test_subgroups_under_five_are_hidden_and_cannot_be_had_by_subtraction(three_sites: list[DetectionCase]) -> None:

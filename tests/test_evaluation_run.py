@@ -20,6 +20,7 @@ from imaging.phantoms.ultrasound.dicom import file_bytes
 from imaging.phantoms.ultrasound.wrapping import wrap
 from imaging.report.kind import Subject
 from imaging.report.write import write_documents
+from imaging.table import NEARLY_ONE
 from tests.report_cases import CONTENT_TIME, case
 
 HEADER = "case_id,patient_id,site,split,image,truth"
@@ -109,7 +110,9 @@ def test_what_is_no_run_is_refused(text: str | None, tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
-def test_a_table_of_several_splits_asks_for_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_of_several_splits_asks_for_one(
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """Cases of the training would lift the figures in silence."""
     table = folder / "manifest.csv"
     rows = [f"c{k},p{k},A,{'train' if k < 4 else 'test'},0.{k}1,{k % 2}" for k in range(8)]
@@ -118,9 +121,8 @@ def test_a_table_of_several_splits_asks_for_one(folder: Path, capsys: pytest.Cap
     assert main(scored) == 2
     assert "holds the splits test (4), train (4); name one with --split" in capsys.readouterr().err
     assert main([*scored, "--split", "test"]) == 0
-    told = capsys.readouterr()
-    assert "split test: 4 of 8 rows" in told.err
-    assert "4 cases, 0 failed" in told.out
+    assert "4 cases, 0 failed" in capsys.readouterr().out
+    assert "taken is test, 4 of 8 rows" in caplog.text
     assert main([*scored, "--split", "all"]) == 0
     assert "8 cases, 0 failed" in capsys.readouterr().out
 
@@ -198,3 +200,80 @@ def test_a_report_may_be_the_truth(folder: Path) -> None:
     prediction = read_prediction(Sources(folder, folder), row, truth)
     assert truth.array.any()
     np.testing.assert_array_equal(prediction.array, truth.array > 0)
+
+
+def table_with_remarks(folder: Path) -> list[str]:
+    """The words that score a table with an unknown column, a site in two spellings and training rows beside others."""
+    rows = [f"c{k},p{k},{'Aachen' if k % 2 else 'aachen'},{'train' if k < 4 else 'test'},0.{k + 10},{k % 4 // 2},x"
+            for k in range(24)]  # fmt: skip
+    head = "case_id,patient_id,site,split,prediction,truth,ward"
+    (folder / "remarked.csv").write_text("\n".join([head, *rows]), encoding="utf-8")
+    table = str(folder / "remarked.csv")
+    return ["evaluate", "classification", "--manifest", table, "--out", str(folder / "o"), "--resamples", "100"]
+
+
+REMARKS = (
+    "manifest remarked.csv: not used are the columns ward",
+    f"manifest remarked.csv: site 'aachen' and 'Aachen' {NEARLY_ONE}; they count as different",
+    "manifest remarked.csv: holds the splits test (20), train (4); taken is all, 24 of 24 rows",
+)
+
+
+def test_what_a_table_left_to_assume_stands_beside_its_figures(folder: Path) -> None:
+    """And goes on with them where files are merged."""
+    assert main([*table_with_remarks(folder), "--split", "all"]) == 0
+    record = folder / "o" / "metrics.json"
+    assert EvaluationResult.from_json(record.read_text(encoding="utf-8")).remarks == REMARKS
+    page = (folder / "o" / "index.html").read_text(encoding="utf-8")
+    section = page[page.index('id="remarks"') : page.index('id="figures"')]
+    assert section.count("<li>") == 3
+    assert "not used are the columns ward" in section
+    assert main(["merge-results", str(record), "--out", str(folder / "m")]) == 0
+    merged = EvaluationResult.from_json((folder / "m" / "metrics.json").read_text(encoding="utf-8"))
+    assert merged.remarks[:3] == REMARKS
+    assert merged.remarks[3].startswith("site 'Aachen' and 'aachen' differ")
+
+
+def test_of_remarks_their_number_alone_leaves_with_aggregates(folder: Path) -> None:
+    """A remark may name a patient, as the one on spellings does."""
+    assert main([*table_with_remarks(folder), "--split", "all", "--aggregates"]) == 0
+    record = EvaluationResult.from_json((folder / "o" / "metrics.json").read_text(encoding="utf-8"))
+    assert record.remarks == ("3 remarks on the table and its files are kept where its rows are",)
+    assert main(["merge-results", str(folder / "o" / "metrics.json"), "--out", str(folder / "m")]) == 0
+    merged = EvaluationResult.from_json((folder / "m" / "metrics.json").read_text(encoding="utf-8"))
+    assert merged.remarks[0] == record.remarks[0]
+
+
+def test_a_cut_mask_is_named_once_in_the_record(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    soft = np.zeros((40, 40), np.uint8)
+    soft[10:20, 10:20], soft[9, 10:20] = 255, 100
+    Picture.fromarray(soft).save(folder / "soft.png")
+    rows = [f"c{k},p{k},A,soft.png,soft.png" for k in range(3)]
+    (folder / "t.csv").write_text("\n".join(["case_id,patient_id,site,prediction,truth", *rows]), encoding="utf-8")
+    assert main(["evaluate", "segmentation", "--manifest", str(folder / "t.csv"), "--out", str(folder / "o"),
+                 "--label", "lesion=255", "--resamples", "100"]) == 0  # fmt: skip
+    remarks = EvaluationResult.from_json((folder / "o" / "metrics.json").read_text(encoding="utf-8")).remarks
+    assert remarks[0] == "soft.png: found 2 shades of grey, so it was cut at half of the highest, 127.5"
+    assert len(remarks) == len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "words", "told"),
+    [
+        (["malignant", "benign", "Malignant"], ["--positive", "kind=malignant"], "found 'malignant' and 'Malignant'"),
+        (["test", "train", "Test"], ["--positive", "truth=1", "--split", "test"], "'test' and 'Test'"),
+        (["X", "Y", "y"], ["--subgroup", "Kind"], "missing ['Kind']"),
+    ],
+)
+def test_what_is_named_and_spelt_otherwise_is_refused(
+    column: list[str], words: list[str], told: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would leave a third of the rows on the wrong side without a word."""
+    name = "split" if "--split" in words else "kind"
+    rows = [f"c{k},p{k},A,0.{k + 10},{k % 2},{column[k % 3]}" for k in range(24)]
+    head = f"case_id,patient_id,site,prediction,truth,{name}"
+    (folder / "t.csv").write_text("\n".join([head, *rows]), encoding="utf-8")
+    scored = ["evaluate", "classification", "--manifest", str(folder / "t.csv"), "--out", str(folder / "o")]
+    assert main([*scored, *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not (folder / "o").exists()

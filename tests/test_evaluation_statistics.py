@@ -28,7 +28,7 @@ from imaging.evaluation.classification import (
     choose_threshold,
     delong,
     measures,
-    sensitivity_at_specificity,
+    sensitivities,
 )
 from imaging.evaluation.comparison import compare_auroc, compare_detection, holm
 from imaging.evaluation.heterogeneity import on_logit, random_effects
@@ -132,6 +132,21 @@ def test_random_effects_of_the_log_odds_ratios() -> None:
     effects = random_effects(np.log(a * d / (b * c)), 1 / a + 1 / b + 1 / c + 1 / d)
     assert effects.tau2 == pytest.approx(0.3378, abs=5e-5)
     assert effects.mean == pytest.approx(-0.7452, abs=5e-5)
+
+
+def test_a_step_over_the_maximum_ends_no_evaluation() -> None:
+    """Plain Fisher scoring goes to and fro here for ever. Expected is what a search of the likelihood finds."""
+    y, v = np.array([0.48, 0.9, 0.91, 0.77]), np.array([0.025, 0.019, 0.016, 0.002])
+
+    def less_likely(tau2: float) -> float:
+        w = 1 / (v + tau2)
+        apart = y - (w * y).sum() / w.sum()
+        return float(-np.log(w).sum() + np.log(w.sum()) + (w * apart**2).sum()) / 2
+
+    grid = np.linspace(0.002, 0.003, 10_001)
+    best = grid[int(np.argmin([less_likely(float(tau2)) for tau2 in grid]))]
+    assert best == pytest.approx(0.0025387, abs=1e-6)
+    assert random_effects(y, v).tau2 == pytest.approx(best, abs=2e-7)
 
 
 def test_random_effects_at_the_edges() -> None:
@@ -335,7 +350,7 @@ def test_thresholds_are_chosen_on_the_other_sites() -> None:
 def test_sensitivity_at_specificity_by_hand() -> None:
     """Down the list: + .9, − .8, + .7, + .6, − .5, − .4, − .3. One of four negatives may be called at 0.75."""
     truth, score = np.array([1, 0, 1, 1, 0, 0, 0]), np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
-    shares = [figure(sensitivity_at_specificity(truth, score, s), 7) for s in (1.0, 0.75, 0.5)]
+    shares = [figure(one, 7) for one in sensitivities(truth, score, (1.0, 0.75, 0.5))]
     assert shares == pytest.approx([1 / 3, 1.0, 1.0])
 
 

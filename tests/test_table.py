@@ -22,7 +22,7 @@ from imaging.data.public.frames import read_lines, read_step
 from imaging.data.truth import read_truth
 from imaging.errors import ConfigError, ImagingError, InputError
 from imaging.modalities.prostate.psa import read_psa
-from imaging.table import clean, near_spellings, nearest, read_table
+from imaging.table import NEARLY_ONE, clean, file_named, near_spellings, nearest, read_table
 
 Cells = list[list[str]]
 SITE = "Hôpital d'Évry"
@@ -235,7 +235,7 @@ def test_names_that_look_alike_are_one(folder: Path, caplog: pytest.LogCaptureFi
     assert names == {SITE}
     assert clean("P\u200b1\ufeff") == "P1"
     assert near_spellings("site", [SITE, "hopital d'evry", "Other", SITE]) == [
-        f'site {SITE!r} and "hopital d\'evry" differ by case or accents alone; they count as different'
+        f'site {SITE!r} and "hopital d\'evry" {NEARLY_ONE}; they count as different'
     ]
     head = "case_id,patient_id,site,split,image,truth,colour\n"
     rows = [f"c1,P1,{SITE},train,i.png,t.png,red", f"c2,P2,{decomposed}\u00a0,train,i.png,t.png,",
@@ -244,11 +244,31 @@ def test_names_that_look_alike_are_one(folder: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING):
         assert [case.site for case in read_manifest(folder / "m.csv")] == [SITE, SITE, "HOPITAL D'EVRY"]
     assert "manifest m.csv: not used are the columns colour" in caplog.messages
-    assert any("differ by case or accents alone" in message and "site" in message for message in caplog.messages)
+    assert any(
+        "differ by case, accents, dashes or leading zeros alone" in message and "site" in message
+        for message in caplog.messages
+    )
     assert any("patient_id 'P2' and 'p2'" in message for message in caplog.messages)
     (folder / "m.csv").write_text(head + rows[0] + "\nc4,P1\u00a0,A,test,i.png,t.png,", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"1 patients stand in two splits, first 'P1' in \['test', 'train'\]"):
         read_manifest(folder / "m.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        (["Paris", "PARIS", "paris"], 1),
+        (["Saint-Denis", "Saint\u2010Denis", "Saint\u2013Denis", "saint denis", "Saint_Denis"], 1),
+        (["007", "7", "0007"], 1),
+        (["P7", "P007", "p-7"], 1),
+        (["P1", "\uff30\uff11"], 1),
+        (["P10", "P1", "P100", "1-11", "11-1", "111"], 0),
+        ([f"{form}{k}" for k in range(8) for form in "Pp"], 6),
+    ],
+)
+def test_spellings_that_are_told(names: list[str], count: int) -> None:
+    """Of more than five groups the rest is counted: a hospital may write every id in two ways."""
+    assert len(near_spellings("patient_id", names)) == count
 
 
 @pytest.mark.parametrize("column", ["spacing", "Spacing_mm", "pixel_spacing", "spacing_x"])
@@ -265,6 +285,16 @@ def test_a_column_nearly_named(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("case_id,patient_id,Site,prediction,truth\na,b,c,d,e\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"missing \['site'\]; is 'Site' meant to be 'site'\?"):
         read_rows(tmp_path / "m.csv", EVALUATION)
+
+
+def test_files_are_found_by_the_names_that_other_systems_write(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "é.png").write_bytes(b"")
+    assert file_named("a\\e\u0301.png", tmp_path) == tmp_path / "a" / "é.png"
+    assert file_named("a\\é.png", tmp_path) == tmp_path / "a" / "é.png"
+    (tmp_path / "a\\b.png").write_bytes(b"")
+    assert file_named("a\\b.png", tmp_path) == tmp_path / "a\\b.png", "as it is written comes first"
+    assert file_named("none\\b.png", tmp_path) == tmp_path / "none\\b.png", "an error names what the table says"
 
 
 def test_lines_count_as_an_editor_counts_them(tmp_path: Path) -> None:

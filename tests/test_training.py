@@ -358,6 +358,37 @@ def test_settings_that_do_not_fit_are_refused(
     assert not list(tmp_path.glob("run/checkpoints/*"))
 
 
+def test_cases_that_cannot_be_used_are_named_before_the_first_step(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mask of another size, an image that is cut off, labels in a JPEG; told not to look, the run ends at one."""
+    folder = table.parent
+    Picture.new("L", (7, 7)).save(folder / "train-02-truth.png")
+    (folder / "val-01.png").write_bytes((folder / "val-01.png").read_bytes()[:300])
+    (folder / "train-05-truth.png").write_bytes(b"")
+    said = refused(capsys, *words(table, tmp_path / "run"))
+    assert (
+        "manifest manifest.csv: 3 of 18 cases cannot be used: case train-02: truth train-02-truth.png: found 7 × 7"
+        in said
+    )
+    assert "case train-05: truth train-05-truth.png: cannot be read" in said
+    assert "case val-01: image val-01.png: cannot be read" in said
+    assert not (tmp_path / "run").exists()
+    said = refused(capsys, *words(table, tmp_path / "other", "--data.check_cases=false"))
+    assert said.count("cannot be used") == 0
+    assert "case train-0" in said
+
+
+def test_a_site_is_not_held_out_in_one_spelling_alone(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = table.read_text(encoding="utf-8")
+    table.write_text(text.replace("p-train-01,a", "p-train-01,Á"), encoding="utf-8")
+    assert "Á" in table.read_text(encoding="utf-8")
+    said = refused(capsys, *words(table, tmp_path / "run", "--data.test_sites=[Á]"))
+    assert "data.test_sites: 'Á' is held out and 'a' is not; they differ by case, accents" in said
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as Picture
 from pytorch_lightning import Trainer
 
 from imaging.commands.train import main
@@ -244,3 +246,26 @@ def test_a_run_leaves_its_curves(manifest: Path, tmp_path: Path) -> None:
     drawn = (tmp_path / "run/curves.svg").read_text(encoding="utf-8")
     assert "train/learning_rate: " in drawn
     assert "val/dice: " in drawn
+
+
+def test_what_was_assumed_is_left_in_the_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the sample comes from the cache; a refused run leaves nothing."""
+    manifest = write_cases(tmp_path / "cases")
+    header, *rows = manifest.read_text(encoding="utf-8").splitlines()
+    manifest.write_text("\n".join([f"{header},ward", *(f"{row},x" for row in rows)]), encoding="utf-8")
+    soft = np.asarray(Picture.open(manifest.parent / "train-01-truth.png")).copy()
+    soft[1, 1:9] = 100
+    Picture.fromarray(soft).save(manifest.parent / "train-01-truth.png")
+    column = "manifest manifest.csv: not used are the columns ward"
+    cut = "truth train-01-truth.png: found 2 shades of grey, so it was cut at half of the highest, 127.5"
+    main(tiny(manifest, tmp_path / "run", "--trainer.max_epochs=1"))
+    assert (tmp_path / "run/remarks.txt").read_text(encoding="utf-8").splitlines() == [column, cut]
+    renamed = manifest.parent / "other.png"
+    (manifest.parent / "train-01-truth.png").rename(renamed)
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace("train-01-truth.png", renamed.name), encoding="utf-8")
+    main(tiny(manifest, tmp_path / "second", "--trainer.max_epochs=1"))
+    cut = cut.replace("train-01-truth.png", "other.png")
+    assert (tmp_path / "second/remarks.txt").read_text(encoding="utf-8").splitlines() == [column, cut]
+    refused(capsys, *tiny(manifest, tmp_path / "no", "--data.test_sites=[nowhere]"))
+    assert not (tmp_path / "no").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from imaging.errors import ImagingError
 
 # EX_SOFTWARE of sysexits.h
 EXIT_DEFECT = 70
+# 128 + SIGPIPE, as a shell says it of a command whose output nobody reads
+EXIT_UNHEARD = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,6 +67,10 @@ def execute(args: argparse.Namespace) -> int:
     except ImagingError as error:
         print(f"imaging: {error} [{error.reason}]", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever reads the output (head, a pager) has stopped, which is no error. The end of this process prints again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNHEARD
     except Exception:  # noqa: BLE001 - shown in full, and told apart from what a run may end with
         traceback.print_exc()
         return EXIT_DEFECT

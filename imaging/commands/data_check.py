@@ -21,6 +21,7 @@ from imaging.errors import OutputError, Reason
 from imaging.html.markup import Markup, element, head, quoted
 from imaging.html.style import BASE
 from imaging.image import Array
+from imaging.table import remarks_kept
 
 _SIDE = 160
 _MOST_SHOWN = 40
@@ -29,11 +30,14 @@ _STYLE = BASE + "body{max-width:70rem;margin:2rem auto;padding:0 1rem}td,th{text
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0, 1 where something is wrong; raises ImagingError for a wrong table or page folder."""
-    cases = read_manifest(args.manifest)
-    with progress_bar(args.manifest.name) as show:
-        found = survey(cases, show)
+    with remarks_kept() as remarks:
+        cases = read_manifest(args.manifest)
+        with progress_bar(args.manifest.name) as show:
+            found = survey(cases, show)
     for problem in found.problems:
         print(f"problem  {problem}", file=sys.stderr)
+    for doubt in found.doubts:
+        print(f"doubt    {doubt}", file=sys.stderr)
     for case in found.cases:
         if case.unread:
             print(f"not looked into: case '{case.case.case_id}': {case.unread}", file=sys.stderr)
@@ -41,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         print("  ".join(row))
     print(f"{len(cases)} cases, {len(found.problems)} problems, {len(found.duplicates)} pairs with one picture")
     if args.out is not None:
-        _write(args.out, page(args.manifest.name, found))
+        _write(args.out, page(args.manifest.name, found, list(remarks)))
         print(f"page     {(args.out / 'index.html').resolve()}")
     return 1 if found.problems else 0
 
@@ -66,8 +70,8 @@ def site_rows(checked: Sequence[Checked]) -> list[tuple[str, ...]]:
     return rows
 
 
-def page(name: str, found: Survey) -> str:
-    """The survey as a page of its own: sites, problems, pictures that stand twice, a case of each site."""
+def page(name: str, found: Survey, remarks: Sequence[str] = ()) -> str:
+    """The survey as a page of its own: sites, problems, remarks, pictures that stand twice, a case of each site."""
     title = f"Check of {name}"
     shown = {case.case.case_id: case for case in found.cases}
     by_site = {case.case.site: case for case in reversed(found.cases) if case.shown is not None}
@@ -77,6 +81,7 @@ def page(name: str, found: Survey) -> str:
         element("h1", title),
         _section("Sites", [element("table", *(_row(row) for row in site_rows(found.cases)))]),
         _section("Problems", [element("ul", *(element("li", quoted(text)) for text in found.problems))]),
+        _section("Remarks", [element("ul", *(element("li", quoted(text)) for text in (*found.doubts, *remarks)))]),
         _section("Pictures that stand twice", (_pair(pair, shown) for pair in found.duplicates[:_MOST_SHOWN])),
         _section("A case of each site", samples),
     )

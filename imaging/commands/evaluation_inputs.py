@@ -7,7 +7,6 @@ counts as a failed case.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,11 +50,8 @@ def rows_of(args: argparse.Namespace) -> list[ManifestRow]:
     positive, _, name = (args.positive or "truth=1").partition("=")
     if not (positive and name):
         raise ConfigError(f"--positive: found '{args.positive}'; allowed is COLUMN=CLASS", Reason.CONFIG_INVALID)
-    every = read_rows(args.manifest, needed, [*args.subgroup, positive])
-    rows = of_split(every, args.split)
+    rows = of_split(read_rows(args.manifest, needed, [*args.subgroup, positive]), args.split)
     refuse_repeats(rows)
-    if len(rows) < len(every):
-        print(f"split {args.split}: {len(rows)} of {len(every)} rows", file=sys.stderr)
     for column in args.subgroup:
         _refuse_identifiers(column, rows)
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,10 @@ def run(args: argparse.Namespace) -> int:
 
     results = [_read(path) for path in args.results]
     merged = merge(results, args.manifest)
-    for remark in [*told_twice(results), *near_spellings("site", [group.name for group in merged.sites])]:
+    told = [*told_twice(results), *near_spellings("site", [group.name for group in merged.sites])]
+    for remark in told:
         print(f"imaging: {remark}", file=sys.stderr)
+    merged = replace(merged, remarks=(*merged.remarks, *told))
     write_metrics(args.out, merged)
     print(f"{len(args.results)} files, {len(merged.sites)} sites")
     for figure in merged.pooled.figures:

@@ -7,12 +7,14 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from imaging.candidates import Extraction, Threshold
+from imaging.commands.data import progress_bar
 from imaging.commands.evaluation_inputs import (
     Sources,
     UnscorableError,
@@ -51,25 +53,31 @@ from imaging.evaluation.result import (
     SegmentationCase,
 )
 from imaging.evaluation.segmentation import SegmentationProtocol, score_failure, score_masks
+from imaging.table import NEARLY_ONE, likened, remarks_kept
 
 Scores = EvaluationResult
 # The subgroups by what the score of a DICOM result rests on.
 _BASIS = "result"
+_MANY = 2000
+CaseT = TypeVar("CaseT", DetectionCase, SegmentationCase, ClassificationCase)
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog of the command); raises ImagingError for what is status 2."""
-    rows = rows_of(args)
     if args.resamples < 100:
         raise ConfigError(f"--resamples: found {args.resamples}; allowed are 100 or more", Reason.CONFIG_INVALID)
     inputs = Inputs(_sha256(args.manifest), _sha256(args.weights) if args.weights else "")
-    how, sources = Bootstrap(args.resamples, args.seed), sources_of(args, rows)
-    result = _TASKS[args.task](args, rows, sources, how, inputs)
-    unfound = _without_finding(result, "")
-    if args.compare is not None:
-        second = _second(args, rows, sources, how, inputs)
-        unfound += _without_finding(second, " of --compare")
-        result = compare(result, second)
+    how = Bootstrap(args.resamples, args.seed)
+    with remarks_kept() as remarks:
+        rows = rows_of(args)
+        sources = sources_of(args, rows)
+        result = _TASKS[args.task](args, rows, sources, how, inputs)
+        unfound = _without_finding(result, "")
+        if args.compare is not None:
+            second = _second(args, rows, sources, how, inputs)
+            unfound += _without_finding(second, " of --compare")
+            result = compare(result, second)
+    result = replace(result, remarks=(*remarks, *unfound))
     shown = without_cases(result) if args.aggregates else result
     write_metrics(args.out, shown)
     status = _told(args, rows, result, unfound)
@@ -119,8 +127,21 @@ def _detection(
     args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
 ) -> Scores:
     protocol = DetectionProtocol(HitRule(args.hit, args.least), _extraction(args))
-    cases = [_detection_case(args, row, sources, protocol) for row in rows]
+    cases = _each(rows, lambda row: _detection_case(args, row, sources, protocol))
     return evaluate_detection(by_exam(cases) if args.by_exam else cases, protocol, how, inputs)
+
+
+def _each(rows: Sequence[ManifestRow], scored: Callable[[ManifestRow], CaseT]) -> list[CaseT]:
+    """The case of each row, with a bar on a terminal; of many it is said that intervals follow, which take long."""
+    cases = []
+    with progress_bar("scored") as show:
+        for done, row in enumerate(rows, start=1):
+            cases.append(scored(row))
+            show(done, len(rows))
+    if len(cases) >= _MANY:
+        sites = len({row.site for row in rows})
+        print(f"imaging: {len(cases)} cases are scored; now the intervals of {sites} sites and of all", file=sys.stderr)
+    return cases
 
 
 def _threshold(text: str) -> Threshold:
@@ -177,9 +198,8 @@ def _segmentation(
     labels = tuple(read_label(text) for text in args.label) or (("lesion", 1),)
     unit: Literal["mm", "pixel"] = "mm" if read_truth(sources, rows[0]).is_calibrated else "pixel"
     protocol = SegmentationProtocol(labels, args.tolerance, args.cap, unit=unit)
-    return evaluate_segmentation(
-        [_segmentation_case(args, row, sources, protocol) for row in rows], protocol, how, inputs
-    )
+    cases = _each(rows, lambda row: _segmentation_case(args, row, sources, protocol))
+    return evaluate_segmentation(cases, protocol, how, inputs)
 
 
 def read_label(text: str) -> tuple[str, int]:
@@ -235,12 +255,18 @@ def _classification(
             raise ConfigError(
                 f"case '{row.case_id}', {column}: found '{name}'; allowed are {allowed}", Reason.CONFIG_INVALID
             )
+    if near := sorted({name for name in told if name != positive and likened(name) == likened(positive)}):
+        raise ConfigError(
+            f"--positive {args.positive}: found '{positive}' and '{near[0]}', which {NEARLY_ONE}; allowed is one",
+            Reason.CONFIG_INVALID,
+        )
     if args.positive and positive not in told:
         raise ConfigError(
             f"--positive {args.positive}: found the classes {', '.join(sorted(set(told)))}; allowed is one of them",
             Reason.CONFIG_INVALID,
         )
-    cases = [_classification_case(args, row, sources, name == positive) for row, name in zip(rows, told, strict=True)]
+    truth = {row.where: name == positive for row, name in zip(rows, told, strict=True)}
+    cases = _each(rows, lambda row: _classification_case(args, row, sources, truth[row.where]))
     return evaluate_classification(cases, ClassificationProtocol(), how, inputs)
 
 

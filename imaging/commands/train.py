@@ -19,9 +19,11 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from imaging.commands.data import progress_bar
 from imaging.commands.train_start import begun, gone_on, start_of
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, ImagingError, Reason
+from imaging.table import remarks_kept
 from imaging.tasks.checkpoints import (
     BEST,
     FOLDER,
@@ -34,7 +36,7 @@ from imaging.tasks.checkpoints import (
     newest_whole,
 )
 from imaging.tasks.curves import TrainingCurves
-from imaging.tasks.progress import TrainingProgress, ValidationPictures
+from imaging.tasks.progress import KeepRemarks, TrainingProgress, ValidationPictures
 from imaging.tasks.record import data_settings, record_in, record_of, task_settings
 from imaging.tasks.results import PREDICTIONS, KeepPredictions, as_text, figures_by_site, write_figures
 from imaging.tasks.task import Task
@@ -51,7 +53,8 @@ examples:
   train.py test -c runs/first/config.yaml        figures of every test site, by the best checkpoint: test.csv
   train.py predict -c runs/first/config.yaml     probabilities on the model's grid: predictions/
 
-A run folder holds config.yaml, checkpoints/, csv/ and tensorboard/ logs, curves.svg, and previews/ of validation cases.
+A run folder holds config.yaml, checkpoints/, csv/ and tensorboard/ logs, curves.svg, previews/ of validation cases, and
+remarks.txt where the table or a file left something to assume.
 checkpoints/best.ckpt is the best so far and can be packaged at any time (`imaging package`). Every checkpoint records
 the cases, sites and settings that it learnt from; what does not fit them is refused.
 """
@@ -81,7 +84,14 @@ class _SaveConfig(SaveConfigCallback):
 
 
 class _TrainCli(LightningCLI):
-    """Everything of a run goes into one folder, so that `--resume` needs nothing but its name."""
+    """Everything of a run goes into one folder, so that `--resume` needs nothing but its name.
+
+    `remarks` are what is told of the table and its files, while they are read.
+    """
+
+    def __init__(self, remarks: Mapping[str, None], **words: Any) -> None:
+        self.remarks = remarks
+        super().__init__(**words)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=Path, default=Path("runs/run"), help="folder of this run")
@@ -108,13 +118,13 @@ class _TrainCli(LightningCLI):
         chosen = self.config_init[self.subcommand]
         told, run, fitting = chosen["trainer"], Path(chosen["run"]), self.subcommand == "fit"
         _refuse_options(told, run)
-        own: list[Callback] = []
+        own: list[Callback] = [] if told["fast_dev_run"] else [KeepRemarks(run, self.remarks)]
         self.keep_record = KeepRecord()
         if fitting and not told["fast_dev_run"]:
-            own = [TrainingProgress(), ValidationPictures(run / "previews"), KeepRandomState(), TrainingCurves(run)]
+            own += [TrainingProgress(), ValidationPictures(run / "previews"), KeepRandomState(), TrainingCurves(run)]
             own += [self.keep_record, KeepBest(run, self.model), KeepNewest(run, chosen["save_every_steps"])]
         elif self.subcommand == "predict":
-            own = [KeepPredictions(run)]
+            own.append(KeepPredictions(run))
         return super().instantiate_trainer(
             default_root_dir=str(run),
             plugins=[*_listed(told["plugins"]), WholeCheckpoints(fitting)],
@@ -130,6 +140,8 @@ class _TrainCli(LightningCLI):
         assert isinstance(data, ImagingDataModule)
         assert isinstance(task, Task)
         chosen["ckpt_path"] = chosen["ckpt_path"] or start_of(Path(chosen["run"]), chosen["resume"])
+        if self.trainer.is_global_zero:
+            print(f"train.py: reading {data.manifest}", file=sys.stderr, flush=True)
         data.setup("fit")
         record = record_of(data, task, self.trainer)
         start_from = None if chosen["start_from"] is None else Path(chosen["start_from"])
@@ -142,8 +154,13 @@ class _TrainCli(LightningCLI):
             record.start.refuse_seen_cases(data.split("val"), "fit --start_from, validation", ("train",))
         record.refuse_seen_cases(data.split("test"), "fit, test cases")
         self.keep_record.record = record
-        if self.trainer.is_global_zero:
-            print(f"train.py: {record}", file=sys.stderr, flush=True)
+        if not self.trainer.is_global_zero:
+            return
+        print(f"train.py: {record}", file=sys.stderr, flush=True)
+        if data.check_cases and chosen["ckpt_path"] is None:  # a run that goes on has the same files
+            task.refuse_data(data, self.trainer.world_size)
+            with progress_bar("looking at cases") as show:
+                data.look_at_cases(show)
 
     def fit(self, **words: Any) -> None:
         """`Trainer.fit`; a run that is asked to end ends with the status of its signal, and says what is kept."""
@@ -304,17 +321,19 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def _run(arguments: ArgsType) -> LightningCLI:
-    return _TrainCli(
-        model_class=Task,
-        datamodule_class=ImagingDataModule,
-        subclass_mode_model=True,
-        seed_everything_default=1,
-        save_config_callback=_SaveConfig,
-        save_config_kwargs={"save_to_log_dir": False},
-        # An abbreviated key is a typo that parses.
-        parser_kwargs={"allow_abbrev": False, "description": _HELP, "formatter_class": _HelpInLines},
-        args=arguments,
-    )
+    with remarks_kept() as remarks:
+        return _TrainCli(
+            remarks,
+            model_class=Task,
+            datamodule_class=ImagingDataModule,
+            subclass_mode_model=True,
+            seed_everything_default=1,
+            save_config_callback=_SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            # An abbreviated key is a typo that parses.
+            parser_kwargs={"allow_abbrev": False, "description": _HELP, "formatter_class": _HelpInLines},
+            args=arguments,
+        )
 
 
 def _quiet() -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from imaging.image import Array
 
 _LOG = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2  # of the entries and of what is in them
 _DIGEST = 32
 _RECOUNTS = 20  # times that the folder is looked at while a whole limit is written: others write there too
 _ABANDONED_S = 24 * 3600  # age from which an entry that was never finished is nobody's

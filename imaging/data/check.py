@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -18,14 +19,17 @@ from imaging.data.truth import read_values
 from imaging.errors import ImagingError, Reason
 from imaging.image import Array, Image
 
+_MOST_MARKED: Final = 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class Checked:
     """One case as it was found.
 
-    `grid` is the image's in words and `values` its range; `labels` are the values of the truth with their voxels.
-    `problem` is why the case cannot be used, `unread` why it was not looked into; empty where nothing is the matter.
-    `shown` is (row, column), the middle slice of a volume; None where nothing was read.
+    `grid` is the image's in words and `values` its range; `labels` are the values of the truth with their voxels, and
+    `marked` their share of the image. `problem` is why the case cannot be used, `unread` why it was not looked into;
+    empty where nothing is the matter. `shown` is (row, column), the middle slice of a volume; None where nothing was
+    read.
     """
 
     case: Case
@@ -35,6 +39,7 @@ class Checked:
     problem: str = ""
     unread: str = ""
     shown: Array | None = None
+    marked: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,15 @@ class Survey:
         """What forbids a training: cases that cannot be used, and pictures across patients or splits."""
         told = [f"case '{case.case.case_id}': {case.problem}" for case in self.cases if case.problem]
         return told + [str(pair) for pair in self.duplicates if {"patients", "splits"} & set(pair.across)]
+
+    @property
+    def doubts(self) -> list[str]:
+        """What forbids nothing and is seldom meant: truths that mark most of their image."""
+        return [
+            f"case '{case.case.case_id}': its truth marks {case.marked:.0%} of the image; is it inverted?"
+            for case in self.cases
+            if case.marked > _MOST_MARKED
+        ]
 
 
 def survey(cases: Sequence[Case], progress: Callable[[int, int], None] | None = None) -> Survey:
@@ -82,7 +96,8 @@ def _checked(case: Case) -> tuple[Checked, Fingerprint | None]:
             labels = _labels(case, image)
     except ImagingError as error:
         problem = str(error)
-    return Checked(case, grid, values, labels, problem, shown=shown), fingerprint(image)
+    marked = sum(count for _, count in labels) / image.array[0].size
+    return Checked(case, grid, values, labels, problem, shown=shown, marked=marked), fingerprint(image)
 
 
 def _labels(case: Case, image: Image) -> tuple[tuple[int, int], ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import get_ident
 from typing import TypedDict
 
 import numpy as np
@@ -29,6 +30,7 @@ from imaging.harmonise.recipe import identity as recipe_identity
 from imaging.harmonise.recipe import roles as roles_of
 from imaging.harmonise.spatial import grid_of
 from imaging.image import Array, Box, Image, resample
+from imaging.table import remarks_kept, tell
 
 UNKNOWN_CLASS = -1
 UNKNOWN_TRUTH = 255  # of a case whose class alone is known: no label, so that no loss can take it for background
@@ -126,14 +128,31 @@ class SampleDataset:
             self._keys[number] = key_of(case.files, facts)
         kept = self.cache.get(self._keys[number])
         if kept is not None:
+            tell(_remarks_in(kept[2], case))
             return kept[0], kept[1]
-        made = self._harmonised(case)
-        self.cache.put(self._keys[number], made)
-        return made
+        with remarks_kept(get_ident()) as remarks:
+            image, truth = self._harmonised(case)
+        self.cache.put(self._keys[number], (image, truth, _remarks_of(remarks, case)))
+        return image, truth
 
     def _harmonised(self, case: Case) -> tuple[Array, Array]:
         self.decoded += 1
         return harmonise_case(case, self.recipe, self.labels)
+
+
+def _remarks_of(remarks: Iterable[str], case: Case) -> Array:
+    """What was assumed of a sample, as the cache keeps it: files by number, because another case may name them anew."""
+    text = "\n".join(remarks)
+    for number, path in enumerate(case.files):
+        text = text.replace(path.name, f"\0{number}\0")
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def _remarks_in(kept: Array, case: Case) -> list[str]:
+    text = kept.tobytes().decode()
+    for number, path in enumerate(case.files):
+        text = text.replace(f"\0{number}\0", path.name)
+    return text.splitlines()
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -259,7 +278,8 @@ def _selected(case: Case, index: Index, recipe: Recipe) -> Group:
     left_out = [why for _, why in selection.rejected] if selection else []
     broken = (file.reason for file in index.files.values() if file.reason is not None)
     reason = next(broken, None) or next(iter(left_out), Reason.NO_PACKAGE)
-    raise InputError(f"{case.image.name} cannot be used: {reason.meaning}", reason)
+    formats = f"; read are DICOM and {', '.join(READ)}" * (reason is Reason.NOT_DICOM)
+    raise InputError(f"{case.image.name} cannot be used: {reason.meaning}{formats}", reason)
 
 
 def _box(organ: Path, image: Image) -> Box:

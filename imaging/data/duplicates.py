@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final, Literal
@@ -131,13 +131,42 @@ def refuse_shared_files(cases: Sequence[Case], test_sites: frozenset[str] = froz
         refuse_leaks(pairs, test_sites)
 
 
+def refuse_shared_pixels(
+    cases: Sequence[Case], test_sites: frozenset[str], progress: Callable[[int, int], None]
+) -> None:
+    """As `refuse_shared_files`, of equal pixels in whatever encoding. `progress` is called with (done, of).
+
+    Reads each image that is a file and no series in itself. What cannot be read and what is blank is passed over:
+    others tell of it.
+    """
+    known: dict[str, dict[str, Case]] = defaultdict(dict)
+    pairs = []
+    for done, case in enumerate(cases, start=1):
+        progress(done, len(cases))
+        try:
+            image = read_image(case.image, case.site) if case.image.is_file() else None
+        except ImagingError:
+            continue
+        if image is None or np.ptp(image.array) == 0:
+            continue
+        sides = known[_content(_plain(image))]
+        side = "test" if case.site in test_sites else case.split
+        pairs += [Duplicate("identical", other, case, 0, 1.0) for at, other in sides.items() if at != side]
+        sides.setdefault(side, case)
+    refuse_leaks(pairs, test_sites)
+
+
 def fingerprint(image: Image) -> Fingerprint:
     """What identifies the picture of an image."""
     array = _plain(image)
-    number = "<i8" if array.dtype.kind in "uib" else "<f8"
-    content = hashlib.sha256(str(array.shape).encode() + np.ascontiguousarray(array, dtype=number).tobytes())
     small = _shrunk(_luminance(array, image), _SIDE)
-    return Fingerprint(content.hexdigest(), _hash(small), small)
+    return Fingerprint(_content(array), _hash(small), small)
+
+
+def _content(array: Array) -> str:
+    number = "<i8" if array.dtype.kind in "uib" else "<f8"
+    told = str(array.shape).encode() + np.ascontiguousarray(array, dtype=number).tobytes()
+    return hashlib.sha256(told).hexdigest()
 
 
 def _hash(small: Floats) -> np.uint64 | None:

@@ -21,7 +21,7 @@ from imaging.dicom.index import Instance, build_index
 from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.pixels.volume import Stack, find_stacks
 from imaging.dicom.select import ImageRef
-from imaging.errors import ImagingError, InputError, Reason
+from imaging.errors import GeometryError, ImagingError, InputError, Reason
 from imaging.image import LPS_TO_RAS, UNKNOWN, Array, Channels, Floats, Grid, Image, Origin
 from imaging.table import tell
 
@@ -50,7 +50,12 @@ def read_image(
     reader = next((read for ending, read in _READERS.items() if name.endswith(ending)), None)
     if reader is not None and frame is not None:
         raise InputError(f"image {path.name}: frame {frame} was asked for; only DICOM has frames", Reason.GEOMETRY)
-    image = reader(path, Origin(site=site or UNKNOWN), spacing_mm) if reader else _dicom_file(path, site, frame)
+    try:
+        image = reader(path, Origin(site=site or UNKNOWN), spacing_mm) if reader else _dicom_file(path, site, frame)
+    except GeometryError as error:
+        raise (
+            error if path.name in str(error) else GeometryError(f"image {path.name}: {error}", error.reason)
+        ) from error
     _tell_spacing(path, image.source_grid, spacing_mm)
     return image
 
@@ -183,6 +188,7 @@ def _nifti(path: Path, origin: Origin, spacing_mm: tuple[float, float] | None) -
     notes: tuple[str, ...] = ()
     if sform and qform and not np.allclose(stored.get_qform(), affine, atol=0.01):
         notes = ("sform and qform differ; the sform was used",)
+        tell([f"image {path.name}: {notes[0]}"])
     return _volume(values.T, np.diag([scale or 1.0] * 3 + [1.0]) @ affine, origin, notes)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from imaging.errors import ConfigError, OutputError, Reason
-from imaging.table import Line, likened, near_spellings, read_table, tell
+from imaging.table import NEARLY_ONE, Line, likened, near_spellings, read_table, tell
 
 Split = Literal["train", "val", "test"]
 NAMES = ("case_id", "patient_id", "site")
@@ -111,34 +111,36 @@ def read_rows(path: Path, needed: Sequence[str], named: Sequence[str] = ()) -> l
 
     What is needed must have a value, but for a prediction, which may be missing, and a truth where `label` stands.
     Raises ConfigError with file, line and column for a wrong table (see `read_table`), a missing value, a wrong
-    spacing or case_truth, and a patient in two splits. Sites and patients that differ by case or accents are told.
+    spacing or case_truth, and a patient in two splits. Sites, patients, labels and named columns whose values differ by
+    their spelling alone are told.
     """
     table = read_table(path, f"manifest {path.name}", needed)
+    if absent := [name for name in named if name not in table.columns]:
+        raise ConfigError(
+            f"{table.name}, line 1: found columns {list(table.columns)}; missing {absent}", Reason.CONFIG_INVALID
+        )
     unknown = [name for name in table.unknown((*COLUMNS, *OPTIONAL, *SCORED, *named)) if not name.startswith(BESIDE)]
     for name in unknown:
         if "spacing" in likened(name) and "spacing_mm" not in table.columns:
             raise ConfigError(
                 f"{table.name}, line 1: column '{name}' is unknown; the name is 'spacing_mm'", Reason.CONFIG_INVALID
             )
-    if absent := [name for name in named if name not in table.columns]:
-        raise ConfigError(
-            f"{table.name}, line 1: found columns {list(table.columns)}; missing {absent}", Reason.CONFIG_INVALID
-        )
     if not table.lines:
         raise ConfigError(f"{table.name}: found 0 rows; allowed are one or more", Reason.CONFIG_INVALID)
     rows = [_row(path.parent, line, needed) for line in table.lines]
     _refuse_torn_patients(table.name, rows)
     tell(table.remarks)
     tell([f"{table.name}: not used are the columns {', '.join(unknown)}"] * bool(unknown))
-    for what, names in (("site", [r.site for r in rows]), ("patient_id", [r.patient_id for r in rows])):
-        tell(f"{table.name}: {remark}" for remark in near_spellings(what, names))
+    for column in dict.fromkeys(("site", "patient_id", "label", *named)):
+        tell(f"{table.name}: {remark}" for remark in near_spellings(column, (row.value(column) for row in rows)))
     return rows
 
 
 def of_split(rows: Sequence[ManifestRow], split: str | None) -> list[ManifestRow]:
-    """The rows of one split, or all where the table has one or none, or the split is called `all`.
+    """The rows of one split, or all where the table has one or none, or the split is called `all`; a choice is told.
 
-    Raises ConfigError for a split that no row has, and for a table of several of which none was named.
+    Raises ConfigError for a split that no row has or that some have in another spelling, and for a table of several
+    of which none was named.
     """
     counts = Counter(row.split for row in rows)
     told = ", ".join(f"{name or 'none'} ({n})" for name, n in sorted(counts.items()))
@@ -147,9 +149,17 @@ def of_split(rows: Sequence[ManifestRow], split: str | None) -> list[ManifestRow
             f"{_table_of(rows)}: holds the splits {told}; name one with --split, or --split all for every case",
             Reason.CONFIG_INVALID,
         )
+    near = [name for name in counts if split not in (None, name) and likened(name) == likened(split)]
+    if near:
+        raise ConfigError(
+            f"{_table_of(rows)}: holds the splits {told}; '{split}' and '{near[0]}' {NEARLY_ONE}; allowed is one",
+            Reason.CONFIG_INVALID,
+        )
     chosen = [row for row in rows if split in (None, "all", row.split)]
     if not chosen:
         raise ConfigError(f"{_table_of(rows)}: found 0 rows of split '{split}'; it holds {told}", Reason.CONFIG_INVALID)
+    if len(counts) > 1:
+        tell([f"{_table_of(rows)}: holds the splits {told}; taken is {split}, {len(chosen)} of {len(rows)} rows"])
     return chosen
 
 
@@ -160,6 +170,7 @@ def with_predictions(rows: Sequence[ManifestRow], path: Path) -> list[ManifestRo
     ConfigError for no such table or columns, a case that stands twice, and a table that names none of the rows.
     """
     table = read_table(path, f"predictions {path.name}", ("case_id", "prediction"))
+    unknown = table.unknown((*COLUMNS, *OPTIONAL, *SCORED))
     by_site = "site" in table.columns
     found: dict[tuple[str, str], tuple[str, float | None]] = {}
     for line in table.lines:
@@ -180,6 +191,7 @@ def with_predictions(rows: Sequence[ManifestRow], path: Path) -> list[ManifestRo
     if strange := [key for key in found if key not in keys]:
         _tell_strangers(table.name, strange, sorted(keys), len(strange) == len(found))
     tell(table.remarks)
+    tell([f"{table.name}: not used are the columns {', '.join(unknown)}"] * bool(unknown))
     given = [found.get((row.site if by_site else "", row.case_id), ("", None)) for row in rows]
     return [replace(row, prediction=text, score=score) for row, (text, score) in zip(rows, given, strict=True)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import pytorch_lightning as pl
 from imaging.data.augment import augment, draw
 from imaging.data.cache import SampleCache, default_folder
 from imaging.data.dataset import Batch, Sample, SampleDataset
-from imaging.data.duplicates import refuse_shared_files
+from imaging.data.duplicates import refuse_shared_files, refuse_shared_pixels
 from imaging.data.loader import BatchLoader, Place, Share
 from imaging.data.manifest import Case, Split, read_manifest
 from imaging.data.patches import Patches, cut, cut_labels, dice
-from imaging.errors import ConfigError, Reason
+from imaging.errors import ConfigError, ImagingError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.recipe import Recipe, is_of_volumes
-from imaging.table import clean
+from imaging.table import NEARLY_ONE, clean, likened
+
+_PROBLEMS_NAMED = 3
 
 
 class ImagingDataModule(pl.LightningDataModule):
@@ -40,6 +43,8 @@ class ImagingDataModule(pl.LightningDataModule):
             label.
         check_duplicates: Whether one file as the image of cases on two sides is refused before the first step;
             `imaging data check` looks further.
+        check_cases: Whether every case of a fit is harmonised, which fills the cache, before the first step; without it
+            a case that cannot be used ends the run when its turn comes.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class ImagingDataModule(pl.LightningDataModule):
         patches: Patches | None = None,
         labels: list[str] | None = None,
         check_duplicates: bool = True,
+        check_cases: bool = True,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["recipe"])
@@ -75,6 +81,7 @@ class ImagingDataModule(pl.LightningDataModule):
         self.patches = patches
         self.labels = labels or []
         self.check_duplicates = check_duplicates
+        self.check_cases = check_cases
         self._cases: list[Case] = []
         self._kept: SampleCache | None = None
         self._datasets: dict[str, SampleDataset] = {}
@@ -107,6 +114,32 @@ class ImagingDataModule(pl.LightningDataModule):
     def fitted(self) -> list[Case]:
         """The cases that a fit trains and validates on, in the table's order."""
         return [c for c in self._cases if c.split != "test" and c.site not in self.test_sites]
+
+    def look_at_cases(self, progress: Callable[[int, int], None]) -> None:
+        """Harmonises every case of a fit once. `progress` is called with (done, of).
+
+        Raises ConfigError naming the first cases that cannot be used, with their number, and for one picture on two
+        sides in whatever encoding, where duplicates are to be looked for.
+        """
+        datasets = [loader.dataset for loader in (self.train_dataloader(), self.val_dataloader())]
+        first = [({case.case_id: number for number, case in enumerate(one.cases)}.values(), one) for one in datasets]
+        places = [(dataset, number) for numbers, dataset in first for number in numbers]
+        problems: list[str] = []
+        for done, (dataset, number) in enumerate(places, start=1):
+            try:
+                dataset[number]
+            except ImagingError as error:
+                problems.append(str(error))
+            progress(done, len(places))
+        if problems:
+            told = "; ".join(problems[:_PROBLEMS_NAMED])
+            raise ConfigError(
+                f"manifest {self.manifest.name}: {len(problems)} of {len(places)} cases cannot be used: {told}; "
+                "`imaging data check` tells all",
+                Reason.CONFIG_INVALID,
+            )
+        if self.check_duplicates:
+            refuse_shared_pixels(self._cases, self.test_sites, progress)
 
     def first_sample(self) -> Sample:
         """One harmonised case of the training split, to compare a network with."""
@@ -190,6 +223,13 @@ class ImagingDataModule(pl.LightningDataModule):
         if unknown := self.test_sites - sites:
             raise ConfigError(
                 f"data.test_sites: found {sorted(unknown)}; the manifest has cases of {sorted(sites)}",
+                Reason.CONFIG_INVALID,
+            )
+        held = {likened(site): site for site in self.test_sites}
+        if alike := sorted(site for site in sites - self.test_sites if likened(site) in held):
+            raise ConfigError(
+                f"data.test_sites: '{held[likened(alike[0])]}' is held out and '{alike[0]}' is not; they {NEARLY_ONE}: "
+                "name both, or write one spelling in the manifest",
                 Reason.CONFIG_INVALID,
             )
 

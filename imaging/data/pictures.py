@@ -19,6 +19,7 @@ from imaging.image import Array
 from imaging.table import tell
 
 PICTURES: Final = (".png", ".pgm", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_LOSSY: Final = (".jpg", ".jpeg")
 _FORMATS: Final = ("PNG", "PPM", "JPEG", "TIFF", "BMP")
 _GREY: Final = ("1", "L", "I", "I;16", "I;16B", "I;16L", "F")
 _COLOURED: Final = ("RGB", "P", "YCbCr", "RGBA", "LA", "PA")
@@ -45,10 +46,16 @@ def read_picture(path: Path) -> Array:
 def read_mask_picture(path: Path) -> Array:
     """(row, column): the labels of a mask as they are stored, of a palette its entries; True is 1.
 
-    Raises InputError for what `read_picture` refuses, for colours, and for a palette that shows 0, which is background,
-    in another colour than black.
+    Raises InputError for what `read_picture` refuses, for colours, for a palette that shows 0, which is background, in
+    another colour than black, and for a JPEG of labels, whose compression makes others of them.
     """
     values, packed = _decoded(path, is_mask=True)
+    if path.name.lower().endswith(_LOSSY) and 0 < values.max() <= MOST_LABELS:
+        raise InputError(
+            f"truth {path.name}: found values up to {values.max()} in a JPEG, which keeps no labels; allowed is a PNG, "
+            "or a JPEG of one mask in 0 and 255",
+            Reason.UNSUPPORTED_PIXELS,
+        )
     if values.ndim == 3:
         if not (np.all(values[..., 0] == values[..., 1]) and np.all(values[..., 0] == values[..., 2])):
             raise InputError(
@@ -64,11 +71,17 @@ def crisp(what: str, values: Array) -> Array:
 
     Labels are values up to MOST_LABELS, or 1 to n, or areas of one value each. Shades of grey beside areas near the
     ends of the range are one mask with an edge. Raises InputError where shades of grey stand beside areas in between,
-    of which nobody knows whether they are labels.
+    of which nobody knows whether they are labels, and where no pixel is 0, which is background.
     """
     present = np.unique(values[values != 0])
     if len(present) < 2 or present[-1] <= MOST_LABELS or present[-1] == len(present):
         return values
+    if values.all():
+        raise InputError(
+            f"{what}: found {len(present)} values from {present[0]:g} to {present[-1]:g}; allowed is a mask whose "
+            "background is 0",
+            Reason.UNSUPPORTED_PIXELS,
+        )
     top = float(present[-1])
     broad = {float(value) for value in present if _has_inside(values == value)}
     between = sorted(value for value in broad if _NOISE * top < value < (1 - _NOISE) * top)
@@ -87,9 +100,14 @@ def crisp(what: str, values: Array) -> Array:
 
 
 def whole(what: str, values: Array) -> Array:
-    """Labels as whole numbers; those within NEARLY_WHOLE of one are rounded. Raises InputError naming another value."""
+    """Labels, whole numbers from 0 on; those within NEARLY_WHOLE of one are rounded. Raises InputError for others."""
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
+    if values.size and values.min() < -NEARLY_WHOLE:
+        raise InputError(
+            f"{what}: found the value {values.min():.9g}; allowed are 0, which is background, and labels above it",
+            Reason.UNSUPPORTED_PIXELS,
+        )
     if values.dtype.kind in "iu":
         return values
     finite(what, values)

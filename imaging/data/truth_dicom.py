@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from imaging.data.images import describe
+from imaging.data.images import READ, describe
 from imaging.data.marks import Mark, Mask, PointMark, RegionMark, fill_polygon, patient_corners
 from imaging.data.result_masks import ON_PLANE, damage_told, finding_marks, segment_masks
 from imaging.dicom.index import read_header
@@ -25,7 +25,11 @@ def dicom_marks(path: Path, image: Image, is_resampled: bool) -> list[Mark]:
 
     Raises InputError when it is damaged or about other images, GeometryError when it does not lie on the image's grid.
     """
-    header, where = read_header(path), f"truth {path.name}"
+    where = f"truth {path.name}"
+    try:
+        header = read_header(path)
+    except InputError as error:
+        raise InputError(f"{where}: {error}; read are DICOM, CSV and {', '.join(READ)}", error.reason) from error
     with damage_told(where):
         if str(header.get("SOPClassUID", "")) == _RTSTRUCT:
             return _from_contours(where, header, image)

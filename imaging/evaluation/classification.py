@@ -18,7 +18,7 @@ from imaging.errors import ConfigError, Reason
 from imaging.evaluation.calibration import expected_error, recalibration
 from imaging.evaluation.intervals import wilson
 from imaging.evaluation.matching import Array, Floats
-from imaging.evaluation.ranking import Auroc, Fixed, Mean, SensitivityAtRate, check_scores, roc_curve
+from imaging.evaluation.ranking import Auroc, Calls, Fixed, Mean, SensitivityAtRate, check_scores, roc_curve
 from imaging.evaluation.result import ClassificationCase, Counts, Interval
 from imaging.evaluation.sites import SiteMeasure, too_few
 
@@ -182,11 +182,12 @@ def _arrays(cases: Sequence[ClassificationCase]) -> tuple[Array, Floats]:
     return np.array([c.truth for c in cases], dtype=np.bool_), np.array(score, dtype=np.float64)
 
 
-def sensitivity_at_specificity(truth: Array, score: Array, specificity: float) -> SensitivityAtRate:
-    """The highest sensitivity with at least this specificity, on the cases themselves."""
+def sensitivities(truth: Array, score: Array, specificities: Sequence[float]) -> list[SensitivityAtRate]:
+    """The highest sensitivity with at least each specificity, on the cases themselves."""
     truth, score = check_scores("sensitivity", truth, score)
     ranks = np.unique(score, return_inverse=True)[1] + 1.0
-    return SensitivityAtRate(np.arange(truth.size), truth, ranks, ~truth, 1 - specificity)
+    calls = Calls(np.arange(truth.size), truth, ranks)
+    return [SensitivityAtRate(calls, ~truth, 1 - specificity) for specificity in specificities]
 
 
 def measures(cases: Sequence[ClassificationCase], protocol: ClassificationProtocol) -> list[SiteMeasure]:
@@ -202,9 +203,10 @@ def measures(cases: Sequence[ClassificationCase], protocol: ClassificationProtoc
     return [
         SiteMeasure("auroc", Auroc(truth, score), counts, absent, "logit", classes=classes),
         *(
-            SiteMeasure(name, sensitivity_at_specificity(truth, score, s), counts, absent)
-            for s in protocol.specificities
-            for name in [f"sensitivity_at_specificity_{s:g}"]
+            SiteMeasure(f"sensitivity_at_specificity_{s:g}", sensitivity, counts, absent)
+            for s, sensitivity in zip(
+                protocol.specificities, sensitivities(truth, score, protocol.specificities), strict=True
+            )
         ),
         SiteMeasure("brier", Mean((probability - truth) ** 2, np.ones(len(cases))), counts, empty, "identity", False,
                 n_clusters=patients),

@@ -14,7 +14,7 @@ from imaging.evaluation.classification import delong
 from imaging.evaluation.detection import Account
 from imaging.evaluation.intervals import Bootstrap, Clusters, bootstrap
 from imaging.evaluation.matching import Array, Floats
-from imaging.evaluation.ranking import AveragePrecision, Fixed, SensitivityAtRate, Statistic, figure
+from imaging.evaluation.ranking import AveragePrecision, Calls, Fixed, SensitivityAtRate, Statistic, figure
 from imaging.evaluation.result import ClassificationCase, DetectionCase, Difference, Interval
 from imaging.evaluation.sites import CaseT, SiteMeasure, SitePlan, in_order
 
@@ -64,7 +64,8 @@ def compare_detection(
     )
     images = np.concatenate([a.n_images, b.n_images])
     statistics: dict[str, Statistic] = {"average_precision": AveragePrecision(*lines)}
-    statistics |= {f"sensitivity_at_{rate:g}_per_image": SensitivityAtRate(*lines, images, rate) for rate in rates}
+    calls = Calls(*lines)
+    statistics |= {f"sensitivity_at_{rate:g}_per_image": SensitivityAtRate(calls, images, rate) for rate in rates}
     clusters = Clusters.of([c.patient_id for c in first], [c.site for c in first], a.truth)
     drawn = _swapped_differences(list(statistics.values()), clusters, how or Bootstrap(10_000))
     method = "paired permutation of patients"

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast, get_args
 
 import numpy as np
 
 from imaging.candidates import Extraction, components, detection_map, extract_candidates
 from imaging.evaluation.matching import PICAI, Array, Bools, Floats, HitRule, MatchedLesion, RuleKind, match_maps
-from imaging.evaluation.ranking import Auroc, Average, AveragePrecision, SensitivityAtRate, Statistic
+from imaging.evaluation.ranking import Auroc, Average, AveragePrecision, Calls, SensitivityAtRate, Statistic
 from imaging.evaluation.result import Counts, DetectionCase
 from imaging.evaluation.sites import LEAST_PER_CLASS, SiteMeasure, too_few
 
@@ -141,7 +142,11 @@ class Account:
         return AveragePrecision(self.case, self.is_true, self.confidence)
 
     def sensitivity_at(self, rate: float) -> Statistic:
-        return SensitivityAtRate(self.case, self.is_true, self.confidence, self.n_images, rate)
+        return SensitivityAtRate(self._calls, self.n_images, rate)
+
+    @cached_property
+    def _calls(self) -> Calls:
+        return Calls(self.case, self.is_true, self.confidence)
 
 
 def measures(cases: Sequence[DetectionCase], protocol: DetectionProtocol) -> list[SiteMeasure]:

@@ -17,6 +17,9 @@ from scipy.stats import t as student
 from imaging.errors import ConfigError, Reason
 from imaging.evaluation.matching import Array, Floats
 
+_CLOSE = 1e-12
+_STEPS = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class RandomEffects:
@@ -78,21 +81,34 @@ def random_effects(estimate: Array, variance: Array, level: float = 0.95) -> Ran
 
 
 def reml(y: Floats, v: Floats) -> float:
-    """Variance between sites by restricted maximum likelihood; 0 where the sites differ by less than chance."""
+    """Variance between sites by restricted maximum likelihood; 0 where the sites differ by less than chance.
+
+    A step of Fisher scoring that passes the maximum is halved until the likelihood rises; without that, steps may go to
+    and fro for ever.
+    """
     tau2 = max(float(np.var(y, ddof=1) - v.mean()), 0.0)
-    for _ in range(200):
+    for _ in range(_STEPS):
         w = 1 / (v + tau2)
         projection = np.diag(w) - np.outer(w, w) / w.sum()
         residual = projection @ y
         step = (residual @ residual - np.trace(projection)) / np.sum(projection * projection)
         new = max(tau2 + float(step), 0.0)
-        if abs(new - tau2) <= 1e-12 * (1 + tau2):
+        while abs(new - tau2) > _CLOSE * (1 + tau2) and _likelihood(y, v, new) < _likelihood(y, v, tau2):
+            new = (new + tau2) / 2
+        if abs(new - tau2) <= _CLOSE * (1 + tau2):
             return new
         tau2 = new
     raise ConfigError(
         f"random effects, REML: no convergence for estimates {y.tolist()} with variances {v.tolist()}",
         Reason.CONFIG_INVALID,
     )
+
+
+def _likelihood(y: Floats, v: Floats, tau2: float) -> float:
+    """The restricted log-likelihood but for a constant."""
+    w = 1 / (v + tau2)
+    apart = y - (w * y).sum() / w.sum()
+    return float((np.log(w).sum() - np.log(w.sum()) - (w * apart**2).sum()) / 2)
 
 
 def on_logit(value: float, variance: float | None, n_positive: int, n_negative: int) -> tuple[float, float]:

@@ -85,7 +85,7 @@ def resample(statistics: Sequence[Statistic], clusters: Clusters, how: Bootstrap
     """Values of each statistic on the same resamples, (statistic, resample)."""
     rng = np.random.default_rng(how.seed)
     out = np.empty((len(statistics), how.n_resamples))
-    chunk = _chunk(clusters)
+    chunk = at_a_time(clusters)
     for start in range(0, how.n_resamples, chunk):
         stop = min(start + chunk, how.n_resamples)
         weights = clusters.drawn(rng, stop - start)
@@ -154,7 +154,7 @@ def _leave_one_out(statistics: Sequence[Statistic], clusters: Clusters) -> tuple
     """
     block, stratum = blocks(clusters.stratum)
     out = np.empty((len(statistics), stratum.size))
-    chunk = _chunk(clusters)
+    chunk = at_a_time(clusters)
     for start in range(0, stratum.size, chunk):
         stop = min(start + chunk, stratum.size)
         weights = (block[:, None] != np.arange(start, stop)).astype(np.float64)
@@ -182,7 +182,7 @@ def blocks(stratum: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp
     return block, np.array(of_block, dtype=np.intp)
 
 
-def _chunk(clusters: Clusters) -> int:
+def at_a_time(clusters: Clusters) -> int:
     """How many columns of weights are made at a time."""
     return min(_CHUNK, max(16, _WEIGHTS // max(1, clusters.of_case.size)))
 

@@ -18,7 +18,10 @@ from imaging.evaluation.result import (
     Inputs,
     Subgroup,
 )
-from imaging.evaluation.sites import between_sites, extremes
+from imaging.evaluation.sites import between_sites, extremes, withheld
+
+# Stands for every group that aggregates do not show.
+_HIDDEN = Subgroup("too few patients to be shown", None, None, suppressed=True)
 
 
 def merge(results: Sequence[EvaluationResult], manifests: Collection[str] | None = None) -> EvaluationResult:
@@ -36,25 +39,31 @@ def merge(results: Sequence[EvaluationResult], manifests: Collection[str] | None
         raise ConfigError("merge: found 0 results; allowed are one or more", Reason.CONFIG_INVALID)
     _refuse_differences(results, manifests)
     inputs = replace(results[0].inputs, manifest=_one([r.inputs.manifest for r in results]))
-    if all(_has_rows(result) for result in results):
-        return evaluate_again(
-            replace(
-                results[0],
-                inputs=inputs,
-                detection=tuple(chain.from_iterable(r.detection for r in results)),
-                segmentation=tuple(chain.from_iterable(r.segmentation for r in results)),
-                classification=tuple(chain.from_iterable(r.classification for r in results)),
-            )
+    if not all(_has_rows(result) for result in results):
+        return _merge_aggregates([without_cases(result) for result in results], inputs)
+    merged = evaluate_again(
+        replace(
+            results[0],
+            inputs=inputs,
+            detection=tuple(chain.from_iterable(r.detection for r in results)),
+            segmentation=tuple(chain.from_iterable(r.segmentation for r in results)),
+            classification=tuple(chain.from_iterable(r.classification for r in results)),
         )
-    return _merge_aggregates([without_cases(result) for result in results], inputs)
+    )
+    return replace(merged, remarks=_all_remarks(results))
+
+
+def _all_remarks(results: Sequence[EvaluationResult]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(result.remarks for result in results)))
 
 
 def without_cases(result: EvaluationResult) -> EvaluationResult:
     """The record as it may leave a hospital that gives no rows: aggregates, with counts from 1 to 4 suppressed.
 
-    A figure that rests on fewer than five is suppressed with its counts.
+    A figure that rests on fewer than five is suppressed with its counts. A group that is not shown has no name either:
+    a site of one patient is often a name of that patient. Remarks quote the table, so that their number alone leaves.
     """
-    sites = tuple(_suppressed(group) for group in result.sites)
+    sites = _without_names(result.sites)
     return replace(
         result,
         pooled=_suppressed(result.pooled),
@@ -66,15 +75,23 @@ def without_cases(result: EvaluationResult) -> EvaluationResult:
         segmentation=(),
         classification=(),
         comparison=_suppressed_comparison(result.comparison),
+        remarks=_counted(result),
     )
 
 
+def _counted(result: EvaluationResult) -> tuple[str, ...]:
+    """The remarks of a record that leaves: their number; those of a record without rows are such a number already."""
+    if not (result.cases and result.remarks):
+        return result.remarks
+    return (f"{len(result.remarks)} remarks on the table and its files are kept where its rows are",)
+
+
 def _without_names(groups: Sequence[Subgroup]) -> tuple[Subgroup, ...]:
-    """Subgroups under the rule; those that are suppressed have no name, which might be that of one patient."""
-    under = [_suppressed(group) for group in groups]
-    shown = [group for group in under if not group.suppressed]
-    hidden = Subgroup(f"fewer than {SUPPRESSED_BELOW} patients", None, None, suppressed=True)
-    return (*shown, *([hidden] if len(shown) < len(under) else []))
+    """Groups under the rule; those that are not shown are one without a name, which might be that of one patient."""
+    sizes = {group.name: SUPPRESSED_BELOW if group.n_patients is None else group.n_patients for group in groups}
+    hidden = withheld(sizes) | {group.name for group in groups if group.suppressed or group.n_patients is None}
+    shown = [_suppressed(group) for group in groups if group.name not in hidden]
+    return (*shown, *([_HIDDEN] if hidden else []))
 
 
 def _suppressed_comparison(both: Comparison | None) -> Comparison | None:
@@ -84,7 +101,7 @@ def _suppressed_comparison(both: Comparison | None) -> Comparison | None:
     pooled = _suppressed(both.pooled)
     shown = {figure.name for figure in pooled.figures if figure.value is not None}
     differences = tuple(d for d in both.differences if d.name in shown)
-    return Comparison(pooled, tuple(_suppressed(group) for group in both.sites), differences)
+    return Comparison(pooled, _without_names(both.sites), differences)
 
 
 def told_twice(results: Sequence[EvaluationResult]) -> list[str]:
@@ -104,7 +121,7 @@ def told_twice(results: Sequence[EvaluationResult]) -> list[str]:
 
 
 def _suppressed(group: Subgroup) -> Subgroup:
-    if group.suppressed or group.n_patients is None or group.n_patients < SUPPRESSED_BELOW:
+    if group.n_patients is None or group.n_patients < SUPPRESSED_BELOW:
         return Subgroup(group.name, None, None, suppressed=True)
     return replace(group, figures=tuple(_suppressed_figure(figure) for figure in group.figures))
 
@@ -138,7 +155,8 @@ def _has_rows(result: EvaluationResult) -> bool:
 
 
 def _merge_aggregates(results: Sequence[EvaluationResult], inputs: Inputs) -> EvaluationResult:
-    sites = tuple(sorted(chain.from_iterable(r.sites for r in results), key=lambda group: group.name))
+    every = sorted(chain.from_iterable(r.sites for r in results), key=lambda group: group.name)
+    sites = (*(group for group in every if group != _HIDDEN), *([_HIDDEN] if _HIDDEN in every else []))
     twice = sorted(name for name, n in Counter(group.name for group in sites).items() if n > 1)
     if twice:
         raise ConfigError(
@@ -159,6 +177,7 @@ def _merge_aggregates(results: Sequence[EvaluationResult], inputs: Inputs) -> Ev
         heterogeneity=between_sites(sites),
         subgroups={},
         comparison=None,
+        remarks=_all_remarks(results),
     )
 
 
@@ -182,8 +201,10 @@ def _refuse_differences(results: Sequence[EvaluationResult], manifests: Collecti
         facts |= {f"protocol, {key}": (str(first.protocol.get(key)), str(other.protocol.get(key))) for key in keys}
         for name, (here, there) in facts.items():
             if here != there:
+                unless = ", or each be approved by --manifest" * (name == "manifest")
                 raise ConfigError(
-                    f"merge, {name}: result 1 has '{here}' and result {number} has '{there}'; they must be equal",
+                    f"merge, {name}: result 1 has '{here}' and result {number} has '{there}'; they must be equal"
+                    f"{unless}",
                     Reason.CONFIG_INVALID,
                 )
     for number, result in enumerate(results, start=1):

@@ -136,10 +136,13 @@ class Average:
         return np.asarray(sum(part(weights) for part in self._parts) / len(self._parts))
 
 
-class SensitivityAtRate:
-    """Share of lesions found at the lowest threshold with at most `rate` false positives per image."""
+class Calls:
+    """True and false calls at every threshold above 0, for many weightings of the cases.
 
-    def __init__(self, case: Array, is_true: Array, confidence: Array, images: Array, rate: float) -> None:
+    The last weighting is kept with its calls, because figures at several rates ask for the same one after another.
+    """
+
+    def __init__(self, case: Array, is_true: Array, confidence: Array) -> None:
         order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")
         ranked = np.asarray(confidence, dtype=np.float64)[order]
         positive = ranked > 0
@@ -149,17 +152,35 @@ class SensitivityAtRate:
         self._true = true[positive].astype(np.float64)[:, None]
         ranked = ranked[positive]
         self._ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if ranked.size else np.zeros(0, np.intp)
+        self._last: tuple[Floats, tuple[Floats, Floats, Floats]] | None = None
+
+    def __call__(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
+        """Lesions found and false calls, (threshold, resample) each, and the lesions there are, (resample,)."""
+        if self._last is None or self._last[0] is not weights:
+            self._last = weights, self._counted(weights)
+        return self._last[1]
+
+    def _counted(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
+        drawn = weights[self._case]
+        found = drawn * self._true
+        lesions = found.sum(axis=0) + weights[self._missed].sum(axis=0)
+        hits = np.cumsum(found, axis=0)[self._ends]
+        drawn -= found
+        return hits, np.cumsum(drawn, axis=0)[self._ends], lesions
+
+
+class SensitivityAtRate:
+    """Share of lesions found at the lowest threshold with at most `rate` false positives per image."""
+
+    def __init__(self, calls: Calls, images: Array, rate: float) -> None:
+        self._calls = calls
         self._images = np.asarray(images, dtype=np.float64)
         self._rate = rate
 
     def __call__(self, weights: Floats) -> Floats:
-        drawn = weights[self._case]
-        hits = np.cumsum(drawn * self._true, axis=0)[self._ends]
-        false = np.cumsum(drawn * (1 - self._true), axis=0)[self._ends]
+        hits, false, lesions = self._calls(weights)
         allowed = false <= self._rate * (self._images @ weights) * (1 + 1e-12)
-        best = np.where(allowed, hits, 0.0).max(axis=0, initial=0.0)
-        lesions = (drawn * self._true).sum(axis=0) + weights[self._missed].sum(axis=0)
-        return _ratio(best, lesions)
+        return _ratio(np.where(allowed, hits, 0.0).max(axis=0, initial=0.0), lesions)
 
 
 @dataclass(frozen=True, eq=False)

@@ -241,7 +241,8 @@ class Comparison:
 class EvaluationResult:
     """A whole evaluation. `protocol` holds the hit rule, the empty and failure policies and every setting.
 
-    The three tuples of cases hold the rows of the task; all are empty in a file of aggregates.
+    The three tuples of cases hold the rows of the task; all are empty in a file of aggregates. `remarks` say what the
+    table and the files left to assume.
     """
 
     task: Task
@@ -258,6 +259,7 @@ class EvaluationResult:
     segmentation: tuple[SegmentationCase, ...] = ()
     classification: tuple[ClassificationCase, ...] = ()
     comparison: Comparison | None = None
+    remarks: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property

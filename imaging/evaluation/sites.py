@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -219,15 +219,21 @@ def _subgroups(cases: Sequence[CaseT], plan: SitePlan[CaseT]) -> dict[str, tuple
 
 
 def _with_suppression(cells: dict[str, list[CaseT]], plan: SitePlan[CaseT]) -> tuple[Subgroup, ...]:
-    """The groups of one characteristic; cells under five patients are hidden.
-
-    Where one cell alone would be hidden it could be had by subtraction, so the next smallest is hidden with it.
-    """
-    sizes = {value: len({(c.site, c.patient_id) for c in cases}) for value, cases in cells.items()}
-    hidden = {value for value, n in sizes.items() if n < SUPPRESSED_BELOW}
-    if len(hidden) == 1 and len(sizes) > 1:
-        hidden.add(min((v for v in sizes if v not in hidden), key=lambda v: (sizes[v], v)))
+    """The groups of one characteristic; see `withheld`."""
+    hidden = withheld({value: len({(c.site, c.patient_id) for c in cases}) for value, cases in cells.items()})
     return tuple(
         Subgroup(value, None, None, suppressed=True) if value in hidden else group_of(value, cells[value], plan)
         for value in sorted(cells)
     )
+
+
+def withheld(patients: Mapping[str, int]) -> frozenset[str]:
+    """The groups that are not shown, of groups by name with their number of patients: those under five.
+
+    While all that are withheld are together under five, they could be had by subtraction: the next smallest joins them.
+    """
+    by_size = sorted(patients, key=lambda name: (patients[name], name))
+    hidden = [name for name in by_size if patients[name] < SUPPRESSED_BELOW]
+    while hidden and len(hidden) < len(by_size) and sum(patients[name] for name in hidden) < SUPPRESSED_BELOW:
+        hidden.append(by_size[len(hidden)])
+    return frozenset(hidden)

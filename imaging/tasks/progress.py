@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +18,39 @@ from imaging.image import Array
 from imaging.tasks.task import Task
 
 _SHOWN = 8
+
+
+class KeepRemarks(Callback):
+    """remarks.txt in the run folder: what the table and the files of this run left to assume, a line each.
+
+    Written once a run is accepted: one that is refused leaves its folder as it was.
+
+    Args:
+        run: The run folder.
+        remarks: What is told, growing while files are read.
+    """
+
+    def __init__(self, run: Path, remarks: Mapping[str, None]) -> None:
+        self.path = run / "remarks.txt"
+        self.remarks = remarks
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
+        written = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        if new := [line for remark in list(self.remarks) if (line := " ".join(remark.split())) not in written]:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.writelines(f"{line}\n" for line in new)
 
 
 class TrainingProgress(Callback):

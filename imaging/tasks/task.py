@@ -105,8 +105,11 @@ class Task(pl.LightningModule, ABC):
         if stage == "fit" and self.trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         data: ImagingDataModule | None = getattr(self.trainer, "datamodule", None)
-        if data is None:
-            return
+        if data is not None:
+            self.refuse_data(data, self.trainer.world_size)
+
+    def refuse_data(self, data: ImagingDataModule, processes: int) -> None:
+        """Raises ConfigError, naming what to change, where network and data do not fit. The data have been set up."""
         self._refuse_unknown_truth(data)
         if not data.split("train"):
             return
@@ -121,7 +124,7 @@ class Task(pl.LightningModule, ABC):
             )
         if data.instances != self.wants_instances:
             self._refuse("data.instances", data.instances, f"{self.wants_instances} for {type(self).__name__}")
-        self._refuse_images(data)
+        self._refuse_images(data, processes)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         del batch_idx
@@ -230,7 +233,7 @@ class Task(pl.LightningModule, ABC):
             for case in data.split(split):
                 _ = case.known_truth
 
-    def _refuse_images(self, data: ImagingDataModule) -> None:
+    def _refuse_images(self, data: ImagingDataModule, processes: int) -> None:
         image = data.first_sample().image
         if image.shape[0] != self.network.in_channels:
             self._refuse("network.in_channels", self.network.in_channels, f"{image.shape[0]}, as the recipe gives")
@@ -238,7 +241,7 @@ class Task(pl.LightningModule, ABC):
         varied = data.augmentation.channels or ()
         if any(not 0 <= channel < len(image) for channel in varied):
             self._refuse("data.augmentation.channels", list(varied), f"0 to {len(image) - 1}")
-        if self.trainer.world_size > 1 and self.network.is_volume and data.patches is None:
+        if processes > 1 and self.network.is_volume and data.patches is None:
             self._refuse("data.patches", None, "patches: several processes need volumes of one size")
         if data.patches is not None:
             if self.network.classes:

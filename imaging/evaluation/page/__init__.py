@@ -34,6 +34,7 @@ def render(result: EvaluationResult, pictures: Sequence[Picture] = ()) -> str:
         element(
             "main",
             _failed(result),
+            _remarks(result),
             headline_section(result),
             comparison_section(result),
             sites_section(result),
@@ -64,6 +65,8 @@ def _masthead(result: EvaluationResult) -> Markup:
              ("cases", "Worst cases"), ("protocol", "Protocol")]  # fmt: skip
     if result.comparison is not None:
         links.insert(2, ("comparison", "Comparison"))
+    if result.remarks:
+        links.insert(1, ("remarks", "Remarks"))
     menu = element("ul", *(element("li", element("a", name, href=f"#{place}")) for place, name in links))
     return element(
         "header",
@@ -150,15 +153,30 @@ def _reasons(result: EvaluationResult) -> Markup | None:
         element("li", element("b", quoted(case.case_id)), " · site ", quoted(case.site), ": ", quoted(case.failed))
         for case in rows
     ]
-    more = items[REASONS_SHOWN:]
+    told = element("h3", f"{count(len(rows), 'case')} without a prediction, and why")
+    return element("div", told, *_first_open(items), class_="failures")
+
+
+def _first_open(items: Sequence[Markup]) -> list[Markup]:
+    """A list of which the first few stand open."""
+    lists = [element("ul", *items[:REASONS_SHOWN], class_="reasons")]
+    if more := items[REASONS_SHOWN:]:
+        folded = element("ul", *more, class_="reasons")
+        lists.append(element("details", element("summary", f"{len(more)} more"), folded))
+    return lists
+
+
+def _remarks(result: EvaluationResult) -> Markup | None:
+    """What the table and its files left to assume, before any figure that rests on it."""
+    if not result.remarks:
+        return None
+    lead = element("p", "What the table and its files left to assume; every figure below rests on it.", class_="quiet")
     return element(
-        "div",
-        element("h3", f"{count(len(rows), 'case')} without a prediction, and why"),
-        element("ul", *items[:REASONS_SHOWN], class_="reasons"),
-        element("details", element("summary", f"{len(more)} more"), element("ul", *more, class_="reasons"))
-        if more
-        else None,
-        class_="failures",
+        "section",
+        element("h2", "Remarks", id="remarks"),
+        lead,
+        element("div", *_first_open([element("li", quoted(remark)) for remark in result.remarks]), class_="failures"),
+        aria_labelledby="remarks",
     )
 
 

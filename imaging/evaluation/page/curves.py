@@ -13,7 +13,7 @@ import numpy as np
 
 from imaging.evaluation.detection import Account
 from imaging.evaluation.evaluate import bootstrap_of
-from imaging.evaluation.intervals import Bootstrap, Clusters
+from imaging.evaluation.intervals import Bootstrap, Clusters, at_a_time
 from imaging.evaluation.matching import Array, Floats
 from imaging.evaluation.result import ClassificationCase, DetectionCase, EvaluationResult
 from imaging.evaluation.sites import too_few
@@ -61,8 +61,9 @@ def _curve(
         grid = np.geomspace(first, min(max(least, 2.0 ** np.ceil(np.log2(max(x.max(initial=0), 0.1)))), most), 81)
     drawn = np.full((grid.size, how.n_resamples), np.nan)
     rng = np.random.default_rng(how.seed)
-    for start in range(0, how.n_resamples, _CHUNK):
-        stop = min(start + _CHUNK, how.n_resamples)
+    chunk = min(_CHUNK, at_a_time(clusters))
+    for start in range(0, how.n_resamples, chunk):
+        stop = min(start + chunk, how.n_resamples)
         weights = clusters.drawn(rng, stop - start)
         false, hits = ranked(weights)
         n_x, n_y = below[0] @ weights, below[1] @ weights
