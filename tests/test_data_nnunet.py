@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813  # its own name for itself
 from imaging.commands import main
 from imaging.data.images import read_image
 from imaging.data.manifest import Case, Split, read_manifest, write_manifest
-from imaging.data.nnunet import dataset_labels, folds, read_dataset, write_dataset
+from imaging.data.nnunet import dataset_labels, file_volumes, folds, read_dataset, write_dataset
 from imaging.data.truth import read_truth
 from imaging.errors import ConfigError, ImagingError, InputError
 from imaging.image import Array, Floats
@@ -74,7 +74,7 @@ def cases(tmp_path: Path) -> list[Case]:
 def test_a_round_trip_gives_the_same_cases_voxels_and_places(tmp_path: Path, cases: list[Case]) -> None:
     folder = tmp_path / "Dataset007_Small"
     told: list[tuple[int, int]] = []
-    write_dataset(folder, cases, {"lesion": 1}, "T2W", lambda done, of: told.append((done, of)))
+    write_dataset(folder, cases, {"lesion": 1}, file_volumes("T2W"), lambda done, of: told.append((done, of)))
     assert told == [(n, 5) for n in range(1, 6)]
     read = {case.case_id: case for case in read_dataset(folder)}
     assert list(read) == [case.case_id for case in cases]
@@ -97,7 +97,7 @@ def test_a_round_trip_gives_the_same_cases_voxels_and_places(tmp_path: Path, cas
 def test_what_nnunet_checks_of_a_dataset(tmp_path: Path, cases: list[Case]) -> None:
     """Required keys, channels of one grid for every case, labels of known values; read with SimpleITK, as it does."""
     folder = tmp_path / "Dataset007_Small"
-    write_dataset(folder, cases, {"lesion": 1}, "T2W")
+    write_dataset(folder, cases, {"lesion": 1}, file_volumes("T2W"))
     told = json.loads((folder / "dataset.json").read_text("utf-8"))
     assert told == {
         "channel_names": {"0": "T2W", "1": "ADC"},
@@ -162,7 +162,7 @@ def test_folds_hold_whole_patients_and_validate_on_each_once() -> None:
 
 def test_a_dataset_of_others_is_read_with_what_it_says(tmp_path: Path, cases: list[Case]) -> None:
     folder = tmp_path / "Dataset007_Small"
-    write_dataset(folder, cases, {"lesion": 1}, "T2W")
+    write_dataset(folder, cases, {"lesion": 1}, file_volumes("T2W"))
     (folder / "cases.csv").unlink()
     read = {case.case_id: (case.patient_id, case.site, case.split, list(case.beside)) for case in read_dataset(folder)}
     assert read["a2"] == ("a2", "unknown", "train", ["ADC"])
@@ -251,7 +251,7 @@ def test_a_case_that_fits_no_dataset_is_named(
 )
 def test_a_dataset_that_contradicts_itself(tmp_path: Path, cases: list[Case], kind: str, message: str) -> None:
     folder = tmp_path / "Dataset007_Small"
-    write_dataset(folder, cases, {"lesion": 1}, "T2W")
+    write_dataset(folder, cases, {"lesion": 1}, file_volumes("T2W"))
     described = folder / "dataset.json"
     text = described.read_text("utf-8")
     if kind == "modality":
@@ -277,7 +277,7 @@ def test_a_real_exam_round_trips(shared_data: Path, tmp_path: Path) -> None:
     exam, zones = given / "prostatex_0001", given / "labels" / "prostatex_0001" / "zones_ai_yuan23.nii.gz"
     case = Case("px1", "p", "RUMC", "train", exam / "s06_t2_tra", zones, beside={"ADC": exam / "s08_adc"})
     folder = tmp_path / "Dataset001_Zones"
-    write_dataset(folder, [case], {"PZ": 1, "TZ": 2}, "T2W")
+    write_dataset(folder, [case], {"PZ": 1, "TZ": 2}, file_volumes("T2W"))
     [back] = read_dataset(folder)
     before, after = read_image(case.image), read_image(back.image)
     assert np.array_equal(after.array, before.array)

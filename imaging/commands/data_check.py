@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image as Picture
 
 from imaging.commands.data import progress_bar
+from imaging.commands.studies import recipe_of
 from imaging.data.check import Checked, Survey, survey
 from imaging.data.duplicates import Duplicate
 from imaging.data.manifest import read_manifest
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0, 1 where something is wrong; raises ImagingError for a wrong table or page folder."""
     cases = read_manifest(args.manifest)
     with progress_bar(args.manifest.name) as show:
-        found = survey(cases, show)
+        found = survey(cases, recipe_of, show)
     for problem in found.problems:
         print(f"problem  {problem}", file=sys.stderr)
     for case in found.cases:

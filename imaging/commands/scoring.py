@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from tqdm import tqdm
 
 from imaging.candidates import Extraction, Threshold
 from imaging.commands.evaluation_inputs import (
     Sources,
+    UnnamedClassError,
     UnscorableError,
     read_prediction,
     read_rating,
@@ -53,6 +56,10 @@ from imaging.evaluation.result import (
 from imaging.evaluation.segmentation import SegmentationProtocol, score_failure, score_masks
 
 Scores = EvaluationResult
+# Without --label whatever is not 0 is this, as in a training without data.labels.
+_ONE_CLASS = ("lesion", 1)
+# From here on the work shows how far it is.
+_MOMENT_S = 2.0
 # The subgroups by what the score of a DICOM result rests on.
 _BASIS = "result"
 
@@ -100,6 +107,11 @@ def _told(args: argparse.Namespace, rows: Sequence[ManifestRow], result: Scores,
     return 1 if failures else 0
 
 
+def with_progress(rows: Sequence[ManifestRow]) -> Iterable[ManifestRow]:
+    """The rows, one by one, with a bar on a terminal where they take longer than a moment."""
+    return tqdm(rows, unit="case", delay=_MOMENT_S, leave=False, disable=not sys.stderr.isatty())
+
+
 def _second(
     args: argparse.Namespace, rows: list[ManifestRow], first: Sources, how: Bootstrap, inputs: Inputs
 ) -> Scores:
@@ -119,7 +131,7 @@ def _detection(
     args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
 ) -> Scores:
     protocol = DetectionProtocol(HitRule(args.hit, args.least), _extraction(args))
-    cases = [_detection_case(args, row, sources, protocol) for row in rows]
+    cases = [_detection_case(args, row, sources, protocol) for row in with_progress(rows)]
     return evaluate_detection(by_exam(cases) if args.by_exam else cases, protocol, how, inputs)
 
 
@@ -153,6 +165,8 @@ def _detection_case(
         else:
             _refuse_outside_unit(row, prediction.array)
             lesions, score = score_maps(prediction.array, truth.array, protocol)
+    except UnnamedClassError:
+        raise
     except ImagingError as error:
         failed = str(error)
     positive = bool(truth.array.any()) if row.case_truth is None else row.case_truth
@@ -174,12 +188,15 @@ def _refuse_outside_unit(row: ManifestRow, values: np.ndarray) -> None:
 def _segmentation(
     args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
 ) -> Scores:
-    labels = tuple(read_label(text) for text in args.label) or (("lesion", 1),)
+    labels = tuple(read_label(text) for text in args.label) or (_ONE_CLASS,)
     unit: Literal["mm", "pixel"] = "mm" if read_truth(sources, rows[0]).is_calibrated else "pixel"
     protocol = SegmentationProtocol(labels, args.tolerance, args.cap, unit=unit)
-    return evaluate_segmentation(
-        [_segmentation_case(args, row, sources, protocol) for row in rows], protocol, how, inputs
-    )
+    seen: set[int] = set()
+    cases = [_segmentation_case(args, row, sources, protocol, seen) for row in with_progress(rows)]
+    if len(seen - {0}) > 1:
+        values = ", ".join(map(str, sorted(seen - {0})))
+        print(f"truths: the values {values} count as one class, lesion; name classes by --label", file=sys.stderr)
+    return evaluate_segmentation(cases, protocol, how, inputs)
 
 
 def read_label(text: str) -> tuple[str, int]:
@@ -193,9 +210,13 @@ def read_label(text: str) -> tuple[str, int]:
 
 
 def _segmentation_case(
-    args: argparse.Namespace, row: ManifestRow, sources: Sources, protocol: SegmentationProtocol
+    args: argparse.Namespace, row: ManifestRow, sources: Sources, protocol: SegmentationProtocol, seen: set[int]
 ) -> SegmentationCase:
+    """One case. `seen` takes the values of its truth where no class is named."""
     truth = read_truth(sources, row)
+    if not args.label:
+        seen |= {int(value) for value in np.unique(truth.array)}
+        truth = replace(truth, array=_one_class(truth.array))
     if truth.is_calibrated != (protocol.unit == "mm"):
         raise ConfigError(
             f"{row.where}: found a truth {'with' if truth.is_calibrated else 'without'} a spacing, unlike the first "
@@ -206,10 +227,17 @@ def _segmentation_case(
     overlaps = score_failure(truth.array, truth.spacing, protocol)
     try:
         prediction = _labels(row, read_prediction(sources, row, truth), protocol)
-        overlaps = score_masks(prediction, truth.array, truth.spacing, protocol)
+        overlaps = score_masks(
+            prediction if args.label else _one_class(prediction), truth.array, truth.spacing, protocol
+        )
     except ImagingError as error:
         failed = str(error)
     return SegmentationCase(row.case_id, row.patient_id, row.site, overlaps, failed, subgroups_of(args, row))
+
+
+def _one_class(mask: np.ndarray) -> np.ndarray:
+    """A label mask in which no class is named: 1 for whatever is not 0."""
+    return np.asarray(mask != 0, dtype=np.uint8)
 
 
 def _labels(row: ManifestRow, prediction: Map, protocol: SegmentationProtocol) -> np.ndarray:
@@ -240,7 +268,10 @@ def _classification(
             f"--positive {args.positive}: found the classes {', '.join(sorted(set(told)))}; allowed is one of them",
             Reason.CONFIG_INVALID,
         )
-    cases = [_classification_case(args, row, sources, name == positive) for row, name in zip(rows, told, strict=True)]
+    cases = [
+        _classification_case(args, row, sources, name == positive)
+        for row, name in zip(with_progress(rows), told, strict=True)
+    ]
     return evaluate_classification(cases, ClassificationProtocol(), how, inputs)
 
 

@@ -1,7 +1,8 @@
 """Cases → what is wrong with them before anyone trains: files, geometry, labels, values, duplicates.
 
-Every case is looked at, and one that cannot be read costs no other. What is not looked into (a study folder of several
-series, whose volumes only a recipe can pick) is said, and counts as no problem and as no proof.
+Every case is looked at, and one that cannot be read costs no other. DICOM is read as a training would read it, by the
+recipe of its modality. What is not looked into (a study folder that no modality, or more than one, reads) is said, and
+counts as no problem and as no proof.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imaging.data.duplicates import Duplicate, Fingerprint, fingerprint, pair_up
+from imaging.data.dataset import first_image
+from imaging.data.duplicates import Duplicate, Fingerprint, fingerprint, of_tissue, pair_up
 from imaging.data.images import describe, read_image
 from imaging.data.manifest import Case
 from imaging.data.truth import read_values
 from imaging.errors import ImagingError, Reason
+from imaging.harmonise.recipe import Recipe
 from imaging.image import Array, Image
+
+RecipeOf = Callable[[Case], Recipe | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +56,12 @@ class Survey:
         return told + [str(pair) for pair in self.duplicates if {"patients", "splits"} & set(pair.across)]
 
 
-def survey(cases: Sequence[Case], progress: Callable[[int, int], None] | None = None) -> Survey:
-    """Each case looked at. `progress` is called with (done, of)."""
+def survey(cases: Sequence[Case], recipe_of: RecipeOf, progress: Callable[[int, int], None] | None = None) -> Survey:
+    """Each case looked at, DICOM by the recipe that `recipe_of` gives. `progress` is called with (done, of)."""
     checked: list[Checked] = []
     read: list[tuple[Case, Fingerprint]] = []
     for number, case in enumerate(cases, start=1):
-        found, known = _checked(case)
+        found, known = _checked(case, recipe_of)
         checked.append(found)
         if known is not None:
             read.append((case, known))
@@ -65,11 +70,14 @@ def survey(cases: Sequence[Case], progress: Callable[[int, int], None] | None = 
     return Survey(tuple(checked), tuple(pair_up([case for case, _ in read], [known for _, known in read])))
 
 
-def _checked(case: Case) -> tuple[Checked, Fingerprint | None]:
+def _checked(case: Case, recipe_of: RecipeOf) -> tuple[Checked, Fingerprint | None]:
+    recipe = None
     try:
-        image = read_image(case.image, case.site, case.spacing_mm)
+        recipe = recipe_of(case)
+        image = read_image(case.image, case.site, case.spacing_mm) if recipe is None else first_image(case, recipe)
+        seen = image if recipe is None else of_tissue(image, recipe)
     except ImagingError as error:
-        if case.image.is_dir() and error.reason is Reason.NOT_AN_IMAGE:
+        if recipe is None and case.image.is_dir() and error.reason is Reason.NOT_AN_IMAGE:
             return Checked(case, unread=str(error)), None
         return Checked(case, problem=str(error)), None
     grid, values = describe(image.source_grid), (float(image.array.min()), float(image.array.max()))
@@ -82,7 +90,7 @@ def _checked(case: Case) -> tuple[Checked, Fingerprint | None]:
             labels = _labels(case, image)
     except ImagingError as error:
         problem = str(error)
-    return Checked(case, grid, values, labels, problem, shown=shown), fingerprint(image)
+    return Checked(case, grid, values, labels, problem, shown=shown), fingerprint(seen)
 
 
 def _labels(case: Case, image: Image) -> tuple[tuple[int, int], ...]:

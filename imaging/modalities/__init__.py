@@ -62,6 +62,7 @@ class Modality:
         mr_parts: Of MRI, the BodyPartExamined values under which its images may travel ("" is unsaid).
         phantoms: Writers of its training sets of phantoms, by name.
         organ: What the organ of its volumes can look like at all; None where nothing is known of it.
+        roles: Of exams of several volumes, those that its recipe can read, the key volume first.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Modality:
     mr_parts: frozenset[str] = frozenset()
     phantoms: Mapping[str, TrainingSet] = field(default_factory=dict)
     organ: OrganBounds | None = None
+    roles: tuple[str, ...] = ()
 
 
 @cache

@@ -10,7 +10,7 @@ from imaging.modalities.prostate.conclusions import PSA, conclude
 from imaging.modalities.prostate.gland import GLAND
 from imaging.modalities.prostate.golden import drawn_exam
 from imaging.modalities.prostate.reasons import ProstateReason
-from imaging.modalities.prostate.selection import PARTS, select
+from imaging.modalities.prostate.selection import PARTS, ROLES, select
 
 if TYPE_CHECKING:
     from imaging.harmonise.recipe import Recipe
@@ -42,4 +42,5 @@ PROSTATE: Final = Modality(
     mr_parts=PARTS,
     phantoms={"prostate": _phantoms},
     organ=GLAND,
+    roles=ROLES,
 )
