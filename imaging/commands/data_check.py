@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
         found = survey(cases, recipe_of, show)
     for problem in found.problems:
         print(f"problem  {problem}", file=sys.stderr)
+    for doubt in found.doubts:
+        print(f"look at  {doubt}", file=sys.stderr)
     for case in found.cases:
         if case.unread:
             print(f"not looked into: case '{case.case.case_id}': {case.unread}", file=sys.stderr)

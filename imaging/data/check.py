@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -30,7 +31,8 @@ class Checked:
 
     `grid` is the image's in words and `values` its range; `labels` are the values of the truth with their voxels.
     `problem` is why the case cannot be used, `unread` why it was not looked into; empty where nothing is the matter.
-    `shown` is (row, column), the middle slice of a volume; None where nothing was read.
+    `is_volume` says that its likeness to others is that of one slice. `shown` is (row, column), the middle slice of a
+    volume; None where nothing was read.
     """
 
     case: Case
@@ -39,7 +41,12 @@ class Checked:
     labels: tuple[tuple[int, int], ...] = ()
     problem: str = ""
     unread: str = ""
+    is_volume: bool = False
     shown: Array | None = None
+
+
+# Of volumes one slice is compared, and those of two patients' pelves may be alike: phantoms of one body up to 0.92.
+SURE_OF_VOLUMES: Final = 0.95
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,20 @@ class Survey:
     def problems(self) -> list[str]:
         """What forbids a training: cases that cannot be used, and pictures across patients or splits."""
         told = [f"case '{case.case.case_id}': {case.problem}" for case in self.cases if case.problem]
-        return told + [str(pair) for pair in self.duplicates if {"patients", "splits"} & set(pair.across)]
+        return told + [str(pair) for pair in self._torn if self._is_sure(pair)]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Volumes across patients or splits that look alike in a slice: to be looked at."""
+        return [f"{pair} (likeness {pair.likeness:.2f})" for pair in self._torn if not self._is_sure(pair)]
+
+    @property
+    def _torn(self) -> list[Duplicate]:
+        return [pair for pair in self.duplicates if {"patients", "splits"} & set(pair.across)]
+
+    def _is_sure(self, pair: Duplicate) -> bool:
+        volumes = {case.case.case_id for case in self.cases if case.is_volume}
+        return pair.likeness >= SURE_OF_VOLUMES or pair.first.case_id not in volumes
 
 
 def survey(cases: Sequence[Case], recipe_of: RecipeOf, progress: Callable[[int, int], None] | None = None) -> Survey:
@@ -90,7 +110,7 @@ def _checked(case: Case, recipe_of: RecipeOf) -> tuple[Checked, Fingerprint | No
             labels = _labels(case, image)
     except ImagingError as error:
         problem = str(error)
-    return Checked(case, grid, values, labels, problem, shown=shown), fingerprint(seen)
+    return Checked(case, grid, values, labels, problem, is_volume=image.grid.is_volume, shown=shown), fingerprint(seen)
 
 
 def _labels(case: Case, image: Image) -> tuple[tuple[int, int], ...]:

@@ -251,7 +251,12 @@ def _from_dicom(case: Case, recipe: Recipe) -> Image:
 
 def _exam(case: Case, group: Group) -> Image:
     """All volumes of the group. In training a broken one is to be mended or taken away by hand, not passed over."""
-    first, *unplaced = group.parts()
+    parts = group.parts()
+    if not parts:
+        raise InputError(
+            f"{case.image.name}: found no {group.key} among its series; the exam needs it", Reason.MISSING_ROLE
+        )
+    first, *unplaced = parts
     if not isinstance(first, Volumes) or unplaced:
         raise InputError(
             f"{case.image.name}: found {len(group.roles.get(UNPLACED, ()))} images that cannot be read and may belong "
