@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from pydicom import dcmread
 
 from imaging.commands import main
 from imaging.data.duplicates import refuse_shared_files
-from imaging.data.manifest import read_manifest
+from imaging.data.manifest import read_manifest, write_manifest
 from imaging.errors import ConfigError
+from imaging.phantoms.export import write_training_set as write_stills
+from imaging.phantoms.prostate.export import write_training_set as write_prostates
 
 HEADER = "case_id,patient_id,site,split,image,truth"
 
@@ -76,3 +81,40 @@ def test_one_file_under_two_patients_is_refused_before_a_training(image: str, tm
     refuse_shared_files(cases[:3])
     with pytest.raises(ConfigError, match="train and test"):
         refuse_shared_files(cases, frozenset({"B"}))
+
+
+def test_stills_of_one_scanner_are_compared_by_their_tissue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their screens are alike; a still of another patient that was stored again is found all the same."""
+    manifest = write_stills(tmp_path / "cases", 8, 7)
+    assert main(["data", "check", str(manifest)]) == 0
+    assert "8 cases, 0 problems, 0 pairs with one picture" in capsys.readouterr().out
+    cases = read_manifest(manifest)
+    (again,) = [replace(cases[0], case_id="again", patient_id="P", split="test", truth=None, label="normal")]
+    copy = dcmread(cases[0].image)
+    copy.SOPInstanceUID = copy.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    copy.save_as(tmp_path / "again.dcm")
+    write_manifest(manifest, [*cases, replace(again, image=tmp_path / "again.dcm")])
+    assert main(["data", "check", str(manifest)]) == 1
+    assert f"identical pictures across patients, splits: cases '{cases[0].case_id}' and 'again'" in (
+        capsys.readouterr().err
+    )
+
+
+def test_studies_are_looked_into_as_a_training_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sizes, values and labels are those of T2W; alike slices are told, the same volume and a lost one are problems."""
+    manifest = write_prostates(tmp_path / "cases", 3, 3)
+    assert main(["data", "check", str(manifest), "--out", str(tmp_path / "out")]) == 0
+    streams = capsys.readouterr()
+    assert "1: 18 × 200 × 200 voxels of 3 × 0.8 × 0.8 mm" in streams.out
+    assert "label 1 in 1" in streams.out
+    assert "not looked into" not in streams.err
+    assert "look at  near pictures across patients" in streams.err
+    assert (tmp_path / "out" / "index.html").read_text(encoding="utf-8").count("data:image/png") >= 3
+    first, second, third = read_manifest(manifest)
+    shutil.rmtree(next(second.image.glob("t2w*")))
+    copy = replace(first, case_id="copy", patient_id="P", split="test")
+    write_manifest(manifest, [first, second, third, copy])
+    assert main(["data", "check", str(manifest)]) == 1
+    told = capsys.readouterr().err
+    assert f"problem  identical pictures across patients, splits: cases '{first.case_id}' and 'copy'" in told
+    assert f"case '{second.case_id}': " in told
