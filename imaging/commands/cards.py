@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from imaging.modalities import Modality, find_modality
+
 _TEMPLATE: Final = """\
 # What people decide about a package; everything else comes from the training run.
 # Lower case, digits and underscores; no spaces.
@@ -74,25 +76,26 @@ def new_card(run: Path | None) -> str:
     Raises ConfigError for a folder that is no run.
     """
     if run is None:
-        return _filled("ultrasound", "US", ("longest_diameter", "area"), ["lesion"], [])
+        return card_of(find_modality("ultrasound"), ("lesion",), ())
     from imaging.packaging import trained_for  # it takes its time
 
     trained = trained_for(run)
-    modality = trained.modality
-    return _filled(modality.name, modality.acquired_as, modality.measures, trained.labels, trained.classes)
+    return card_of(trained.modality, trained.labels, trained.classes)
 
 
-def _filled(name: str, modality: str, measures: Sequence[str], labels: Sequence[str], classes: Sequence[str]) -> str:
-    usual = _USUAL.get(name, _USUAL["ultrasound"])
-    told = [f"  - {{name: {json.dumps(kind)}}}" for kind in classes]
-    none = "# classes: [{name: normal, nothing: true}, {name: benign}, {name: malignant}]"
+def card_of(modality: Modality, labels: Sequence[str], classes: Sequence[str]) -> str:
+    """The card of a network with these labels and image classes."""
+    usual = _USUAL.get(modality.name, _USUAL["ultrasound"])
+    of_labels = [_LABEL.format(name=json.dumps(name), site=usual.site, organ=usual.organ) for name in labels]
+    of_classes = ["classes:", *(f"  - {{name: {json.dumps(name)}}}" for name in classes)]
+    none = ["# classes: [{name: normal, nothing: true}, {name: benign}, {name: malignant}]"]
     return _TEMPLATE.format(
         summary=f"Lesions in {usual.images}",
-        modality=modality,
+        modality=modality.acquired_as,
         body_part=usual.body_part,
-        labels="\n".join(_LABEL.format(name=json.dumps(label), site=usual.site, organ=usual.organ) for label in labels),
+        labels="\n".join(of_labels),
         least_pixels=usual.least_pixels,
-        measures=", ".join(measures),
+        measures=", ".join(modality.measures),
         parts=usual.parts,
-        classes="\n".join(["classes:", *told]) if told else none,
+        classes="\n".join(of_classes if classes else none),
     )
