@@ -160,12 +160,11 @@ def test_own_prostates(journey: Journey) -> None:
         model__init_args__learning_rate="0.01",
         model__init_args__network__features="[8,16,32]",
         model__init_args__network__deep_supervision="0",
-        trainer__max_epochs="16",
-        data__batch_size="1",
+        trainer__max_epochs="40",
         trainer__precision="32-true",
     )
     journey.killed(*line)
-    assert journey.same_line(*line) == 80  # 16 epochs of 5 batches
+    assert journey.same_line(*line) == 80  # 40 epochs of 2 batches
     journey("package", "run", "--new-card", "card.yaml")
     journey.edit_card(name="own_prostate", least_pixels="4")
     locator = ["--locator", str(REPOSITORY / "data_samples" / "packages" / "prostate_gland")]
