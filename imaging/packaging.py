@@ -120,6 +120,23 @@ def drafted_package(run: Path, card_file: Path, locator: Path | None = None) -> 
     return DraftedPackage(replace(draft, training=training), model, decided.figures)
 
 
+@dataclass(frozen=True)
+class TrainedFor:
+    """What a run says a package of it is for: its modality, and the names of its labels and image classes."""
+
+    modality: Modality
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+def trained_for(run: Path) -> TrainedFor:
+    """What a run was told to learn. Raises ConfigError for a folder that is no run."""
+    config = _read_config(run)
+    data = config["data"]
+    labels = tuple(data.get("labels") or ("lesion",))
+    return TrainedFor(find_modality(_trained_recipe(config).name), labels, tuple(data.get("classes") or ()))
+
+
 def _refuse_other_training(record: TrainingRecord, config: dict[str, Any], cases: Sequence[Case]) -> None:
     """Raises ConfigError where the run folder says other than the checkpoint, or claims what its weights contradict."""
     told, task = config["data"], config["model"]

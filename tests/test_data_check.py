@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from pydicom import dcmread
 
 from imaging.commands import main
 from imaging.data.duplicates import refuse_shared_files, refuse_shared_pixels
-from imaging.data.manifest import read_manifest
+from imaging.data.manifest import read_manifest, write_manifest
 from imaging.errors import ConfigError
+from imaging.phantoms.export import write_training_set as write_stills
+from imaging.phantoms.prostate.export import write_training_set as write_prostates
 
 HEADER = "case_id,patient_id,site,split,image,truth"
 
@@ -73,7 +78,7 @@ def test_an_inverted_mask_is_doubted_and_forbids_nothing(tmp_path: Path, capsys:
     Picture.fromarray(mask).save(tmp_path / "inverted.png")
     assert main(["data", "check", str(table), "--out", str(tmp_path / "out")]) == 0
     doubt = "case 'inverted': its truth marks 98% of the image; is it inverted?"
-    assert [line for line in capsys.readouterr().err.splitlines() if "doubt" in line] == [f"doubt    {doubt}"]
+    assert [line for line in capsys.readouterr().err.splitlines() if "look at" in line] == [f"look at  {doubt}"]
     assert "its truth marks 98% of the image" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
@@ -102,3 +107,40 @@ def test_one_picture_in_another_encoding_is_refused_before_a_training(name: str,
         refuse_shared_pixels(read_manifest(table), frozenset(), lambda done, of: seen.append(done))
     assert seen == [1, 2, 3, 4, 5, 6, 7]
     refuse_shared_pixels([c for c in read_manifest(table) if c.case_id != "again"], frozenset(), lambda done, of: None)
+
+
+def test_stills_of_one_scanner_are_compared_by_their_tissue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their screens are alike; a still of another patient that was stored again is found all the same."""
+    manifest = write_stills(tmp_path / "cases", 8, 7)
+    assert main(["data", "check", str(manifest)]) == 0
+    assert "8 cases, 0 problems, 0 pairs with one picture" in capsys.readouterr().out
+    cases = read_manifest(manifest)
+    (again,) = [replace(cases[0], case_id="again", patient_id="P", split="test", truth=None, label="normal")]
+    copy = dcmread(cases[0].image)
+    copy.SOPInstanceUID = copy.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    copy.save_as(tmp_path / "again.dcm")
+    write_manifest(manifest, [*cases, replace(again, image=tmp_path / "again.dcm")])
+    assert main(["data", "check", str(manifest)]) == 1
+    assert f"identical pictures across patients, splits: cases '{cases[0].case_id}' and 'again'" in (
+        capsys.readouterr().err
+    )
+
+
+def test_studies_are_looked_into_as_a_training_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sizes, values and labels are those of T2W; alike slices are told, the same volume and a lost one are problems."""
+    manifest = write_prostates(tmp_path / "cases", 3, 3)
+    assert main(["data", "check", str(manifest), "--out", str(tmp_path / "out")]) == 0
+    streams = capsys.readouterr()
+    assert "1: 18 × 200 × 200 voxels of 3 × 0.8 × 0.8 mm" in streams.out
+    assert "label 1 in 1" in streams.out
+    assert "not looked into" not in streams.err
+    assert "look at  near pictures across patients" in streams.err
+    assert (tmp_path / "out" / "index.html").read_text(encoding="utf-8").count("data:image/png") >= 3
+    first, second, third = read_manifest(manifest)
+    shutil.rmtree(next(second.image.glob("t2w*")))
+    copy = replace(first, case_id="copy", patient_id="P", split="test")
+    write_manifest(manifest, [first, second, third, copy])
+    assert main(["data", "check", str(manifest)]) == 1
+    told = capsys.readouterr().err
+    assert f"problem  identical pictures across patients, splits: cases '{first.case_id}' and 'copy'" in told
+    assert f"case '{second.case_id}': " in told

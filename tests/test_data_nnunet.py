@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -12,12 +13,16 @@ import pytest
 import SimpleITK as sitk  # noqa: N813  # its own name for itself
 
 from imaging.commands import main
+from imaging.data.dataset import first_image
 from imaging.data.images import read_image
 from imaging.data.manifest import Case, Split, read_manifest, write_manifest
-from imaging.data.nnunet import dataset_labels, folds, read_dataset, write_dataset
+from imaging.data.nnunet import dataset_labels, file_volumes, folds, read_dataset, write_dataset
 from imaging.data.truth import read_truth
 from imaging.errors import ConfigError, ImagingError, InputError
-from imaging.image import Array, Floats
+from imaging.image import Array, Floats, resample
+from imaging.modalities.prostate.recipe import ProstateRecipe
+from imaging.modalities.prostate.selection import ROLES
+from imaging.phantoms.prostate.export import write_training_set
 from tests.test_data_images import POSES, lps_affine, write_mha, write_nifti, write_series
 
 OBLIQUE = lps_affine(POSES["oblique"])  # steps of 3, 2 and 0.5 mm (slice, row, column), turned twice
@@ -74,7 +79,7 @@ def cases(tmp_path: Path) -> list[Case]:
 def test_a_round_trip_gives_the_same_cases_voxels_and_places(tmp_path: Path, cases: list[Case]) -> None:
     folder = tmp_path / "Dataset007_Small"
     told: list[tuple[int, int]] = []
-    write_dataset(folder, cases, {"lesion": 1}, "T2W", lambda done, of: told.append((done, of)))
+    write_dataset(folder, cases, {"lesion": 1}, file_volumes("T2W"), lambda done, of: told.append((done, of)))
     assert told == [(n, 5) for n in range(1, 6)]
     read = {case.case_id: case for case in read_dataset(folder)}
     assert list(read) == [case.case_id for case in cases]
@@ -97,7 +102,7 @@ def test_a_round_trip_gives_the_same_cases_voxels_and_places(tmp_path: Path, cas
 def test_what_nnunet_checks_of_a_dataset(tmp_path: Path, cases: list[Case]) -> None:
     """Required keys, channels of one grid for every case, labels of known values; read with SimpleITK, as it does."""
     folder = tmp_path / "Dataset007_Small"
-    write_dataset(folder, cases, {"lesion": 1}, "T2W")
+    write_dataset(folder, cases, {"lesion": 1}, file_volumes("T2W"))
     told = json.loads((folder / "dataset.json").read_text("utf-8"))
     assert told == {
         "channel_names": {"0": "T2W", "1": "ADC"},
@@ -162,7 +167,7 @@ def test_folds_hold_whole_patients_and_validate_on_each_once() -> None:
 
 def test_a_dataset_of_others_is_read_with_what_it_says(tmp_path: Path, cases: list[Case]) -> None:
     folder = tmp_path / "Dataset007_Small"
-    write_dataset(folder, cases, {"lesion": 1}, "T2W")
+    write_dataset(folder, cases, {"lesion": 1}, file_volumes("T2W"))
     (folder / "cases.csv").unlink()
     read = {case.case_id: (case.patient_id, case.site, case.split, list(case.beside)) for case in read_dataset(folder)}
     assert read["a2"] == ("a2", "unknown", "train", ["ADC"])
@@ -251,7 +256,7 @@ def test_a_case_that_fits_no_dataset_is_named(
 )
 def test_a_dataset_that_contradicts_itself(tmp_path: Path, cases: list[Case], kind: str, message: str) -> None:
     folder = tmp_path / "Dataset007_Small"
-    write_dataset(folder, cases, {"lesion": 1}, "T2W")
+    write_dataset(folder, cases, {"lesion": 1}, file_volumes("T2W"))
     described = folder / "dataset.json"
     text = described.read_text("utf-8")
     if kind == "modality":
@@ -277,7 +282,7 @@ def test_a_real_exam_round_trips(shared_data: Path, tmp_path: Path) -> None:
     exam, zones = given / "prostatex_0001", given / "labels" / "prostatex_0001" / "zones_ai_yuan23.nii.gz"
     case = Case("px1", "p", "RUMC", "train", exam / "s06_t2_tra", zones, beside={"ADC": exam / "s08_adc"})
     folder = tmp_path / "Dataset001_Zones"
-    write_dataset(folder, [case], {"PZ": 1, "TZ": 2}, "T2W")
+    write_dataset(folder, [case], {"PZ": 1, "TZ": 2}, file_volumes("T2W"))
     [back] = read_dataset(folder)
     before, after = read_image(case.image), read_image(back.image)
     assert np.array_equal(after.array, before.array)
@@ -307,3 +312,75 @@ def test_several_classes_come_back_by_name_in_the_order_of_their_values(tmp_path
     told = {"background": 0, "gland": 2, "lesion": 1}
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": told}), encoding="utf-8")
     assert dataset_labels(tmp_path) == ["lesion", "gland"]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two prostate studies of two makers, as README has them: `image` is the folder of the study."""
+    return write_training_set(tmp_path_factory.mktemp("studies") / "cases", 2, 3)
+
+
+def test_studies_become_channels_as_in_training_and_come_back(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, back = tmp_path / "Dataset009_Own", tmp_path / "back.csv"
+    assert main(["data", "to-nnunet", "--manifest", str(studies), "--out", str(out)]) == 0
+    assert "every value of the truths is the one class lesion" in capsys.readouterr().out
+    described = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    assert described["channel_names"] == {"0": "T2W", "1": "ADC", "2": "high b"}
+    before = read_manifest(studies)
+    [first, *_] = before
+    trained = first_image(first, ProstateRecipe(roles=ROLES))
+    stored = read_image(out / "imagesTr" / f"{first.case_id}_0000.nii.gz")
+    np.testing.assert_array_equal(stored.array, trained.array)
+    np.testing.assert_allclose(stored.grid.affine, trained.grid.affine, atol=1e-4)
+    adc = read_image(out / "imagesTr" / f"{first.case_id}_0001.nii.gz")
+    on_t2w = resample(trained.beside["ADC"].array[0], trained.beside["ADC"].grid, trained.grid)
+    np.testing.assert_allclose(adc.array[0], on_t2w, rtol=1e-6)
+    assert main(["data", "from-nnunet", "--data", str(out), "--out", str(back)]) == 0
+    assert "--data.labels '[\"lesion\"]'" in capsys.readouterr().out
+    for old, new in zip(before, read_manifest(back), strict=True):
+        assert (new.case_id, new.patient_id, new.site, new.label) == (
+            old.case_id, old.patient_id, old.site, old.label)  # fmt: skip
+        assert list(new.beside) == ["ADC", "high b"]
+        assert old.organ is not None
+        assert new.organ is not None
+        gland = np.asarray(nibabel.load(old.organ).dataobj) > 0
+        np.testing.assert_array_equal(np.asarray(nibabel.load(new.organ).dataobj), gland)
+        lesions = np.asarray(nibabel.load(old.known_truth).dataobj) > 0
+        np.testing.assert_array_equal(np.asarray(nibabel.load(new.known_truth).dataobj), lesions)
+
+
+def test_one_role_of_studies(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data", "to-nnunet", "--manifest", str(studies), "--out", str(tmp_path / "Dataset009_Own")]
+    assert main([*words, "--role", "PET"]) == 2
+    assert "case case-00001: prostate recipe, roles: found ('PET',); allowed is ('T2W', 'ADC', 'high b')" in (
+        capsys.readouterr().err
+    )
+    shutil.rmtree(tmp_path / "Dataset009_Own")
+    assert main([*words, "--role", "T2W", "--key", "t2"]) == 0
+    described = json.loads((tmp_path / "Dataset009_Own" / "dataset.json").read_text(encoding="utf-8"))
+    assert described["channel_names"] == {"0": "t2"}
+
+
+def test_a_series_beside_may_be_a_folder_here_and_not_in_training(studies: Path, tmp_path: Path) -> None:
+    """A conversion keeps stored values; a training needs their unit and b-value, which the whole study tells."""
+    with studies.open(encoding="utf-8") as stream:
+        row = next(csv.DictReader(stream))
+    table = studies.parent / "series.csv"
+    head = "case_id,patient_id,site,split,image,truth,image:ADC"
+    table.write_text(f"{head}\nc,p,s,train,{row['t2w']},{row['truth']},{row['adc']}\n", encoding="utf-8")
+    out = tmp_path / "Dataset009_Own"
+    assert main(["data", "to-nnunet", "--manifest", str(table), "--out", str(out)]) == 0
+    assert json.loads((out / "dataset.json").read_text(encoding="utf-8"))["channel_names"]["1"] == "ADC"
+    [case] = read_manifest(table)
+    with pytest.raises(ConfigError, match=r"case c: found DICOM, t2w_axial, with columns image:ADC; allowed is the"):
+        first_image(case, ProstateRecipe(roles=("T2W", "ADC")))
+
+
+def test_a_study_without_its_key_volume_is_named(studies: Path) -> None:
+    with studies.open(encoding="utf-8") as stream:
+        row = next(csv.DictReader(stream))
+    case = Case("c", "p", "s", "train", studies.parent / row["adc"], None, "normal")
+    with pytest.raises(InputError, match="adc: found no T2W among its series; the exam needs it"):
+        first_image(case, ProstateRecipe())

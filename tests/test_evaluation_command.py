@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -401,3 +402,53 @@ def test_figures_outlive_a_page_that_cannot_be_drawn(
     assert "6 cases, 0 failed" in streams.out
     assert "page     not drawn; the figures are kept in" in streams.err
     assert (tmp_path / "out" / "metrics.json").is_file()
+
+
+def test_which_of_several_classes_is_asked_and_said(tmp_path: Path) -> None:
+    """Maps as nnU-Net stores them: class 1 is the gland everywhere, class 2 the lesion."""
+    truth, chance = volume((2, 1)).T, np.zeros((3, 6, 16, 16), np.float32)
+    chance[1], chance[2] = 0.5, volume((2, 0.8)).T
+    np.savez(tmp_path / "truth.npz", truth)
+    np.savez(tmp_path / "named.npz", probabilities=chance)
+    np.save(tmp_path / "bare.npy", chance)
+    np.savez(tmp_path / "two.npz", softmax=np.stack([1 - chance[2], chance[2]]))
+    save(tmp_path / "plain.nii.gz", volume((2, 0.8)))
+    for name in ("named.npz", "bare.npy"):
+        lines = [line("c", name, "truth.npz")]
+        with pytest.raises(
+            ConfigError, match=f"case 'c': {name}: found probabilities of 3 classes.* with --channel, 1"
+        ):
+            run(tmp_path, "detection", lines)
+        status, result = run(tmp_path, "detection", lines, "--channel", "2")
+        assert (status, result.detection[0].lesions[0].confidence) == (0, pytest.approx(0.8))
+    assert run(tmp_path, "detection", [line("c", "two.npz", "truth.npz")])[1].detection[0].score == pytest.approx(0.8)
+    for found, name in ((r"allowed are 0 to 2", "named.npz"), (r"plain.nii.gz has no classes", "plain.nii.gz")):
+        with pytest.raises(ConfigError, match=found):
+            run(tmp_path, "detection", [line("c", name, "truth.npz")], "--channel", "3")
+    with pytest.raises(ConfigError, match="--channel: found -1"):
+        run(tmp_path, "detection", [line("c", "named.npz", "truth.npz")], "--channel", "-1")
+
+
+def test_without_named_classes_whatever_is_not_0_is_one_class(tmp_path: Path) -> None:
+    """Masks of 0 and 255, and lesions numbered 1 and 2, as trainings take them: 32 of 48 pixels are found."""
+    truth, found = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
+    truth[2:6, 2:10], truth[10:14, 2:6], found[2:6, 2:10] = 1, 2, 255
+    for name, mask in (("truth", truth), ("found", found)):
+        Image.fromarray(mask).save(tmp_path / f"{name}.png")
+    status, result = run(tmp_path, "segmentation", [line("c", "found.png", "truth.png")])
+    assert status == 0
+    assert result.pooled.figure("lesion dice").value == pytest.approx(2 * 32 / (32 + 48))
+    assert "truths: the values 1, 2 count as one class, lesion; name classes by --label" in result.remarks
+
+
+def test_long_work_shows_how_far_it_is_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "truth.nii.gz", volume((2, 1)))
+    lines = [line("c", "truth.nii.gz", "truth.nii.gz")]
+    run(tmp_path, "detection", lines)
+    assert "case" not in capsys.readouterr().err
+    monkeypatch.setattr(scoring, "_MOMENT_S", 0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    run(tmp_path, "detection", lines)
+    assert "0/1" in capsys.readouterr().err

@@ -24,6 +24,7 @@ examples:
   imaging data check work/picai/manifest.csv --out work/check
   imaging data to-nnunet --manifest work/picai/manifest.csv --out nnUNet_raw/Dataset101_Lesions --key T2W
   imaging data to-nnunet --manifest work/zones/manifest.csv --out nnUNet_raw/Dataset102_Zones --label PZ=1 --label TZ=2
+  imaging data to-nnunet --manifest work/own/manifest.csv --out nnUNet_raw/Dataset103_Own --role T2W --role ADC
   imaging data from-nnunet --data nnUNet_raw/Dataset101_Lesions --out work/manifest.csv
 
 `prepare` writes DIR/manifest.csv, truths where the set has none in the right form, and dropped.csv with what was left
@@ -53,9 +54,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     one = actions.add_parser("to-nnunet", help="a manifest of volumes as a raw dataset of nnU-Net v2")
     one.add_argument("--manifest", type=Path, required=True, metavar="M", help="table of the cases (CSV)")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder, as Dataset101_Lesions")
-    one.add_argument("--key", default="image", metavar="NAME", help="name of the first channel (image)")
+    one.add_argument("--key", metavar="NAME", help="name of the first channel (image; of a study's folder its role)")
     one.add_argument(
-        "--label", action="append", metavar="NAME=VALUE", default=[], help="a class of the truths (lesion=1)"
+        "--label", action="append", metavar="NAME=VALUE", default=[], help="a class of the truths (all one, lesion)"
+    )
+    one.add_argument(
+        "--role", action="append", metavar="NAME", default=[], help="of studies' folders, a volume to write (all)"
     )
     one.set_defaults(run=_to_nnunet)
     one = actions.add_parser("from-nnunet", help="a raw dataset of nnU-Net v2 as a manifest")
@@ -84,14 +88,17 @@ def _check(args: argparse.Namespace) -> int:
 
 def _to_nnunet(args: argparse.Namespace) -> int:
     from imaging.commands.scoring import read_label
+    from imaging.commands.studies import volumes_by_role
     from imaging.data.manifest import read_manifest
     from imaging.data.nnunet import write_dataset
 
     cases = read_manifest(args.manifest)
-    labels = dict(read_label(text) for text in args.label) or {"lesion": 1}
+    labels = dict(read_label(text) for text in args.label)
     with progress_bar(args.out.name) as show:
-        write_dataset(args.out, cases, labels, args.key, show)
+        write_dataset(args.out, cases, labels or None, volumes_by_role(args.key, args.role), show)
     _tell(args.out, cases)
+    if not labels:
+        print("labels   every value of the truths is the one class lesion; name classes by --label NAME=VALUE")
     return 0
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image as Picture
 
 from imaging.commands.data import progress_bar
+from imaging.commands.studies import recipe_of
 from imaging.data.check import Checked, Survey, survey
 from imaging.data.duplicates import Duplicate
 from imaging.data.manifest import read_manifest
@@ -33,11 +34,11 @@ def run(args: argparse.Namespace) -> int:
     with remarks_kept() as remarks:
         cases = read_manifest(args.manifest)
         with progress_bar(args.manifest.name) as show:
-            found = survey(cases, show)
+            found = survey(cases, recipe_of, show)
     for problem in found.problems:
         print(f"problem  {problem}", file=sys.stderr)
     for doubt in found.doubts:
-        print(f"doubt    {doubt}", file=sys.stderr)
+        print(f"look at  {doubt}", file=sys.stderr)
     for case in found.cases:
         if case.unread:
             print(f"not looked into: case '{case.case.case_id}': {case.unread}", file=sys.stderr)

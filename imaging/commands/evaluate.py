@@ -70,9 +70,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     maps.add_argument(
         "--least", type=float, default=0.10, metavar="X", help="least overlap (0.1), or greatest distance in voxels"
     )
+    maps.add_argument("--channel", type=int, metavar="K", help="of probabilities of several classes (nnU-Net's .npz), "
+                      "the class that is looked for; 0 is the background")  # fmt: skip
     maps.add_argument("--by-exam", action="store_true", help="join the images of an exam (column exam_id)")
     masks = parser.add_argument_group("segmentation")
-    masks.add_argument("--label", action="append", metavar="NAME=VALUE", default=[], help="a class (lesion=1)")
+    masks.add_argument(
+        "--label", action="append", metavar="NAME=VALUE", default=[], help="a class (whatever is not 0: lesion)"
+    )
     masks.add_argument("--tolerance", type=float, default=2.0, metavar="MM", help="of surface agreement (2)")
     masks.add_argument("--cap", type=float, default=100.0, metavar="MM", help="distance of a missed structure (100)")
     classes = parser.add_argument_group("classification")

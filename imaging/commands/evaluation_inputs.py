@@ -16,7 +16,7 @@ import numpy as np
 
 from imaging.data.images import read_image
 from imaging.data.manifest import ManifestRow, of_split, read_rows
-from imaging.data.maps import MAPS, Map, placed, read_map
+from imaging.data.maps import BY_CLASS, MAPS, Map, of_class, placed, read_map
 from imaging.data.pictures import is_picture_file, read_picture, whole
 from imaging.data.predicted import Rated, predicted_findings, predicted_rating, read_results
 from imaging.data.run_results import RunAnswer, is_run, read_run
@@ -32,16 +32,22 @@ class UnscorableError(InputError):
     """A prediction that cannot be scored: the case is counted as failed."""
 
 
+class UnnamedClassError(ConfigError):
+    """Which class of a prediction is looked for is not known: the command is wrong, and not the case."""
+
+
 @dataclass(frozen=True)
 class Sources:
     """Where the files of an evaluation are: the folders of its predictions and its truth.
 
     `answers` are what a run answered, by the place of the row in its table; they stand for the column of predictions.
+    `channel` is the class that is meant of predictions with several.
     """
 
     predictions: Path
     truth: Path
     answers: Mapping[str, RunAnswer] = field(default_factory=dict)
+    channel: int | None = None
 
 
 def rows_of(args: argparse.Namespace) -> list[ManifestRow]:
@@ -88,7 +94,9 @@ def sources_of(args: argparse.Namespace, rows: Sequence[ManifestRow]) -> Sources
     if args.package is not None and args.results is None:
         raise ConfigError(f"--package {args.package}: found no --run; allowed is beside it", Reason.CONFIG_INVALID)
     answers = {} if args.results is None else joined(args.results, args.package, rows)
-    return Sources(args.predictions or folder, args.truth or folder, answers)
+    if args.channel is not None and args.channel < 0:
+        raise ConfigError(f"--channel: found {args.channel}; allowed are 0 and more", Reason.CONFIG_INVALID)
+    return Sources(args.predictions or folder, args.truth or folder, answers, args.channel)
 
 
 def joined(run: Path, package: str | None, rows: Sequence[ManifestRow]) -> dict[str, RunAnswer]:
@@ -117,7 +125,7 @@ def second_sources(args: argparse.Namespace, rows: Sequence[ManifestRow], first:
         return replace(first, answers=joined(args.compare, args.package, rows))
     if not args.compare.is_dir():
         raise ConfigError(f"--compare {args.compare}: allowed is a folder of predictions", Reason.CONFIG_INVALID)
-    return Sources(args.compare, first.truth)
+    return Sources(args.compare, first.truth, channel=first.channel)
 
 
 def read_truth(sources: Sources, row: ManifestRow) -> Map:
@@ -144,7 +152,8 @@ def read_truth(sources: Sources, row: ManifestRow) -> Map:
 def read_prediction(sources: Sources, row: ManifestRow, truth: Map) -> Map:
     """The prediction of a row on the truth's grid: a map, or the findings of a result, on an image or in a volume.
 
-    Raises UnscorableError when there is none, when it cannot be read, and when its grid is another.
+    Raises UnscorableError when there is none, when it cannot be read, and when its grid is another;
+    UnnamedClassError where it has several classes and which one is meant is not known.
     """
     files, image_uid = _predicted(sources, row)
     try:
@@ -153,7 +162,14 @@ def read_prediction(sources: Sources, row: ManifestRow, truth: Map) -> Map:
             empty = np.zeros(truth.array.shape, dtype=np.bool_)
             union = np.any([mask for mask, _ in found], axis=0) if found else empty
             return replace(truth, array=union, findings=tuple(found))
-        predicted = read_map(files[0], row.spacing_mm, foreground=True)
+        if sources.channel is not None and not files[0].name.lower().endswith(BY_CLASS):
+            told = f"--channel {sources.channel}: {files[0].name} has no classes; allowed are {', '.join(BY_CLASS)}"
+            raise ConfigError(told, Reason.CONFIG_INVALID)
+        predicted = read_map(files[0], row.spacing_mm, sources.channel)
+        if predicted.grid is None and predicted.array.shape[1:] == truth.array.shape:
+            predicted = replace(predicted, array=of_class(files[0].name, predicted.array, sources.channel))
+    except ConfigError as error:
+        raise UnnamedClassError(f"case '{row.case_id}': {error}", error.reason) from error
     except ImagingError as error:
         raise UnscorableError(f"case '{row.case_id}': {error}", error.reason) from error
     values = placed(predicted, truth)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  imaging package --new-card my_card.yaml
-      a card to fill in: name, licence, codes, what is measured
+  imaging package runs/mine --new-card my_card.yaml
+      a card to fill in (name, licence, codes, what is measured), begun by what the run trained
   imaging package runs/mine --card my_card.yaml --preview
       threshold and validation figures as they would be; writes nothing
   imaging package runs/mine --card configs/package/breast_us.yaml --out my_package
@@ -27,47 +27,6 @@ what its checkpoint recorded; a configuration, table or file that was changed si
 finds nothing on its validation cases. The threshold is chosen on the run's validation cases of training sites; the
 support of the acquisition passport is what its training images showed. Inference refuses a package whose files do not
 have the sha256 written in it.
-"""
-
-CARD_TEMPLATE = """\
-# What people decide about a package; everything else comes from the training run.
-# Lower case, digits and underscores; no spaces.
-name: my_package
-# Raise it with every release.
-version: "1.0.0"
-# Who answers for it.
-manufacturer: My hospital
-# One sentence: what it finds, in what images, what it learnt from. Say "synthetic" of phantoms.
-summary: Lesions in B-mode ultrasound, outlined. Trained on our own images. Research use only.
-# Of the weights, and of the data where that has one.
-licence: none
-# The procedure that reports name. Codes: value, scheme (SCT for SNOMED CT, DCM for DICOM), meaning.
-procedure: {value: "363679005", scheme: SCT, meaning: Imaging procedure}
-applicability:
-  # US, MG or MR, as the recipe reads.
-  modality: US
-  # Values of BodyPartExamined (0018,0015).
-  body_parts: [BREAST]
-# One entry for each output class, in the order of data.labels.
-labels:
-  - name: lesion
-    finding: {value: "52988006", scheme: SCT, meaning: Lesion}
-    category: {value: "49755003", scheme: SCT, meaning: Morphologically Abnormal Structure}
-    kind: {value: "52988006", scheme: SCT, meaning: Lesion}
-    site: {value: "76752008", scheme: SCT, meaning: Breast}
-# Smallest finding, in pixels of the model's grid.
-least_pixels: 40
-# Of what the modality can: for ultrasound longest_diameter, area.
-measures: [longest_diameter, area]
-# Share of validation images without a finding that the threshold may mark at most, 0 to 1.
-most_marked_empty: 0.1
-# Of volumes: every, largest (organs) or candidates (lesions).
-parts: every
-# Where the network has image classes, their names in the order of data.classes:
-# classes:
-#   - {name: normal, nothing: true}
-#   - {name: benign}
-#   - {name: malignant}
 """
 
 
@@ -101,7 +60,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; raises ImagingError."""
     if args.new_card is not None:
-        return _write_card(args.new_card)
+        return _write_card(args.new_card, args.folder)
     if args.folder is None:
         raise ConfigError("FOLDER: missing; a training run, or a folder with package.yaml", Reason.CONFIG_INVALID)
     from imaging.package import DESCRIPTION
@@ -145,12 +104,15 @@ def _worded(value: object) -> str:
     return f"{value}"
 
 
-def _write_card(path: Path) -> int:
+def _write_card(path: Path, run: Path | None) -> int:
+    from imaging.commands.cards import new_card
+
     if path.exists():
         raise ConfigError(f"--new-card {path}: found a file; allowed is a new name", Reason.OUTPUT_IN_USE)
+    text = new_card(run)
     try:
-        path.write_text(CARD_TEMPLATE, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED) from error
-    print(f"{path}: a card to fill in; then imaging package RUN --card {path} --preview")
+    print(f"{path}: a card to fill in; then imaging package {run or 'RUN'} --card {path} --preview")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,27 +15,36 @@ from imaging.errors import ConfigError, ImagingError, OutputError, Reason
 
 if TYPE_CHECKING:
     from imaging.data.manifest import Case
-    from imaging.findings import Finding
+    from imaging.findings import Finding, Reading
     from imaging.image import Array, Grid
+    from imaging.package import Card
     from imaging.predictor import Predictor
 
 EXAMPLES = """\
 examples:
   imaging predict packages/mine cases/manifest.csv --out predicted
   imaging evaluate detection --manifest predicted/detection.csv --split test --out scores
+  imaging evaluate classification --manifest predicted/classification.csv --split test --positive label=malignant \\
+      --out scores
   imaging predict packages/mine folder_of_pictures --out predicted
 
-IMAGES is a manifest (CSV), one image, or a folder of them (pictures, NIfTI, MHA, NRRD, and one DICOM study for each
-folder below it). Written are maps (one confidence for each finding), labels (the values 1, 2, ... of the package's
-labels; of one label on a picture 255), findings.csv, and detection.csv and segmentation.csv, which are manifests with a
-column prediction. A case that cannot be read has an empty prediction, which an evaluation counts as a failure.
+IMAGES is a manifest (CSV), one image, or a folder of them: pictures, NIfTI, MHA, NRRD, and DICOM, of which each image
+is a case, or for a package of volumes each study. Written are
+
+  maps/                 one confidence for each finding, on the image's own grid
+  labels/               values 1, 2, ... of the package's labels; of one label on a picture 255
+  findings.csv          each finding with its corners in pixels of the source image
+  detection.csv, segmentation.csv   the table, every column of it, with a column prediction
+  classification.csv    the same of a package with image classes; prediction is the chance of the class that its card
+                        calls positive, else of any class that is not nothing
+
+A case that cannot be read has an empty prediction, which an evaluation counts as a failure.
 
 exit status:
   0  every case was read
   1  some case was not
   2  the command, the package, the table or the output folder is wrong
 """
-_HEADER = ("case_id", "patient_id", "site", "split", "image", "truth", "label", "spacing_mm", "prediction")
 _FOUND = ("case_id", "number", "label", "score", "low", "high")
 
 
@@ -58,71 +68,120 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
     if args.out.exists() and any(args.out.iterdir()):
         raise ConfigError(f"--out {args.out}: holds files; allowed is a new or empty folder", Reason.CONFIG_INVALID)
-    cases = cases_of(args.images)
     from imaging.package import load_package
     from imaging.predictor import load_predictor
 
-    predictor = load_predictor(load_package(args.package), args.device)
+    package = load_package(args.package)
+    cases, rows = cases_in(args.images, package.description.network.is_volume)
+    predictor = load_predictor(package, args.device)
     try:
-        failed = _write(args.out, cases, predictor)
+        tables = _write(args.out, cases, rows, predictor)
     except OSError as error:
         told = f"--out {args.out}: {error.strerror}; allowed is a writable folder"
         raise OutputError(told, Reason.OUTPUT_FAILED) from error
+    failed = sum(not row["prediction"] for row in tables["detection"])
     print(f"{len(cases)} cases, {failed} not read")
-    for name in ("detection.csv", "segmentation.csv", "findings.csv"):
-        print(f"{name:17} {(args.out / name).resolve()}")
+    for name in (*tables, "findings"):
+        print(f"{name + '.csv':18} {(args.out / name).resolve()}.csv")
+    if "classification" in tables:
+        print(f"classification.csv: prediction is the chance of {_looked_for(predictor.package.description.card)[0]}")
     return 1 if failed else 0
 
 
-def cases_of(images: Path) -> list[Case]:
-    """The cases of a table, or one for each image. Raises ConfigError where there is none."""
-    from imaging.data.images import READ
-    from imaging.data.manifest import Case, read_manifest
+def cases_in(images: Path, of_volumes: bool) -> tuple[list[Case], list[dict[str, str]]]:
+    """The cases of a table with its cells, or one for each image. Raises ConfigError where there is none."""
+    from imaging.data.manifest import COLUMNS, Case, cases_of, read_rows
 
     if images.suffix.lower() == ".csv":
-        return read_manifest(images)
-    files = [images]
-    if images.is_dir():
-        named = [path for path in sorted(images.rglob("*")) if path.name.lower().endswith(READ)]
-        folders = [path for path in sorted(images.iterdir()) if path.is_dir()]
-        studies = [path for path in folders if not any(name.is_relative_to(path) for name in named)]
-        files = [*named, *studies] or [images]
+        lines = read_rows(images, COLUMNS)
+        return cases_of(lines), [line.placed for line in lines]
     if not images.exists():
         raise ConfigError(f"IMAGES {images}: there is no such file or folder", Reason.CONFIG_INVALID)
+    files = _images_in(images, of_volumes) if images.is_dir() else [images]
+    if not files:
+        raise ConfigError(f"IMAGES {images}: found no image; allowed are a folder of them, or one", Reason.NOT_AN_IMAGE)
     names = [path.name if path == images else path.relative_to(images).as_posix() for path in files]
-    return [Case(name, name, "unknown", "test", path, None) for name, path in zip(names, files, strict=True)]
+    cases = [Case(name, name, "unknown", "test", path, None) for name, path in zip(names, files, strict=True)]
+    told = [(name, name, "unknown", "test", str(path.resolve()), "") for name, path in zip(names, files, strict=True)]
+    return cases, [dict(zip(COLUMNS, row, strict=True)) for row in told]
 
 
-def _write(out: Path, cases: Sequence[Case], predictor: Predictor) -> int:
-    """Everything of all cases; how many could not be read."""
+def _images_in(folder: Path, of_volumes: bool) -> list[Path]:
+    """Every image file below a folder; of DICOM each image, or the folder that holds a study. Other files are told.
+
+    Raises ConfigError for a folder of volumes in which no folder has a study to itself.
+    """
+    from imaging.data.images import READ
+    from imaging.dicom.index import build_index
+
+    named = [path for path in sorted(folder.rglob("*")) if path.name.lower().endswith(READ)]
+    index = build_index(folder)
+    other = [name for name, file in index.files.items() if file.reason and not name.lower().endswith(READ)]
+    if other:
+        print(f"{folder}: {len(other)} files are no images that are read, first {other[0]}", file=sys.stderr)
+    if not of_volumes:
+        return [*named, *sorted({one.path for series in index.series for one in series.instances})]
+    holds: dict[Path, set[str]] = {}
+    for uid, series in index.studies().items():
+        files = [one.path.parent for of in series for one in of.instances]
+        holds.setdefault(Path(os.path.commonpath(files)), set()).add(uid)
+    for path, studies in holds.items():
+        inside = [other for other in holds if other.is_relative_to(path)]
+        if len(studies) > 1 or len(inside) > 1:
+            raise ConfigError(
+                f"IMAGES {path}: found files of {sum(len(holds[one]) for one in inside)} studies; allowed is a folder "
+                "for each study (imaging infer takes any export)",
+                Reason.CONFIG_INVALID,
+            )
+    return [*named, *sorted(holds)]
+
+
+def _write(
+    out: Path, cases: Sequence[Case], rows: Sequence[dict[str, str]], predictor: Predictor
+) -> dict[str, list[dict[str, str]]]:
+    """Everything of all cases; the tables for `imaging evaluate`, by the name of its task."""
     for part in ("maps", "labels"):
         (out / part).mkdir(parents=True, exist_ok=True)
-    failed, told = 0, list[tuple[str, ...]]()
-    tables: dict[str, list[tuple[str, ...]]] = {"maps": [], "labels": []}
+    classes = [one.name for one in predictor.package.description.card.classes]
+    tables: dict[str, list[dict[str, str]]] = {"detection": [], "segmentation": []}
+    tables |= {"classification": []} if classes else {}
+    told = list[tuple[str, ...]]()
     with progress_bar(out.name) as show:
-        for number, case in enumerate(cases, start=1):
-            names = {"maps": "", "labels": ""}
+        for number, (case, row) in enumerate(zip(cases, rows, strict=True), start=1):
+            predicted = dict.fromkeys(tables, "")
+            chances = dict.fromkeys((f"chance:{name}" for name in classes), "")
             try:
-                grid, found = _findings(case, predictor)
-                names = _store(out, number, grid, found, predictor)
-                told += [_finding_row(case, k, one) for k, one in enumerate(found, start=1)]
+                grid, reading = _read(case, predictor)
+                predicted |= _store(out, number, grid, reading.findings, predictor)
+                told += [_finding_row(case, k, one) for k, one in enumerate(reading.findings, start=1)]
+                if classes:
+                    chances = {f"chance:{name}": f"{reading.classes[name]:.6f}" for name in classes}
+                    wanted = _looked_for(predictor.package.description.card)[1]
+                    predicted["classification"] = f"{min(1.0, sum(reading.classes[name] for name in wanted)):.6f}"
             except ImagingError as error:
-                failed += 1
                 print(f"failed {case.case_id}: {error}", file=sys.stderr)
-            for part, name in names.items():
-                tables[part].append(_case_row(case, name))
+            for task, table in tables.items():
+                table.append({**row, **(chances if task == "classification" else {}), "prediction": predicted[task]})
             show(number, len(cases))
-    _table(out / "detection.csv", _HEADER, tables["maps"])
-    _table(out / "segmentation.csv", _HEADER, tables["labels"])
+    for task, table in tables.items():
+        _table(out / f"{task}.csv", list(table[0]), [list(line.values()) for line in table])
     _table(out / "findings.csv", _FOUND, told)
-    return failed
+    return tables
 
 
-def _findings(case: Case, predictor: Predictor) -> tuple[Grid, tuple[Finding, ...]]:
+def _looked_for(card: Card) -> tuple[str, list[str]]:
+    """What a package with image classes looks for, in words, and the classes that are it."""
+    if card.rating is not None:
+        return card.rating.positive, [card.rating.positive]
+    kinds = [one.name for one in card.classes if not one.nothing]
+    return " or ".join(kinds), kinds
+
+
+def _read(case: Case, predictor: Predictor) -> tuple[Grid, Reading]:
     from imaging.data.dataset import first_image
 
     image = first_image(case, predictor.recipe)
-    return image.source_grid, predictor.read(image).findings
+    return image.source_grid, predictor.read(image)
 
 
 def _store(out: Path, number: int, grid: Grid, found: Sequence[Finding], predictor: Predictor) -> dict[str, str]:
@@ -135,10 +194,11 @@ def _store(out: Path, number: int, grid: Grid, found: Sequence[Finding], predict
         mask = _whole_mask(one)
         scores[mask] = one.score
         labels[mask] = 255 if len(names) == 1 and not grid.is_volume else names.index(one.label) + 1
-    written = {"maps": f"maps/{number:05d}", "labels": f"labels/{number:05d}"}
-    for part, values in (("maps", scores), ("labels", labels)):
-        written[part] += _save(out / written[part], values, grid)
-    return written
+    maps, masks = f"maps/{number:05d}", f"labels/{number:05d}"
+    return {
+        "detection": maps + _save(out / maps, scores, grid),
+        "segmentation": masks + _save(out / masks, labels, grid),
+    }
 
 
 def _save(path: Path, values: Array, grid: Grid) -> str:
@@ -171,13 +231,6 @@ def _whole_mask(finding: Finding) -> Array:
     (top, left), (tall, wide) = finding.mask_origin, finding.mask.shape
     whole[top : top + tall, left : left + wide] = finding.mask
     return whole
-
-
-def _case_row(case: Case, prediction: str) -> tuple[str, ...]:
-    truth = "" if case.truth is None else str(case.truth.resolve())
-    steps = "" if case.spacing_mm is None else "x".join(map(str, case.spacing_mm))
-    image = str(case.image.resolve())
-    return case.case_id, case.patient_id, case.site, case.split, image, truth, case.label, steps, prediction
 
 
 def _finding_row(case: Case, number: int, one: Finding) -> tuple[str, ...]:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from imaging.candidates import Extraction, Threshold
-from imaging.commands.data import progress_bar
 from imaging.commands.evaluation_inputs import (
     Sources,
+    UnnamedClassError,
     UnscorableError,
     read_prediction,
     read_rating,
@@ -53,12 +54,16 @@ from imaging.evaluation.result import (
     SegmentationCase,
 )
 from imaging.evaluation.segmentation import SegmentationProtocol, score_failure, score_masks
-from imaging.table import NEARLY_ONE, likened, remarks_kept
+from imaging.table import NEARLY_ONE, likened, remarks_kept, tell
 
 Scores = EvaluationResult
+# Without --label whatever is not 0 is this, as in a training without data.labels.
+_ONE_CLASS = ("lesion", 1)
 # The subgroups by what the score of a DICOM result rests on.
 _BASIS = "result"
 _MANY = 2000
+# From here on the work shows how far it is.
+_MOMENT_S = 2.0
 CaseT = TypeVar("CaseT", DetectionCase, SegmentationCase, ClassificationCase)
 
 
@@ -133,11 +138,8 @@ def _detection(
 
 def _each(rows: Sequence[ManifestRow], scored: Callable[[ManifestRow], CaseT]) -> list[CaseT]:
     """The case of each row, with a bar on a terminal; of many it is said that intervals follow, which take long."""
-    cases = []
-    with progress_bar("scored") as show:
-        for done, row in enumerate(rows, start=1):
-            cases.append(scored(row))
-            show(done, len(rows))
+    shown = tqdm(rows, unit="case", delay=_MOMENT_S, leave=False, disable=not sys.stderr.isatty())
+    cases = [scored(row) for row in shown]
     if len(cases) >= _MANY:
         sites = len({row.site for row in rows})
         print(f"imaging: {len(cases)} cases are scored; now the intervals of {sites} sites and of all", file=sys.stderr)
@@ -174,6 +176,8 @@ def _detection_case(
         else:
             _refuse_outside_unit(row, prediction.array)
             lesions, score = score_maps(prediction.array, truth.array, protocol)
+    except UnnamedClassError:
+        raise
     except ImagingError as error:
         failed = str(error)
     positive = bool(truth.array.any()) if row.case_truth is None else row.case_truth
@@ -195,10 +199,14 @@ def _refuse_outside_unit(row: ManifestRow, values: np.ndarray) -> None:
 def _segmentation(
     args: argparse.Namespace, rows: list[ManifestRow], sources: Sources, how: Bootstrap, inputs: Inputs
 ) -> Scores:
-    labels = tuple(read_label(text) for text in args.label) or (("lesion", 1),)
+    labels = tuple(read_label(text) for text in args.label) or (_ONE_CLASS,)
     unit: Literal["mm", "pixel"] = "mm" if read_truth(sources, rows[0]).is_calibrated else "pixel"
     protocol = SegmentationProtocol(labels, args.tolerance, args.cap, unit=unit)
-    cases = _each(rows, lambda row: _segmentation_case(args, row, sources, protocol))
+    seen: set[int] = set()
+    cases = _each(rows, lambda row: _segmentation_case(args, row, sources, protocol, seen))
+    if len(seen - {0}) > 1:
+        values = ", ".join(map(str, sorted(seen - {0})))
+        tell([f"truths: the values {values} count as one class, lesion; name classes by --label"])
     return evaluate_segmentation(cases, protocol, how, inputs)
 
 
@@ -213,9 +221,13 @@ def read_label(text: str) -> tuple[str, int]:
 
 
 def _segmentation_case(
-    args: argparse.Namespace, row: ManifestRow, sources: Sources, protocol: SegmentationProtocol
+    args: argparse.Namespace, row: ManifestRow, sources: Sources, protocol: SegmentationProtocol, seen: set[int]
 ) -> SegmentationCase:
+    """One case. `seen` takes the values of its truth where no class is named."""
     truth = read_truth(sources, row)
+    if not args.label:
+        seen |= {int(value) for value in np.unique(truth.array)}
+        truth = replace(truth, array=_one_class(truth.array))
     if truth.is_calibrated != (protocol.unit == "mm"):
         raise ConfigError(
             f"{row.where}: found a truth {'with' if truth.is_calibrated else 'without'} a spacing, unlike the first "
@@ -226,10 +238,17 @@ def _segmentation_case(
     overlaps = score_failure(truth.array, truth.spacing, protocol)
     try:
         prediction = _labels(row, read_prediction(sources, row, truth), protocol)
-        overlaps = score_masks(prediction, truth.array, truth.spacing, protocol)
+        overlaps = score_masks(
+            prediction if args.label else _one_class(prediction), truth.array, truth.spacing, protocol
+        )
     except ImagingError as error:
         failed = str(error)
     return SegmentationCase(row.case_id, row.patient_id, row.site, overlaps, failed, subgroups_of(args, row))
+
+
+def _one_class(mask: np.ndarray) -> np.ndarray:
+    """A label mask in which no class is named: 1 for whatever is not 0."""
+    return np.asarray(mask != 0, dtype=np.uint8)
 
 
 def _labels(row: ManifestRow, prediction: Map, protocol: SegmentationProtocol) -> np.ndarray:

@@ -33,7 +33,10 @@ def start_of(run: Path, resume: bool | str) -> str | None:
     if path is None and resume == "auto" and not damaged:
         return None
     if path is None:
-        raise ConfigError(f"{run / FOLDER}: found no whole checkpoint to resume from", Reason.CONFIG_INVALID)
+        raise ConfigError(
+            f"{run / FOLDER}: found no whole checkpoint to resume from; --resume auto begins where there is none",
+            Reason.CONFIG_INVALID,
+        )
     print(f"train.py: resumed from {path}", file=sys.stderr)
     return str(path)
 

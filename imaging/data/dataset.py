@@ -228,6 +228,7 @@ def first_image(case: Case, recipe: Recipe) -> Image:
     Of DICOM it is what the recipe's rule selects, of a plane its first frame. Of a picture all counts as tissue, of a
     volume the box around the case's organ. Raises InputError where nothing fits, or where a volume cannot be read.
     """
+    _refuse_series_beside(case)
     image = _from_files(case) if is_picture(case) else _from_dicom(case, recipe)
     if image.source_grid.is_volume != (recipe.spatial_dims == 3):
         raise InputError(
@@ -238,6 +239,17 @@ def first_image(case: Case, recipe: Recipe) -> Image:
     if not image.source_grid.is_volume:
         return replace(image, region=image.grid.whole) if is_picture(case) else image
     return image if case.organ is None else replace(image, region=_box(case.organ, image))
+
+
+def _refuse_series_beside(case: Case) -> None:
+    """Raises ConfigError for volumes beside DICOM, or in DICOM: which unit and b-value they have, a study tells."""
+    series = [case.image, *case.beside.values()] if case.beside else []
+    if found := [path.name for path in series if not path.name.lower().endswith(READ)]:
+        raise ConfigError(
+            f"case {case.case_id}: found DICOM, {found[0]}, with columns image:{', image:'.join(case.beside)}; allowed "
+            "is the folder of the whole study as image, whose series are then told apart, or other files throughout",
+            Reason.CONFIG_INVALID,
+        )
 
 
 def _from_files(case: Case) -> Image:
@@ -258,7 +270,12 @@ def _from_dicom(case: Case, recipe: Recipe) -> Image:
 
 def _exam(case: Case, group: Group) -> Image:
     """All volumes of the group. In training a broken one is to be mended or taken away by hand, not passed over."""
-    first, *unplaced = group.parts()
+    parts = group.parts()
+    if not parts:
+        raise InputError(
+            f"{case.image.name}: found no {group.key} among its series; the exam needs it", Reason.MISSING_ROLE
+        )
+    first, *unplaced = parts
     if not isinstance(first, Volumes) or unplaced:
         raise InputError(
             f"{case.image.name}: found {len(group.roles.get(UNPLACED, ()))} images that cannot be read and may belong "

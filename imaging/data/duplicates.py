@@ -222,8 +222,11 @@ def _picture_of(case: Case, recipe: Recipe | None) -> Image:
         if error.reason is not Reason.GEOMETRY:
             raise
         image = read_image(case.image, case.site, frame=1)
-    if recipe is None:
-        return image
+    return image if recipe is None else of_tissue(image, recipe)
+
+
+def of_tissue(image: Image, recipe: Recipe) -> Image:
+    """The part of an image in which one may look like another: its tissue, without the screen around it."""
     tissue = recipe.tissue(image)
     return replace(image, array=tissue.pixels.numpy(), grid=tissue.grid, channels="luminance", region=None)
 

@@ -59,6 +59,13 @@ class ManifestRow:
         """File and line, for an error."""
         return self.line.where
 
+    @property
+    def placed(self) -> dict[str, str]:
+        """Every cell by its column, with the files' absolute paths, for a table in another folder."""
+        named = [name for name in self.line.cells if name in ("image", "truth", "organ") or name.startswith(BESIDE)]
+        files = {name: file for name in named if (file := self.line.file(name, self.folder)) is not None}
+        return {**self.line.cells, **{name: str(file.resolve()) for name, file in files.items()}}
+
     def value(self, column: str) -> str:
         """What the table has in any column, as text."""
         return self.line.text(column)
@@ -214,15 +221,19 @@ def read_manifest(path: Path) -> list[Case]:
     """The cases of a CSV with case_id, patient_id, site, split, image and truth, and if wanted label, spacing_mm, organ
     and `image:ROLE` for each further volume of an exam (`image:ADC`).
 
-    Files are absolute, or relative to the table's folder; `image` may be a folder; `truth` may be empty where a label
-    stands. `spacing_mm` is one number for square pixels, or row step and column step as in `0.1x0.2`. Raises
-    ConfigError as `read_rows` does, and for an unknown split, a repeated case_id and a file that is not there. What the
-    table cannot say, `duplicates` finds in the pictures.
+    Files are absolute, or relative to the table's folder; those of `image` and of roles may be folders; `truth` may be
+    empty where a label stands. `spacing_mm` is one number for square pixels, or row step and column step as in
+    `0.1x0.2`. Raises ConfigError as `read_rows` does, and for an unknown split, a repeated case_id and a file that is
+    not there. What the table cannot say, `duplicates` finds in the pictures.
     """
-    rows = read_rows(path, COLUMNS)
+    return cases_of(read_rows(path, COLUMNS))
+
+
+def cases_of(rows: Sequence[ManifestRow]) -> list[Case]:
+    """The rows as cases. Raises as `read_manifest` does."""
     twice = [name for name, times in Counter(row.case_id for row in rows).items() if times > 1]
     if twice:
-        raise ConfigError(f"manifest {path.name}: case_id '{twice[0]}' stands twice", Reason.CONFIG_INVALID)
+        raise ConfigError(f"{_table_of(rows)}: case_id '{twice[0]}' stands twice", Reason.CONFIG_INVALID)
     return [_case(row) for row in rows]
 
 
@@ -301,8 +312,9 @@ def _case(row: ManifestRow) -> Case:
     beside = [name for name in row.line.cells if name.startswith(BESIDE)]
     files = {name: row.line.file(name, row.folder) for name in ("image", "truth", "organ", *beside)}
     for name, file in files.items():
-        if file is not None and not (file.is_file() or (name == "image" and file.is_dir())):
-            allowed = "a file or folder" if name == "image" else "a file"
+        may_be_folder = name == "image" or name in beside
+        if file is not None and not (file.is_file() or (may_be_folder and file.is_dir())):
+            allowed = "a file or folder" if may_be_folder else "a file"
             raise ConfigError(f"{row.where}: {name} '{row.line.cells[name]}' is not {allowed}", Reason.CONFIG_INVALID)
     return Case(
         row.case_id,

@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from imaging.data.images import READ, read_image, reorient, same_place
 from imaging.data.marks import Mask
 from imaging.data.pictures import crisp, is_picture_file, read_mask_picture
-from imaging.errors import GeometryError, InputError, Reason
+from imaging.errors import ConfigError, GeometryError, InputError, Reason
 from imaging.image import Array, Floats, Grid
 from imaging.table import tell
 
-MAPS: Final = (*READ, ".npz", ".npy")
+BY_CLASS: Final = (".npz", ".npy")  # what may hold probabilities of several classes
+MAPS: Final = (*READ, *BY_CLASS)
 _SAME_SPACING: Final = 0.01
+# Arrays of a file that nnU-Net wrote: class probabilities (class, [slice,] row, column), the background first.
+_NAMED: Final = ("softmax", "probabilities")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +46,16 @@ class Map:
     stated: Floats | None = None
 
 
-def read_map(path: Path, spacing_mm: tuple[float, ...] = (), foreground: bool = False) -> Map:
+def read_map(path: Path, spacing_mm: tuple[float, ...] = (), channel: int | None = None) -> Map:
     """The map of a file. `spacing_mm`, one step or one for each axis, is for files that have none of their own.
 
-    `foreground` takes, of class probabilities as nnU-Net stores them, the first class above background. Raises
-    InputError for a missing or unreadable file and for values that are not finite, GeometryError for a spacing of
-    another number of axes.
+    `channel` is the class that is meant of class probabilities as nnU-Net stores them; without it that is the one above
+    background where there is one. Raises InputError for a missing or unreadable file and for values that are not
+    finite, GeometryError for a spacing of another number of axes, ConfigError where the class is not known.
     """
     if not path.is_file():
         raise InputError(f"there is no file '{path.name}'", Reason.CONFIG_INVALID)
-    array, own, grid, stated = _read(path, foreground)
+    array, own, grid, stated = _read(path, channel)
     if not np.isfinite(array).all():
         raise InputError(f"{path.name}: found values that are not finite; allowed are finite ones", Reason.GEOMETRY)
     if len(spacing_mm) not in (0, 1, array.ndim):
@@ -83,7 +86,7 @@ def placed(found: Map, truth: Map) -> Array | None:
     return found.array if found.array.shape == truth.array.shape else None
 
 
-def _read(path: Path, foreground: bool) -> tuple[NDArray[Any], tuple[float, ...], Grid | None, Floats | None]:
+def _read(path: Path, channel: int | None) -> tuple[NDArray[Any], tuple[float, ...], Grid | None, Floats | None]:
     """Array, own spacing in mm (none where the file has none), grid and stated place of a file."""
     name = path.name.lower()
     if is_picture_file(path):
@@ -91,7 +94,7 @@ def _read(path: Path, foreground: bool) -> tuple[NDArray[Any], tuple[float, ...]
     if name.endswith(READ):
         return _stored(path)
     try:
-        return _numpy(path, foreground), (), None, None
+        return _numpy(path, channel), (), None, None
     except (OSError, ValueError, KeyError, EOFError, zlib.error, BadZipFile) as error:
         raise InputError(
             f"{path.name}: {type(error).__name__}; allowed is a readable {', '.join(MAPS)}", Reason.DECODE_FAILED
@@ -105,14 +108,30 @@ def _stored(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Grid, Floats |
     return image.array[0], image.grid.spacing if image.grid.unit == "mm" else (), image.grid, image.stated
 
 
-def _numpy(path: Path, foreground: bool) -> NDArray[Any]:
-    """The only array of a file; of class probabilities as nnU-Net stores them, the first class above background."""
+def _numpy(path: Path, channel: int | None) -> NDArray[Any]:
+    """The only array of a file; of class probabilities as nnU-Net stores them, one class."""
     if path.suffix.lower() == ".npy":
         return np.asarray(np.load(path, allow_pickle=False))
     with np.load(path, allow_pickle=False) as arrays:
-        for name in ("softmax", "probabilities"):
-            if foreground and name in arrays:
-                return np.asarray(arrays[name][1], dtype=np.float32)
+        for name in _NAMED:
+            if name in arrays:
+                return of_class(path.name, np.asarray(arrays[name], dtype=np.float32), channel)
         if len(arrays.files) != 1:
             raise ValueError(f"{len(arrays.files)} arrays")
         return np.asarray(arrays[arrays.files[0]])
+
+
+def of_class(name: str, chances: Array, channel: int | None) -> Array:
+    """The probabilities of one class of (class, [slice,] row, column); of two that above background. Raises ConfigError
+    where which one is not known.
+    """
+    count = len(chances)
+    if channel is None and count > 2:
+        raise ConfigError(
+            f"{name}: found probabilities of {count} classes, 0 the background; name the one that is looked for with "
+            f"--channel, 1 to {count - 1}",
+            Reason.CONFIG_INVALID,
+        )
+    if channel is not None and channel >= count:
+        raise ConfigError(f"{name}: --channel {channel}: allowed are 0 to {count - 1}", Reason.CONFIG_INVALID)
+    return np.asarray(chances[count - 1 if channel is None else channel])

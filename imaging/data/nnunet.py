@@ -4,10 +4,13 @@ nnU-Net stacks the channels of a case, so they need one grid. That is the grid o
 voxels are written as they are; a volume beside it that has other voxels is interpolated onto them linearly, 0 where it
 does not reach. Truths are labels on that grid, by nearest neighbour where they had another.
 
+A truth without named labels is one class, `lesion`, whatever its values are. Organ masks go to organsTr and organsTs,
+which nnU-Net does not read.
+
 The test split goes to imagesTs, its truths to labelsTs, which nnU-Net does not read. splits_final.json has up to five
 folds of whole patients: fold 0 validates on the manifest's own validation cases. (Asked for a fold that is not listed,
 nnU-Net makes one that knows no patients.) cases.csv keeps what the format has no place for: patient, site, split and
-class. Organ masks are left behind.
+class.
 """
 
 from __future__ import annotations
@@ -37,32 +40,51 @@ FOLDS: Final = 5
 _COLUMNS: Final = ("case_id", "patient_id", "site", "split", "label")
 _FOLDER: Final = re.compile(r"Dataset\d{3}_\w+")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ONE_CLASS: Final = {"lesion": 1}
 _STORED: Final = ("uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
+
+
+VolumesOf = Callable[[Case], Mapping[str, Image]]
+
+
+def file_volumes(key: str = "image") -> VolumesOf:
+    """What gives the volumes of a case whose files are named one by one: the key volume, as channel `key`, first."""
+
+    def volumes(case: Case) -> Mapping[str, Image]:
+        beside = {role: read_image(path, case.site) for role, path in sorted(case.beside.items())}
+        return {key: read_image(case.image, case.site), **beside}
+
+    return volumes
 
 
 def write_dataset(
     folder: Path,
     cases: Sequence[Case],
-    labels: Mapping[str, int],
-    key: str = "image",
+    labels: Mapping[str, int] | None = None,
+    volumes_of: VolumesOf = file_volumes(),  # noqa: B008  # pure, and made once
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the cases as a raw dataset; `labels` names the values of their truths, 1, 2, …, and `key` channel 0.
+    """Write the cases as a raw dataset; `labels` names the values of their truths, 1, 2, …, None takes all for one.
 
+    `volumes_of` gives the volumes of a case by the names of their channels, the key volume first.
     dataset.json is written last, so a dataset that was broken off is none. `progress` is called with (done, of).
 
     Raises ConfigError for another folder name than Dataset001_Name, a folder that holds something, values that are not
     consecutive from 1, cases of unlike channels, and a training case without a truth; InputError and GeometryError for
     files that cannot be read or do not fit, naming the case; OutputError when the folder cannot be written.
     """
-    roles = _check(folder, cases, labels)
+    _check(folder, cases, labels or _ONE_CLASS)
+    channels: list[str] = []
     trained = [case for case in cases if case.split != "test"]
     try:
         for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         for number, case in enumerate(cases, start=1):
             try:
-                _write_case(folder, case, roles, labels)
+                volumes = volumes_of(case)
+                channels = channels or list(volumes)
+                _refuse_other_channels(channels, list(volumes))
+                _write_case(folder, case, volumes, labels)
             except ImagingError as error:
                 raise type(error)(f"case {case.case_id}: {error}", error.reason) from error
             if progress is not None:
@@ -70,8 +92,8 @@ def write_dataset(
         _write_cases(folder / CASES, cases)
         _write_json(folder / SPLITS, folds(trained))
         described = {
-            "channel_names": {str(number): name for number, name in enumerate((key, *roles))},
-            "labels": {"background": 0, **labels},
+            "channel_names": dict(enumerate(channels)),
+            "labels": {"background": 0, **(labels or _ONE_CLASS)},
             "numTraining": len(trained),
             "file_ending": ENDING,
         }
@@ -164,8 +186,17 @@ def dataset_labels(folder: Path) -> list[str]:
     return names
 
 
-def _check(folder: Path, cases: Sequence[Case], labels: Mapping[str, int]) -> list[str]:
-    """The roles beside the key volume, in order. Raises ConfigError for what makes no dataset."""
+def _refuse_other_channels(wanted: Sequence[str], found: Sequence[str]) -> None:
+    if list(found) != list(wanted):
+        raise ConfigError(
+            f"found the volumes {', '.join(found)}; allowed are those of the first case, {', '.join(wanted)}: all "
+            "cases of a dataset have the same channels",
+            Reason.CONFIG_INVALID,
+        )
+
+
+def _check(folder: Path, cases: Sequence[Case], labels: Mapping[str, int]) -> None:
+    """Raises ConfigError for what makes no dataset."""
     if not _FOLDER.fullmatch(folder.name):
         raise ConfigError(
             f"dataset {folder}: the folder's name is '{folder.name}'; allowed are names like Dataset001_Lesions",
@@ -190,40 +221,43 @@ def _check(folder: Path, cases: Sequence[Case], labels: Mapping[str, int]) -> li
                 f"case '{case.case_id}': allowed are letters, digits, '.', '_' and '-', as it names files",
                 Reason.CONFIG_INVALID,
             )
-    return roles
 
 
-def _write_case(folder: Path, case: Case, roles: Sequence[str], labels: Mapping[str, int]) -> None:
+def _write_case(folder: Path, case: Case, volumes: Mapping[str, Image], labels: Mapping[str, int] | None) -> None:
     part = "Ts" if case.split == "test" else "Tr"
-    image = read_image(case.image, case.site)
+    image, *others = volumes.values()
     if not image.grid.is_volume or len(image.array) != 1:
         raise GeometryError(
             f"image {case.image.name}: found {image.array.shape} in {image.grid.frame}; allowed is one volume",
             Reason.GEOMETRY,
         )
-    channels = [image.array[0], *(_on_grid(case.beside[role], image.grid) for role in roles)]
+    channels = [image.array[0], *(_on_grid(volume, image.grid) for volume in others)]
     for number, values in enumerate(channels):
         _save(folder / f"images{part}" / f"{case.case_id}_{number:04d}{ENDING}", values, image.grid)
     if part == "Tr" or case.truth is not None:
         _save(folder / f"labels{part}" / f"{case.case_id}{ENDING}", _labels(case, image, labels), image.grid)
+    if case.organ is not None:
+        (folder / f"organs{part}").mkdir(exist_ok=True)
+        organ = read_truth(case.organ, image, Rules(is_resampled=True)).mask().astype(np.uint8)
+        _save(folder / f"organs{part}" / f"{case.case_id}{ENDING}", organ, image.grid)
 
 
-def _on_grid(path: Path, grid: Grid) -> Array:
-    """The volume of a file on another grid: the same voxels as they are, else interpolated linearly, 0 outside."""
-    image = read_image(path)
+def _on_grid(image: Image, grid: Grid) -> Array:
+    """A volume on another grid: the same voxels as they are, else interpolated linearly, 0 outside."""
     same = reorient(image.array[0], image.grid, grid)
     return resample(image.array[0], image.grid, grid) if same is None else same
 
 
-def _labels(case: Case, image: Image, labels: Mapping[str, int]) -> Array:
-    names = sorted(labels, key=lambda name: labels[name])
-    rules = Rules({value: name for name, value in labels.items()}, is_resampled=True)
+def _labels(case: Case, image: Image, labels: Mapping[str, int] | None) -> Array:
+    named = labels or {}
+    names = sorted(named, key=lambda name: named[name])
+    rules = Rules({value: name for name, value in named.items()} or None, is_resampled=True)
     truth = read_truth(case.known_truth, image, rules, row=case.case_id)
     if truth.points or truth.boxes:
         raise InputError(
             f"truth {case.known_truth.name}: found points or boxes; allowed are masks", Reason.UNSUPPORTED_PIXELS
         )
-    return truth.label_map(names)
+    return truth.label_map(names) if names else truth.mask().astype(np.uint8)
 
 
 def _save(path: Path, values: Array, grid: Grid) -> None:
@@ -305,4 +339,6 @@ def _case(folder: Path, part: str, facts: Mapping[str, str], channels: Sequence[
     split: Split = facts["split"]  # type: ignore[assignment]  # checked just above
     known = truth if truth.is_file() else None
     place = (name, facts["patient_id"], facts["site"], split)
-    return Case(*place, files[0], known, facts["label"], beside=dict(zip(channels[1:], files[1:], strict=True)))
+    beside = dict(zip(channels[1:], files[1:], strict=True))
+    organ = folder / f"organs{part}" / f"{name}{ending}"
+    return Case(*place, files[0], known, facts["label"], beside=beside, organ=organ if organ.is_file() else None)

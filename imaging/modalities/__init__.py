@@ -64,6 +64,7 @@ class Modality:
         phantoms: Writers of its training sets of phantoms, by name.
         sited: Of those, by name, what draws a set whose sites differ as a site file says.
         organ: What the organ of its volumes can look like at all; None where nothing is known of it.
+        roles: Of exams of several volumes, those that its recipe can read, the key volume first.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Modality:
     phantoms: Mapping[str, TrainingSet] = field(default_factory=dict)
     sited: Mapping[str, Callable[[], SitedKind]] = field(default_factory=dict)
     organ: OrganBounds | None = None
+    roles: tuple[str, ...] = ()
 
 
 @cache

@@ -10,7 +10,7 @@ from imaging.modalities.prostate.conclusions import PSA, conclude
 from imaging.modalities.prostate.gland import GLAND
 from imaging.modalities.prostate.golden import drawn_exam
 from imaging.modalities.prostate.reasons import ProstateReason
-from imaging.modalities.prostate.selection import PARTS, select
+from imaging.modalities.prostate.selection import PARTS, ROLES, select
 
 if TYPE_CHECKING:
     from imaging.harmonise.recipe import Recipe
@@ -50,4 +50,5 @@ PROSTATE: Final = Modality(
     phantoms={"prostate": _phantoms},
     sited={"prostate": _sited},
     organ=GLAND,
+    roles=ROLES,
 )
