@@ -16,7 +16,7 @@ from imaging.data.manifest import Case, Split, read_manifest
 from imaging.data.patches import Patches, cut, cut_labels, dice
 from imaging.errors import ConfigError, Reason
 from imaging.harmonise.augmentation import Augmentation
-from imaging.harmonise.recipe import Recipe, is_of_volumes
+from imaging.harmonise.recipe import Recipe, is_of_volumes, normalisation_of
 from imaging.table import clean
 
 
@@ -107,6 +107,27 @@ class ImagingDataModule(pl.LightningDataModule):
     def fitted(self) -> list[Case]:
         """The cases that a fit trains and validates on, in the table's order."""
         return [c for c in self._cases if c.split != "test" and c.site not in self.test_sites]
+
+    def learn_intensities(self) -> None:
+        """Let the recipe learn from the training cases of training sites, in the table's order; then it is frozen.
+
+        Raises ConfigError where it already knows a reference that these cases do not give: one of other cases, which
+        this training must not see.
+        """
+        known = normalisation_of(self.recipe)
+        learnt = self.recipe.fit(self.dataset(self.split("train"), "reference").placed())
+        if known is not None and known.reference and known != normalisation_of(learnt):
+            raise ConfigError(
+                f"data.recipe, normalisation.reference: found {known.reference}, which is not what the training cases "
+                "of this run give; allowed is none, and it is learnt from them",
+                Reason.CONFIG_INVALID,
+            )
+        self.take_recipe(learnt)
+
+    def take_recipe(self, recipe: Recipe) -> None:
+        """Harmonise by another recipe from here on."""
+        self.recipe = recipe
+        self._datasets.clear()
 
     def first_sample(self) -> Sample:
         """One harmonised case of the training split, to compare a network with."""
