@@ -13,12 +13,13 @@ SUPPRESSED = "suppressed (fewer than 5 patients)"
 
 
 def cells_section(result: BenchmarkResult) -> Markup | None:
-    names = sorted({name for arm in result.arms for name in arm.subgroups})
+    blind = [arm for arm in result.arms if not arm.sees_target]
+    names = sorted({name for arm in blind for name in arm.subgroups})
     if not names:
         return None
     tables: list[Markup] = []
     for name in names:
-        tables += [element("h3", name.capitalize()), _cells(result.arms, name, result.facts.primary)]
+        tables += [element("h3", name.capitalize()), _cells(blind, name, result.facts.primary)]
     lead = (
         f"{figure_name(result.facts.primary)} at held-out sites. A cell of fewer than five patients is suppressed, and "
         "the next smallest with it where it could be had by subtraction."

@@ -27,10 +27,13 @@ def matrix_section(result: BenchmarkResult) -> Markup | None:
     if not cells:
         return None
     tables = []
-    for arm in dict.fromkeys(cell.arm for cell in result.cells):
+    for arm in result.facts.arms:
         of_arm = [cell for cell in cells if cell.arm == arm]
-        if of_arm:
-            tables += [element("h3", quoted(arm)), _matrix(of_arm, result.facts.primary)]
+        table = _matrix(of_arm, result.facts.primary) if of_arm else None
+        if table is not None and arm == result.facts.reference:
+            tables.append(joined([element("h3", quoted(arm)), table]))
+        elif table is not None:
+            tables.append(element("details", element("summary", quoted(arm)), table))
     lead = (
         f"{figure_name(result.facts.primary)}. A shaded cell was tested on other patients of a training site: it is in "
         "domain, and says nothing of a new hospital."
@@ -44,19 +47,28 @@ def matrix_section(result: BenchmarkResult) -> Markup | None:
     )
 
 
+def _trained_on(cell: DesignCell, sites: Sequence[str]) -> str:
+    """The training sites as a row of the table says them: what was left out stands in one row for all."""
+    if len(sites) > 2 and set(cell.train_sites) == set(sites) - {cell.test_site}:
+        return "all other sites"
+    if len(sites) > 2 and set(cell.train_sites) == set(sites):
+        return "all sites"
+    return ", ".join(cell.train_sites) or "nothing"
+
+
 def _matrix(cells: Sequence[DesignCell], name: str) -> Markup:
-    sites = sorted({cell.test_site for cell in cells})
-    rows_of: dict[tuple[str, tuple[str, ...]], dict[str, DesignCell]] = defaultdict(dict)
+    sites = sorted({cell.test_site for cell in cells} | {site for cell in cells for site in cell.train_sites})
+    rows_of: dict[tuple[str, str], dict[str, DesignCell]] = defaultdict(dict)
     for cell in cells:
         design = MATRIX if cell.design == IN_DOMAIN and len(cell.train_sites) == 1 else cell.design
-        rows_of[design, cell.train_sites].setdefault(cell.test_site, cell)
+        rows_of[design, _trained_on(cell, sites)].setdefault(cell.test_site, cell)
     titles = [element("th", "Design", scope="col"), element("th", "Trained on", scope="col"),
               *(element("th", joined(["on ", quoted(site)]), scope="col") for site in sites)]  # fmt: skip
     rows = []
     for (design, sources), by_site in sorted(rows_of.items()):
         shown = [_cell(by_site.get(site), name) for site in sites]
         named = element("th", quoted(design.replace("_", " ")), scope="row")
-        rows.append(element("tr", named, element("td", quoted(", ".join(sources) or "nothing")), *shown))
+        rows.append(element("tr", named, element("td", quoted(sources)), *shown))
     return scrolled("Train site by test site", titles, rows, "values")
 
 
