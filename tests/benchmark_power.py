@@ -59,7 +59,7 @@ def without_trainings(trials: Sequence[Trial], how: Bootstrap) -> list[ArmDiffer
 
 
 def without_clusters(trials: Sequence[Trial], how: Bootstrap) -> list[ArmDifference]:
-    """Fault: every image is a patient of its own, and trainings do not vary."""
+    """Fault: every image is a patient of its own, and patients alone vary."""
     alone = [
         replace(trial, outcomes=tuple(replace(case, patient_id=case.case_id) for case in trial.outcomes))
         for trial in trials

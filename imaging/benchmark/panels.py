@@ -58,6 +58,10 @@ class Panel:
             _refuse_other_cases(site, found)
         return Panel({site: tuple(found) for site, found in runs.items()}, n_lost)
 
+    @property
+    def n_cases(self) -> int:
+        return sum(len(runs[0].outcomes) for runs in self.runs.values())
+
     def at(self, site: str) -> Panel:
         """This panel on one site alone."""
         return Panel({site: self.runs[site]} if site in self.runs else {})

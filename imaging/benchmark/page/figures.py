@@ -227,8 +227,9 @@ def calibration_section(result: BenchmarkResult) -> Markup | None:
     names = ("Arm", "Site", "Slope (ideal 1)", "Intercept (ideal 0)", "Sensitivity of the sources' threshold",
              "Specificity of the sources' threshold", "Rests on")  # fmt: skip
     lead = (
-        "Probabilities of each arm at a site that was left out of training: a slope below 1 is a probability that says "
-        "too much. The threshold was chosen on the training sites; what it gives here is what a hospital would have met."
+        "Probabilities of each arm at a site that was left out of training: a slope below 1 is a probability that "
+        "says too much. The threshold was chosen on the training sites; what it gives here is what a hospital would "
+        "have met."
     )
     return element(
         "section",

@@ -84,7 +84,8 @@ def checklist_section(result: BenchmarkResult) -> Markup:
     blank = sum(not item.path for item in result.checklist)
     lead = (
         f"What {CLAIM}, {TRIPOD} and {STARD} ask a report to hold, in short words, each with its place in "
-        f"results.json. {blank} of {len(result.checklist)} are blank. The guidelines' own forms are not replaced by this table."
+        f"results.json. {blank} of {len(result.checklist)} are blank. The guidelines' own forms are not replaced by "
+        "this table."
     )
     titles = [element("th", name, scope="col") for name in ("Of", "Asked for", CLAIM, TRIPOD, STARD, "In results.json")]
     table = scrolled("Reporting checklists", titles, [_item(item) for item in result.checklist], "items")
