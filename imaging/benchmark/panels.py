@@ -17,6 +17,7 @@ from imaging.evaluation.sites import SiteMeasure, SitePlan
 LEAVE_ONE_SITE_OUT = "leave_one_site_out"
 MATRIX = "train_test_matrix"
 IN_DOMAIN = "in_domain"
+LOCAL_ONLY = "local_only"
 UNKNOWN = "not known"
 
 
@@ -160,8 +161,9 @@ def held_out(trials: Iterable[Trial]) -> list[Trial]:
 def in_domain(trials: Iterable[Trial]) -> list[Trial]:
     """Trials on other patients of the site that alone was trained on: the reference of what distance costs."""
     at_home = [trial for trial in trials if trial.in_domain and trial.train_sites == (trial.test_site,)]
-    found = [trial for trial in at_home if trial.design == IN_DOMAIN]
-    return found or [trial for trial in at_home if trial.design == MATRIX]
+    designs = {trial.design for trial in at_home}
+    first = next((design for design in (IN_DOMAIN, MATRIX, LOCAL_ONLY) if design in designs), None)
+    return [trial for trial in at_home if trial.design == first]
 
 
 def by_arm(trials: Iterable[Trial]) -> dict[str, list[Trial]]:

@@ -37,7 +37,7 @@ from imaging.evaluation.intervals import Bootstrap
 from imaging.evaluation.result import SUPPRESSED_BELOW, Subgroup, plain
 from imaging.evaluation.sites import extremes, group_of, subgroups_of
 
-WORST_SHOWN = 24
+WORST_SHOWN = 16
 
 
 def summarise(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from imaging.benchmark.panels import IN_DOMAIN, MATRIX
 from imaging.benchmark.record import BenchmarkResult, DesignCell
-from imaging.evaluation.page.words import figure_name, figure_value, scrolled
+from imaging.evaluation.page.plots import lines_plot, round_axis
+from imaging.evaluation.page.words import bounds, figure_name, figure_value, scrolled
 from imaging.html.markup import Markup, element, joined, quoted
 
 
@@ -102,13 +103,40 @@ def learning_section(result: BenchmarkResult) -> Markup | None:
         for (design, arm, site), by_amount in sorted(groups.items())
     ]
     lead = (
-        f"{figure_name(result.facts.primary)} at a site with so many of its own cases learnt from. These networks saw "
-        "the site, so they never stand beside those above."
+        f"{figure_name(result.facts.primary)} at a site with so many of its own cases learnt from. A network that saw "
+        "cases of the site never stands beside those that did not."
     )
     return element(
         "section",
         element("h2", "How many local cases are needed", id="learning"),
         element("p", lead, class_="quiet lead"),
+        element("div", *_learning_plots(result.facts.primary, groups), class_="plots"),
+        element("h3", "Table"),
         scrolled("Learning curves", titles, rows, "values"),
         aria_labelledby="learning",
     )
+
+
+def _learning_plots(name: str, groups: Mapping[tuple[str, str, str], Mapping[int, DesignCell]]) -> list[Markup]:
+    """One drawing for each design and arm, with a line for each site."""
+    lines: dict[tuple[str, str], list[tuple[str, list[tuple[float, float]]]]] = defaultdict(list)
+    for (design, arm, site), by_amount in sorted(groups.items()):
+        points = [
+            (float(n), value)
+            for n, cell in sorted(by_amount.items())
+            if (value := _plain_value(cell, name)) is not None
+        ]
+        if points:
+            lines[design, arm].append((site, points))
+    panels = []
+    for (design, arm), drawn in lines.items():
+        every = [point for _, points in drawn for point in points]
+        x = round_axis([0.0, *(across for across, _ in every)], "Local cases")
+        y = round_axis([up for _, up in every], figure_name(name), bounds(name) == (0.0, 1.0))
+        title = element("h3", quoted(arm), f": {design.replace('_', ' ')}")
+        panels.append(element("div", title, lines_plot(x, y, drawn), class_="panel"))
+    return panels
+
+
+def _plain_value(cell: DesignCell, name: str) -> float | None:
+    return next((figure.value for figure in cell.figures.figures if figure.name == name), None)

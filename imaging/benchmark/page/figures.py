@@ -57,8 +57,9 @@ def _seeing(result: BenchmarkResult) -> Markup | None:
 
 def _cohorts(result: BenchmarkResult) -> Markup:
     names = ("Site", "Cases", "Patients", "With a lesion", "Positive", "Prevalence", "Scanners, patients")
-    titles = [element("th", name, scope="col") for name in names]
-    return scrolled("Sites", titles, [_cohort(site) for site in result.sites])
+    titles = [element("th", name, scope="col", class_="number-cell" if 0 < k < len(names) - 1 else None)
+              for k, name in enumerate(names)]  # fmt: skip
+    return scrolled("Sites", titles, [_cohort(site) for site in result.sites], "wide")
 
 
 def _cohort(site: SiteFacts) -> Markup:
@@ -125,7 +126,8 @@ def spread_section(result: BenchmarkResult) -> Markup | None:
     blind = [arm for arm in result.arms if not arm.sees_target]
     rows = [_spread_row(arm, one) for one in range(len(result.facts.endpoints)) for arm in blind]
     shown = len(blind)
-    titles = [element("th", name, scope="col") for name in names]
+    titles = [element("th", name, scope="col", class_="number-cell" if k > 3 else None)
+              for k, name in enumerate(names)]  # fmt: skip
     more = rows[shown:]
     return element(
         "section",
@@ -133,8 +135,8 @@ def spread_section(result: BenchmarkResult) -> Markup | None:
         element("p", lead, class_="quiet lead"),
         element("div", *(_forest(arm, primary) for arm in blind), class_="forests"),
         element("h3", "Spread"),
-        scrolled("Spread between sites and seeds", titles, rows[:shown]),
-        element("details", element("summary", "Other endpoints"), scrolled("Spread, others", titles, more))
+        scrolled("Spread between sites and seeds", titles, rows[:shown], "values"),
+        element("details", element("summary", "Other endpoints"), scrolled("Spread, others", titles, more, "values"))
         if more
         else None,
         aria_labelledby="spread",
