@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imaging.benchmark.record import BenchmarkResult
-from imaging.benchmark.selection import RULES, Choice
+from imaging.benchmark.selection import RULES, ArmChoice
 from imaging.benchmark.verdict import ArmDifference
 from imaging.evaluation.page.plots import ForestMark, forest_axis, forest_row, forest_ticks
 from imaging.evaluation.page.words import figure_name, limits, number, probability, scrolled
@@ -212,7 +212,7 @@ def _rule_row(result: BenchmarkResult, rule: str, sites: Sequence[str]) -> Marku
     )
 
 
-def _chosen(choice: Choice) -> Markup:
+def _chosen(choice: ArmChoice) -> Markup:
     if choice.arm is None:
         return element("span", choice.why, class_="absent")
     return joined([quoted(choice.arm), " ", element("span", _number(choice.figure), class_="limits")])
