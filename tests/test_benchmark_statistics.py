@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -25,11 +27,14 @@ from imaging.benchmark.trials import CaseOutcome, Mark, Trial
 from imaging.benchmark.verdict import ArmDifference, compare_arms, verdicts
 from imaging.errors import ConfigError, InputError
 from imaging.evaluation.intervals import Bootstrap
+from imaging.evaluation.page.pictures import PicturedCase, picture
 from imaging.evaluation.ranking import figure
 from imaging.evaluation.result import plain
 from tests import benchmark_schema
 from tests.benchmark_cases import ARMS, SITES, Simulated
-from tests.test_page import HOSTILE
+from tests.conftest import require_tool
+from tests.test_evaluation_page import scan
+from tests.test_page import CONTRAST, HOSTILE, Browser, keep
 
 HOW = Bootstrap(199)
 OTHERS = ("marked_on_empty", "auroc", "sensitivity_at_0.5_per_image")
@@ -508,3 +513,36 @@ def test_the_headline_says_what_the_verdict_says(trials: list[Trial], result: Be
 def test_a_difference_without_values_says_why() -> None:
     absent = ArmDifference("x", "r", "dice", ("A",), 0, 0, (0, 0), (0, 0), why="n/a (0 cases with a lesion)")
     assert "0 cases with a lesion" in page.verdicts.difference_value(absent)
+
+
+# --- In a browser -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(require_tool("chromium"), tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_browser_shows_the_page_in_its_width(
+    browser: Browser, result: BenchmarkResult, tmp_path: Path, width: int, scheme: str
+) -> None:
+    """With every fold open and a picture of the worst case; nothing reaches beyond the window or is too pale."""
+    worst = result.worst[0]
+    shown = picture(
+        worst.case_id, worst.site, PicturedCase(*(scan(50 + 5 * k, 70)[k > 0] for k in range(3)), (1.0, 1.0))
+    )
+    page.write(result, tmp_path / "benchmark.html", [shown])
+    browser.open(tmp_path / "benchmark.html", width, 800, scheme)
+    browser.ask("document.querySelectorAll('details').forEach((fold) => { fold.open = true }) || 1")
+    keep(f"benchmark-{width}-{scheme}.png", browser.picture(whole=True))
+    assert browser.errors == []
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+    assert browser.ask("[...document.images].every((image) => image.naturalWidth > 0)")
+    assert browser.ask(CONTRAST) == []
+    if width == 1280:
+        assert browser.ask("document.querySelector('.tile-number').getBoundingClientRect().bottom < 800")
