@@ -33,8 +33,8 @@ from imaging.evaluation.result import plain
 from tests import benchmark_schema
 from tests.benchmark_cases import ARMS, SITES, Simulated
 from tests.conftest import require_tool
-from tests.test_evaluation_page import scan
-from tests.test_page import CONTRAST, HOSTILE, Browser, keep
+from tests.test_evaluation_page import scan, show
+from tests.test_page import CONTRAST, HOSTILE, Browser
 
 HOW = Bootstrap(199)
 OTHERS = ("marked_on_empty", "auroc", "sensitivity_at_0.5_per_image")
@@ -533,13 +533,12 @@ def test_browser_shows_the_page_in_its_width(
 ) -> None:
     """With every fold open and a picture of the worst case; nothing reaches beyond the window or is too pale."""
     worst = result.worst[0]
-    shown = picture(
-        worst.case_id, worst.site, PicturedCase(*(scan(50 + 5 * k, 70)[k > 0] for k in range(3)), (1.0, 1.0))
-    )
+    image, truth = scan(50, 70)
+    shown = picture(worst.case_id, worst.site, PicturedCase(image, truth, scan(58, 80)[1], (1.0, 1.0)))
     page.write(result, tmp_path / "benchmark.html", [shown])
     browser.open(tmp_path / "benchmark.html", width, 800, scheme)
     browser.ask("document.querySelectorAll('details').forEach((fold) => { fold.open = true }) || 1")
-    keep(f"benchmark-{width}-{scheme}.png", browser.picture(whole=True))
+    show(browser, f"benchmark-{width}-{scheme}.png")
     assert browser.errors == []
     assert browser.ask("document.documentElement.scrollWidth") <= width
     assert browser.ask("[...document.images].every((image) => image.naturalWidth > 0)")
