@@ -207,6 +207,24 @@ def test_arms_that_were_not_tested_alike_decide_nothing() -> None:
         assert (found.call, found.why) == ("not decided", "the arms were not tested on the same sites and cases")
 
 
+def test_a_difference_rests_on_the_cases_that_the_endpoint_is_about() -> None:
+    """Empty images are no evidence on Dice, and a site without a lesion has no part in it."""
+
+    def with_empty(dice: float) -> Panel:
+        lesions = [case(f"{n:02}", lesions=1, dice=dice + 0.01 * n) for n in range(6)]
+        empty = [case(f"e{n:02}", marks=(Mark(0.5),) * (n % 2)) for n in range(20)]
+        rows, none = (*lesions, *empty), tuple(replace(c, site="B") for c in empty)
+        return Panel({"A": (Run(0, rows), Run(1, rows)), "B": (Run(0, none), Run(1, none))})
+
+    found = compare_arms(("x", with_empty(0.6)), ("r", with_empty(0.5)), endpoint("dice"), HOW)
+    assert (found.sites, found.n_cases, found.n_patients, found.alike) == (("A",), 6, 6, True)
+    assert found.difference == pytest.approx(0.1)
+    other = compare_arms(("x", with_empty(0.6)), ("r", with_empty(0.5)), endpoint("marked_on_empty"), HOW)
+    assert (other.sites, other.n_cases, other.difference) == (("A", "B"), 40, 0)
+    nothing = compare_arms(("x", with_empty(0.6)), ("r", with_empty(0.5)), endpoint("auroc"), HOW)
+    assert (nothing.difference, nothing.why) == (None, "n/a (0 positives)")
+
+
 def test_a_gain_below_the_margin_is_none() -> None:
     both = {"r": panel(("A", [[0.4, 0.5, 0.6] * 10] * 2)), "x": panel(("A", [[0.45, 0.56, 0.65] * 10] * 2))}
     assert verdicts(both, "r", endpoint("dice"), HOW, margin=0.03)[0].call == "gain"
