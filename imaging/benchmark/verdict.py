@@ -133,11 +133,12 @@ class _Layout:
 
 
 def compare_arms(
-    first: tuple[str, Panel], second: tuple[str, Panel], endpoint: Endpoint, how: Bootstrap
+    first: tuple[str, Panel], second: tuple[str, Panel], endpoint: Endpoint, how: Bootstrap, permuted: bool = True
 ) -> ArmDifference:
     """First less second, as a macro mean over the sites that both have; not yet corrected and not called.
 
-    Sites where neither arm has a figure, such as one without a positive case, have no part in it.
+    Not `permuted`, it has no test over patients. Sites where neither arm has a figure, such as one without a positive
+    case, have no part in it.
     """
     (arm, mine), (reference, theirs) = first, second
     n_lost = (mine.n_lost, theirs.n_lost)
@@ -163,7 +164,7 @@ def compare_arms(
         first=float(layout.share[gains] @ values[gains]),
         second=float(-layout.share[~gains] @ values[~gains]),
         difference=float(layout.share @ values),
-        p_patients=_permuted(mine, theirs, endpoint, clusters, how),
+        p_patients=_permutation(mine, theirs, endpoint, clusters, how) if permuted else None,
     )
     return _with_spread(told, values, layout, clusters, how)
 
@@ -251,7 +252,7 @@ def _between_trainings(values: Floats, together: Floats, layout: _Layout) -> tup
     return max(spread - counted, 0.0), wobble
 
 
-def _permuted(mine: Panel, theirs: Panel, endpoint: Endpoint, clusters: Clusters, how: Bootstrap) -> float:
+def _permutation(mine: Panel, theirs: Panel, endpoint: Endpoint, clusters: Clusters, how: Bootstrap) -> float:
     """p of the permutation: each patient's outcomes under all networks of both arms swap together."""
     statistic = _BothArms(mine, theirs, endpoint, clusters.of_case.size)
     values = swapped_differences([statistic], clusters, how)[0]
