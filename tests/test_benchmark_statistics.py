@@ -447,11 +447,13 @@ def test_rules_that_agree_or_cannot_choose(away: list[Trial]) -> None:
     assert "all choose the same arm" in page.render(found)
 
 
-def test_a_headline_never_rests_on_oracle() -> None:
+def test_facts_are_refused_where_they_are_wrong() -> None:
     with pytest.raises(ConfigError, match=r"found 'oracle'; allowed are .*train_val.*A headline never rests"):
         replace(FACTS, selection="oracle")
     with pytest.raises(ConfigError, match="reference: found 'none'; allowed are the arms"):
         replace(FACTS, reference="none")
+    with pytest.raises(ConfigError, match=r"stated: found \['founding'\]; allowed are .*'funding'"):
+        replace(FACTS, stated={"founding": "none"})
 
 
 # --- results.json -----------------------------------------------------------------------------------------------------
