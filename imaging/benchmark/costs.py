@@ -86,16 +86,19 @@ class Account:
         total: How many tasks there are.
         jobs: How many are worked on at a time.
         say: Takes a line of progress.
+        begin: When it all began (time.perf_counter).
+        ready: When the first task could begin.
     """
 
     out: Path
     total: int
     jobs: int
     say: Callable[[str], None]
+    begin: float
     done: int = 0
     lost: int = 0
     busy: float = 0.0
-    begin: float = field(default_factory=perf_counter)
+    ready: float = field(default_factory=perf_counter)
     trainings: dict[str, dict[str, float]] = field(default_factory=dict)
     tests: dict[str, float] = field(default_factory=dict)
 
@@ -111,7 +114,7 @@ class Account:
         elif isinstance(result, float):
             self.tests[ended.task.name[:20]] = result
             self.busy += result
-        spent = perf_counter() - self.begin
+        spent = perf_counter() - self.ready
         remaining = spent / (1 - left) * left if left < 1 else 0.0
         lost = f", {self.lost} lost" if self.lost else ""
         self.say(

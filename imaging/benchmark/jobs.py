@@ -46,6 +46,11 @@ class Identities:
     code: str
     card: str
 
+    @property
+    def of_everything(self) -> str:
+        """Of all cases, arms and code together."""
+        return _hash([self.contents, self.arms, self.code, self.card])
+
     def of_training(self, training: Training) -> str:
         start = None if training.start is None else self.of_training(training.start)
         cases = [[self.contents[name] for name in ids] for ids in (training.train, training.val)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import fnmatch
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,21 @@ class Plan:
 # Outcomes → the primary endpoint, higher is better; None where there is none.
 Score = Callable[[Sequence[CaseOutcome]], float | None]
 # Cases → pictures that two of them share, and a line on each case that nobody could look at; by a worker.
-FindShared = Callable[[Sequence[Case]], tuple[Sequence[SharedPicture], Sequence[str]]]
+FindShared = Callable[[Sequence[Case], Identities], tuple[Sequence[SharedPicture], Sequence[str]]]
+
+
+def looked_at(
+    out: Path, names: Identities, look: Callable[[], tuple[Sequence[SharedPicture], Sequence[str]]]
+) -> tuple[Sequence[SharedPicture], Sequence[str]]:
+    """What an earlier start found in the same pictures under the same code, or what `look` finds, which is kept."""
+    path, key = out / "look.json", names.of_everything
+    if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["of"] == key:
+        return [SharedPicture(*pair) for pair in kept["shared"]], kept["unread"]
+    shared, unread = look()
+    if out.is_dir():
+        kept = {"of": key, "shared": [astuple(pair) for pair in shared], "unread": list(unread)}
+        write_whole(path, json.dumps(kept, indent=1) + "\n")
+    return shared, unread
 
 
 def make_plan(spec: BenchmarkSpec, find_shared: FindShared, only: str | None = None) -> Plan:
@@ -56,7 +71,8 @@ def make_plan(spec: BenchmarkSpec, find_shared: FindShared, only: str | None = N
         for case in read_manifest(Path(spec.manifest), needs_split=False)
         if case.site not in out.sites and case.case_id not in out.cases
     ]
-    shared, unread = find_shared(cases)
+    named = identities(spec, {case.case_id: case for case in cases})
+    shared, unread = find_shared(cases, named)
     cohort, remarks = group_cases(cases, shared, spec.across_sites)
     trials = plan(spec, cohort)
     if only is not None:
@@ -67,7 +83,7 @@ def make_plan(spec: BenchmarkSpec, find_shared: FindShared, only: str | None = N
                 "SITE:NUMBER, and * for any",
                 Reason.CONFIG_INVALID,
             )
-    return Plan(spec, cohort, trials, identities(spec, cohort.cases), [*unread, *remarks])
+    return Plan(spec, cohort, trials, named, [*unread, *remarks])
 
 
 @contextmanager

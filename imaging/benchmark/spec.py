@@ -253,6 +253,12 @@ def _refuse_values(path: Path, spec: BenchmarkSpec) -> None:
     checks = (
         ("reference", spec.reference, spec.compared_with in names, "one of " + ", ".join(names)),
         ("validation", spec.validation, 0 < spec.validation < 1, "a share above 0 and below 1"),
+        (
+            "selection",
+            spec.selection,
+            spec.selection != "oracle",
+            "train_val or leave_one_domain_out: no headline rests on oracle, whose value is told beside them anyway",
+        ),
         ("margin", spec.margin, spec.margin >= 0, "0 or more"),
         *((f"designs.{one.kind}.folds", one.folds, one.folds >= 2, "2 or more") for one in spec.designs),
         *(

@@ -59,11 +59,11 @@ def run_training(order: TrainingOrder, fit: Fit) -> Receipt:
         point = _validated(folder, load_predictor(package), order.val)
     decided = perf_counter()
     weights = weights_digest(load_checkpoint(places.best(order.identity))["state_dict"])
-    _prune(folder / "run" / FOLDER)
     seconds = {"training": trained - prepared, "deciding": decided - trained}
     seconds["other"] = perf_counter() - begin - sum(seconds.values())
     receipt = Receipt(weights, package.identity, package.description.threshold, point, decoded, seconds)
     write_receipt(places.receipt(order.identity), receipt)
+    _prune(folder / "run" / FOLDER)  # after the receipt: without one a training goes on from what it would remove
     return receipt
 
 

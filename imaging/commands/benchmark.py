@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from imaging.errors import ConfigError, ImagingError, Reason
@@ -81,41 +82,62 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
-    from imaging.benchmark.run import locked, make_plan, tasks_of
-    from imaging.benchmark.schedule import Crew
     from imaging.benchmark.spec import read_spec
 
     if args.jobs < 1:
         raise ConfigError(f"--jobs: found {args.jobs}; allowed is 1 or more", Reason.CONFIG_INVALID)
     spec = read_spec(args.spec)
+    try:
+        return _with_crew(args, spec)
+    except KeyboardInterrupt:
+        _say("benchmark: stopped by Ctrl-C; the same line again goes on where it was")
+        return 130
+
+
+def _with_crew(args: argparse.Namespace, spec: BenchmarkSpec) -> int:
+    from imaging.benchmark.run import locked, tasks_of
+    from imaging.benchmark.schedule import Crew
+
     with Crew(args.jobs, work) as crew:
         if args.dry_run:
-            plan = make_plan(spec, lambda cases: crew.call(look_order(spec, cases)), args.only)
+            plan = planned(args, spec, crew)
             tell_plan(plan, tasks_of(plan, args.out.resolve()), args.out, args.jobs)
             return 0
         with locked(args.out):
             return perform(args, spec, crew)
 
 
-def perform(args: argparse.Namespace, spec: BenchmarkSpec, crew: Crew) -> int:
-    """All jobs, then the results."""
-    from imaging.benchmark.run import make_plan, tasks_of
+def planned(args: argparse.Namespace, spec: BenchmarkSpec, crew: Crew) -> Plan:
+    """What is to be done, after every configuration and picture was looked at."""
+    from imaging.benchmark.run import looked_at, make_plan
 
     out = args.out.resolve()
-    plan = make_plan(spec, lambda cases: crew.call(look_order(spec, cases)), args.only)
+    return make_plan(
+        spec,
+        lambda cases, names: looked_at(out, names, lambda: crew.call(look_order(spec, cases))),
+        args.only,
+    )
+
+
+def perform(args: argparse.Namespace, spec: BenchmarkSpec, crew: Crew) -> int:
+    """All jobs, then the results."""
+    from imaging.benchmark.run import tasks_of
+
+    out, begin = args.out.resolve(), perf_counter()
+    plan = planned(args, spec, crew)
     tasks = tasks_of(plan, out)
     tell_plan(plan, tasks, out, args.jobs)
-    lost = work_off(tasks, crew, out)
+    lost = work_off(tasks, crew, out, begin)
     return sum_up(plan, out, lost, whole=args.only is None)
 
 
-def work_off(tasks: Sequence[Task], crew: Crew, out: Path) -> dict[str, str]:
+def work_off(tasks: Sequence[Task], crew: Crew, out: Path, begin: float) -> dict[str, str]:
     """Every task once; the names of those that were lost, with why."""
     from imaging.benchmark.costs import Account, images_of
     from imaging.benchmark.orders import TrainingOrder
 
     shown = {t.name: images_of(t.order) if isinstance(t.order, TrainingOrder) else len(t.order.cases) for t in tasks}
-    account, left, lost = Account(out, len(tasks), crew.count, _say), sum(shown.values()), {}
+    account, left, lost = Account(out, len(tasks), crew.count, _say, begin), sum(shown.values()), {}
     whole = max(left, 1.0)
     for ended in crew.run(tasks):
         left -= shown[ended.task.name]
