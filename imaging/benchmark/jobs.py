@@ -49,23 +49,23 @@ class Identities:
     @property
     def of_everything(self) -> str:
         """Of all cases, arms and code together."""
-        return _hash([self.contents, self.arms, self.code, self.card])
+        return digest_of([self.contents, self.arms, self.code, self.card])
 
     def of_training(self, training: Training) -> str:
         start = None if training.start is None else self.of_training(training.start)
         cases = [[self.contents[name] for name in ids] for ids in (training.train, training.val)]
-        return _hash([cases, self.arms[training.arm], training.seed, start, self.code, self.card])
+        return digest_of([cases, self.arms[training.arm], training.seed, start, self.code, self.card])
 
     def of_test(self, test: HeldOut) -> str:
         networks = [self.of_training(one) for one in test.trainings]
-        return _hash([networks, *([self.contents[name] for name in ids] for ids in (test.cases, test.chosen_on))])
+        return digest_of([networks, *([self.contents[name] for name in ids] for ids in (test.cases, test.chosen_on))])
 
     def of_networks(self, test: HeldOut) -> str:
         """What `Trial.job` says: the training, or what several trainings or a new threshold make together."""
         networks = [self.of_training(one) for one in test.trainings]
         if len(networks) == 1 and not test.chosen_on:
             return networks[0]
-        return _hash([networks, [self.contents[name] for name in test.chosen_on]])
+        return digest_of([networks, [self.contents[name] for name in test.chosen_on]])
 
 
 def identities(spec: BenchmarkSpec, cases: Mapping[str, Case]) -> Identities:
@@ -98,7 +98,7 @@ def code_version() -> str:
         name = path.relative_to(root).as_posix()
         if name in _OF_BENCHMARK or not name.startswith((*_MUTE, "benchmark")):
             told.append(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}")
-    return _hash(told)
+    return digest_of(told)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,8 @@ def write_whole(path: Path, text: str) -> None:
         raise OutputError(f"{path}: {error.strerror}; allowed is a writable folder", Reason.OUTPUT_FAILED) from error
 
 
-def _hash(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """sha256 of plain values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

@@ -52,6 +52,14 @@ class HeldOutOrder:
 
 
 @dataclass(frozen=True)
+class PicturesOrder:
+    """Cases to be drawn with their truth and what a network marks: each with the name of its training."""
+
+    out: Path
+    cases: tuple[tuple[str, Case], ...]
+
+
+@dataclass(frozen=True)
 class LookOrder:
     """All cases, to find pictures that two of them share, and every arm's configuration, to find what is wrong in it.
 

@@ -10,7 +10,9 @@ import numpy as np
 from imaging.benchmark.trials import CaseOutcome, Mark
 from imaging.data.dataset import first_image
 from imaging.data.manifest import Case
+from imaging.data.truth import read_values
 from imaging.errors import ConfigError, ImagingError, Reason
+from imaging.evaluation.page.pictures import PicturedCase
 from imaging.findings import Detections, Finding, Prediction
 from imaging.image import UNKNOWN, Image
 from imaging.predictor import Predictor
@@ -87,6 +89,19 @@ def _compared(network: Predictor, case: Case, image: Image, found: Sequence[Find
         dice=dice,
         positive=told.positive if is_rated else bool(there),
     )
+
+
+def pictured(network: Predictor, case: Case) -> PicturedCase:
+    """A case with its truth and what is marked at the threshold."""
+    image = first_image(case, network.recipe)
+    found = network.findings(network.predict(image), network.package.description.threshold)
+    marked = np.zeros(image.source_grid.shape, dtype=np.int64)
+    for one in found:
+        region = one.volume_region
+        marked[one.full_mask() if region is None else region.full_mask()] = 1
+    truth = (read_values(case.known_truth, image) > 0).astype(np.int64)
+    base = image.array[0] if len(image.array) != 3 else np.moveaxis(image.array, 0, -1)
+    return PicturedCase(base, truth, marked, image.source_grid.spacing)
 
 
 def _mean(said: Sequence[Prediction | Detections]) -> Prediction | Detections:

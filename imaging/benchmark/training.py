@@ -1,11 +1,10 @@
-"""One job in a worker process: cases → fitted recipe → training → package → threshold and operating point → receipt.
+"""One job in a worker process: cases → training → package → threshold and operating point → receipt.
 
 A training sees a table that holds its own cases and no others, and while it goes on its test cases cannot be opened.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +15,16 @@ import yaml
 
 from imaging.benchmark.guard import held_out
 from imaging.benchmark.jobs import VALIDATION, Places, Receipt, read_receipt, write_receipt, write_whole
-from imaging.benchmark.orders import HeldOutOrder, TrainingOrder
+from imaging.benchmark.orders import HeldOutOrder, PicturesOrder, TrainingOrder
 from imaging.benchmark.outcome_files import outcomes_as_text
-from imaging.benchmark.outcomes import operating_point, outcomes_of
+from imaging.benchmark.outcomes import operating_point, outcomes_of, pictured
 from imaging.benchmark.spec import merged
 from imaging.benchmark.trials import CaseOutcome
-from imaging.data.dataset import first_image
 from imaging.data.manifest import Case, write_manifest
-from imaging.harmonise.recipe import settings
+from imaging.errors import ImagingError
+from imaging.evaluation.page.pictures import Picture, picture
 from imaging.package import Package, load_package
-from imaging.packaging import decided_on, make_package, trained_recipe
+from imaging.packaging import decided_on, make_package
 from imaging.predictor import Predictor, load_predictor
 from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
 from imaging.tasks.record import weights_digest
@@ -80,21 +79,32 @@ def run_test(order: HeldOutOrder, device: str) -> float:
     return perf_counter() - begin
 
 
+def draw(order: PicturesOrder) -> list[Picture]:
+    """Thumbnails of the cases; none of one that cannot be read."""
+    places, drawn = Places(order.out), []
+    predictors: dict[str, Predictor] = {}
+    for name, case in order.cases:
+        if name not in predictors:
+            predictors[name] = load_predictor(load_package(places.package(name)))
+        try:
+            drawn.append(picture(case.case_id, case.site, pictured(predictors[name], case)))
+        except ImagingError:
+            continue  # the page names it among the cases without an answer
+    return drawn
+
+
 def _prepared(order: TrainingOrder, folder: Path) -> list[str]:
     """The words of the training, whose table and configuration lie in its folder.
 
-    What the recipe learns, it learns from the training cases alone.
+    What a recipe learns, the training lets it learn from that table.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cases = [replace(case, split="train") for case in order.train]
     write_manifest(folder / "manifest.csv", [*cases, *(replace(case, split="val") for case in order.val)])
-    recipe = trained_recipe(order.config)
-    fitted = recipe.fit(first_image(case, recipe) for case in order.train)
     own: dict[str, Any] = {
         "manifest": str(folder / "manifest.csv"),
         "seed": order.seed,
         "cache": str(Places(order.out).cache),
-        "recipe": {"init_args": json.loads(json.dumps(settings(fitted)))},
     }
     config = merged(order.config, {"seed_everything": order.seed, "data": own})
     write_whole(folder / "config.yaml", yaml.safe_dump(config, sort_keys=True))

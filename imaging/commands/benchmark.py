@@ -16,10 +16,9 @@ from imaging.errors import ConfigError, ImagingError, Reason
 if TYPE_CHECKING:
     from imaging.benchmark.look import Seen
     from imaging.benchmark.orders import LookOrder
-    from imaging.benchmark.run import Plan, Score
+    from imaging.benchmark.run import Plan
     from imaging.benchmark.schedule import Crew, Task
     from imaging.benchmark.spec import BenchmarkSpec
-    from imaging.benchmark.trials import CaseOutcome
     from imaging.data.manifest import Case
 
 EXAMPLES = """\
@@ -83,10 +82,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 or 1 (see the epilog); raises ImagingError for what is status 2."""
     from imaging.benchmark.spec import read_spec
+    from imaging.benchmark.summary import refuse_endpoints
 
     if args.jobs < 1:
         raise ConfigError(f"--jobs: found {args.jobs}; allowed is 1 or more", Reason.CONFIG_INVALID)
     spec = read_spec(args.spec)
+    refuse_endpoints(spec)
     try:
         return _with_crew(args, spec)
     except KeyboardInterrupt:
@@ -128,7 +129,7 @@ def perform(args: argparse.Namespace, spec: BenchmarkSpec, crew: Crew) -> int:
     tasks = tasks_of(plan, out)
     tell_plan(plan, tasks, out, args.jobs)
     lost = work_off(tasks, crew, out, begin)
-    return sum_up(plan, out, lost, whole=args.only is None)
+    return sum_up(plan, out, lost, crew) if args.only is None else told_apart(plan, lost)
 
 
 def work_off(tasks: Sequence[Task], crew: Crew, out: Path, begin: float) -> dict[str, str]:
@@ -165,24 +166,26 @@ def tell_plan(plan: Plan, tasks: Sequence[Task], out: Path, jobs: int) -> None:
     print(estimate(tasks, out, len(trainings_of(plan.trials)), len(cohort.cases)).as_table(jobs), flush=True)
 
 
-def sum_up(plan: Plan, out: Path, lost: dict[str, str], whole: bool) -> int:
-    """trials/ and what they come to; 1 where some were lost."""
+def sum_up(plan: Plan, out: Path, lost: dict[str, str], crew: Crew) -> int:
+    """trials/, results.json and the page; 1 where some trials were lost."""
+    from imaging.benchmark import summary
     from imaging.benchmark.run import trials_of, write_trials
 
-    trials = trials_of(plan, out, lost, score_of(plan.spec))
-    if whole:
-        write_trials(out, trials)
-    return 1 if any(trial.lost for trial in trials) else 0
+    trials = trials_of(plan, out, lost, summary.score_of(plan.spec))
+    write_trials(out, trials)
+    result = summary.write_results(plan, trials, out)
+    order = summary.pictures_order(plan, result, trials, out)
+    summary.write_page(result, out, crew.call(order) if order is not None else ())
+    n_lost = sum(bool(trial.lost) for trial in trials)
+    print(f"trials     {len(trials)}, {n_lost} of them lost")
+    print(f"results    {out / 'results.json'}\npage       {out / 'index.html'}")
+    return 1 if n_lost else 0
 
 
-def score_of(spec: BenchmarkSpec) -> Score:
-    """The primary endpoint of some outcomes, so that higher is better."""
-
-    def score(outcomes: Sequence[CaseOutcome]) -> float | None:
-        values = [one.dice for one in outcomes if one.dice is not None]
-        return sum(values) / len(values) if values else None
-
-    return score
+def told_apart(plan: Plan, lost: dict[str, str]) -> int:
+    """Of some trials alone: how many were done, and that nothing was summed up; 1 where some were lost."""
+    print(f"trials     {len(plan.trials)}, {len(lost)} jobs of them lost; the line without --only sums all of them up")
+    return 1 if lost else 0
 
 
 def _say(line: str) -> None:
@@ -199,13 +202,15 @@ def look_order(spec: BenchmarkSpec, cases: Sequence[Case]) -> LookOrder:
 
 def work(order: Any) -> Any:
     """What one order comes to, in a worker; what it prints stands in the log of its job."""
-    from imaging.benchmark.orders import HeldOutOrder, LookOrder, TrainingOrder
+    from imaging.benchmark.orders import HeldOutOrder, LookOrder, PicturesOrder, TrainingOrder
 
     if isinstance(order, LookOrder):
         return _look(order)
     from imaging.benchmark.jobs import Places
-    from imaging.benchmark.training import run_test, run_training
+    from imaging.benchmark.training import draw, run_test, run_training
 
+    if isinstance(order, PicturesOrder):
+        return draw(order)
     assert isinstance(order, TrainingOrder | HeldOutOrder)
     place = Places(order.out)
     log = place.log(order.identity)
