@@ -186,6 +186,16 @@ def test_validation_is_drawn_from_every_site_that_can_spare_a_patient() -> None:
     assert len(train) + len(val) == 14
 
 
+def test_cases_without_anything_to_find_never_validate_alone() -> None:
+    """Of three patients a share of 0.2 draws none; the one that is taken has something where two have."""
+    units = cohort_of(hospital("a", 3, labels=("normal", "normal", "benign"))).units
+    assert divided(units, 0.2)[1][0].stratum == "normal"
+    assert divided(units, 0.2, frozenset({"normal"}))[1] == []
+    units = cohort_of(hospital("a", 4, labels=("normal", "benign"))).units
+    for share in (0.2, 0.4, 0.6):
+        assert any(unit.stratum == "benign" for unit in divided(units, share, frozenset({"normal"}))[1])
+
+
 def test_the_first_local_cases_are_among_more_of_them_and_of_every_label() -> None:
     order = in_turn(cohort_of(hospital("a", 12)).units)
     four, eight = first_cases(order, 4), first_cases(order, 8)

@@ -22,6 +22,7 @@ from imaging.benchmark.spec import BenchmarkSpec, configuration
 from imaging.benchmark.trials import CaseOutcome, Trial
 from imaging.data.manifest import Case, read_manifest
 from imaging.errors import ConfigError, OutputError, Reason
+from imaging.package import Card, read_typed
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,8 @@ def make_plan(spec: BenchmarkSpec, find_shared: FindShared, only: str | None = N
     named = identities(spec, {case.case_id: case for case in cases})
     shared, unread = find_shared(cases, named)
     cohort, remarks = group_cases(cases, shared, spec.across_sites)
-    trials = plan(spec, cohort)
+    card: Card = read_typed(Path(spec.card), Card)
+    trials = plan(spec, cohort, frozenset(one.name for one in card.classes if one.nothing))
     if only is not None:
         trials = [trial for trial in trials if fnmatch.fnmatchcase(trial.name, only)]
         if not trials:

@@ -40,7 +40,7 @@ def score_of(spec: BenchmarkSpec) -> Score:
         scored = primary.score(outcomes)
         if scored.absent or not len(outcomes):
             return None
-        value = float(scored.statistic(np.ones((1, len(outcomes))))[0])
+        value = float(scored.statistic(np.ones((len(outcomes), 1)))[0])
         return value if primary.higher_is_better else -value
 
     return score
