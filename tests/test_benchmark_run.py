@@ -419,7 +419,7 @@ def test_a_job_is_another_one_when_anything_that_it_depends_on_is(
     elif change == "arm":
         spec = replace(spec, trainer={"max_epochs": 3})
     else:
-        monkeypatch.setattr("imaging.benchmark.jobs._LIBRARIES", ("torch",))
+        monkeypatch.setattr("imaging.benchmark.jobs.LIBRARIES", ("torch",))
     assert identities(spec, cases).of_training(other) != before
 
 

@@ -76,6 +76,7 @@ def make_plan(spec: BenchmarkSpec, find_shared: FindShared, only: str | None = N
     shared, unread = find_shared(cases, named)
     cohort, remarks = group_cases(cases, shared, spec.across_sites)
     card: Card = read_typed(Path(spec.card), Card)
+    _refuse_card(spec, card)
     trials = plan(spec, cohort, frozenset(one.name for one in card.classes if one.nothing))
     if only is not None:
         trials = [trial for trial in trials if fnmatch.fnmatchcase(trial.name, only)]
@@ -86,6 +87,21 @@ def make_plan(spec: BenchmarkSpec, find_shared: FindShared, only: str | None = N
                 Reason.CONFIG_INVALID,
             )
     return Plan(spec, cohort, trials, named, [*unread, *remarks])
+
+
+def _refuse_card(spec: BenchmarkSpec, card: Card) -> None:
+    """Raises ConfigError where the trainings would be packaged under a card that does not fit them."""
+    for arm in spec.arms:
+        data = configuration(spec, arm).get("data", {})
+        named = (("classes", [one.name for one in card.classes]), ("labels", [one.name for one in card.labels]))
+        for key, allowed in named:
+            found = data.get(key) or []
+            if found != allowed and (found or key == "classes"):
+                raise ConfigError(
+                    f"card {card.name}, {key}: found {allowed}; the trainings of arm '{arm.name}' have {found}, and "
+                    "allowed are the same names in the same order",
+                    Reason.CONFIG_INVALID,
+                )
 
 
 @contextmanager
