@@ -13,8 +13,10 @@ import yaml
 from imaging.benchmark.cohort import Cohort, SharedPicture, divided, first_cases, folds_of, group_cases, in_turn
 from imaging.benchmark.designs import PlannedTrial, held_out_of, plan, trainings_of
 from imaging.benchmark.spec import Arm, BenchmarkSpec, Design, DesignKind, configuration, merged, read_spec
+from imaging.benchmark.summary import refuse_endpoints
 from imaging.data.manifest import Case, read_manifest
 from imaging.errors import ConfigError
+from tests.conftest import REPOSITORY
 
 SPEC: dict[str, Any] = {
     "name": "tiny",
@@ -99,6 +101,19 @@ def test_a_spec_has_its_defaults_and_absolute_files(folder: Path) -> None:
 def test_a_wrong_spec_is_refused_by_its_key(folder: Path, changed: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         stated(folder, **changed)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs/benchmark").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_ready_spec_is_one(path: Path, folder: Path) -> None:
+    told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    files = {key: str(path.parent / told[key]) for key in ("recipe", "card")}
+    files |= {"manifest": str(folder / "manifest.csv"), "task": [str(path.parent / one) for one in told["task"]]}
+    arms = [{**arm, "config": [str(path.parent / one) for one in arm.get("config", [])]} for arm in told["arms"]]
+    (folder / "ready.yaml").write_text(yaml.safe_dump({**told, **files, "arms": arms}), encoding="utf-8")
+    spec = read_spec(folder / "ready.yaml")
+    refuse_endpoints(spec)
+    for arm in spec.arms:
+        assert configuration(spec, arm)["data"]["recipe"]["class_path"].startswith("imaging.modalities.")
 
 
 def test_an_arm_changes_what_it_names_and_nothing_else(folder: Path) -> None:
