@@ -123,7 +123,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     arms = [
         {"name": "plain"},
         {"name": "noisy", "augmentation": {"noise": [0.0, 0.2], "chance": 1.0}},
-        {"name": "broken", "task": {"learning_rate": 1e38}},
+        {"name": "broken", "task": {"learning_rate": 1e30}},
     ]
     spec = write_spec(folder, arms=arms)
     with pytest.MonkeyPatch.context() as patched, (folder / "said.txt").open("w+") as stream:
