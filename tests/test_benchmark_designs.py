@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from imaging.benchmark.cohort import Cohort, SharedPicture, divided, first_cases, folds_of, group_cases, in_turn
-from imaging.benchmark.designs import PlannedTrial, held_out_of, plan, trainings_of
+from imaging.benchmark.designs import PlannedTrial, held_out_of, left_out, plan, trainings_of
 from imaging.benchmark.spec import Arm, BenchmarkSpec, Design, DesignKind, configuration, merged, read_spec
 from imaging.benchmark.summary import refuse_endpoints
 from imaging.data.manifest import Case, read_manifest
@@ -307,6 +307,9 @@ def test_a_learning_curve_tests_one_half_whatever_it_learns_of_the_other() -> No
     assert told == [
         ("fine_tune", 0, False), ("recalibrate", 0, False), ("fine_tune", 4, True), ("recalibrate", 4, True),
         ("fine_tune", 8, True), ("recalibrate", 8, True),
+    ]  # fmt: skip
+    assert [told.partition(" holds ")[0] for told in left_out(asked(Design("learning_curve", cases=[0, 500])), trials)] == [
+        "learning_curve: half of site 'a'", "learning_curve: half of site 'b'"
     ]  # fmt: skip
     base, tuned, chosen = of_a[0].held_out, of_a[2].held_out, of_a[3].held_out
     assert tuned.trainings[0].start == chosen.trainings[0] == base.trainings[0]
