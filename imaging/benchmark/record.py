@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from imaging.benchmark.checklist import ReportItem
+from imaging.benchmark.checklist import STATED_KEYS, ReportItem
 from imaging.benchmark.endpoints import Endpoint, endpoint
 from imaging.benchmark.operating import SiteCalibration
 from imaging.benchmark.probe import QuantityKept, SiteProbe
-from imaging.benchmark.selection import HEADLINE_RULES, Selection
+from imaging.benchmark.selection import HEADLINE_RULES, ArmSelection
 from imaging.benchmark.spread import SiteSpread
 from imaging.benchmark.verdict import ArmDifference
 from imaging.errors import ConfigError, InputError, Reason
@@ -49,6 +49,11 @@ class BenchmarkFacts:
                 f"benchmark, selection: found '{self.selection}'; allowed are {list(HEADLINE_RULES)}. A headline "
                 "never rests on a rule that looks at the held-out site",
                 Reason.CONFIG_INVALID,
+            )
+        unknown = sorted(set(self.stated) - set(STATED_KEYS))
+        if unknown:
+            raise ConfigError(
+                f"benchmark, stated: found {unknown}; allowed are {sorted(STATED_KEYS)}", Reason.CONFIG_INVALID
             )
 
     @property
@@ -176,7 +181,7 @@ class BenchmarkResult:
     saw_target: tuple[ArmDifference, ...]
     by_site: tuple[ArmDifference, ...]
     arms: tuple[ArmResult, ...]
-    selection: Selection
+    selection: ArmSelection
     cells: tuple[DesignCell, ...]
     worst: tuple[WorstOutcome, ...]
     probes: tuple[SiteProbe, ...] = ()

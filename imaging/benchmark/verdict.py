@@ -133,11 +133,18 @@ class _Layout:
 
 
 def compare_arms(
-    first: tuple[str, Panel], second: tuple[str, Panel], endpoint: Endpoint, how: Bootstrap
+    first: tuple[str, Panel], second: tuple[str, Panel], endpoint: Endpoint, how: Bootstrap, permuted: bool = True
 ) -> ArmDifference:
-    """First less second, as a macro mean over the sites that both have; not yet corrected and not called."""
+    """First less second, as a macro mean over the sites that both have; not yet corrected and not called.
+
+    Not `permuted`, it has no test over patients. Sites where neither arm has a figure, such as one without a positive
+    case, have no part in it.
+    """
     (arm, mine), (reference, theirs) = first, second
-    n_lost, asked = (mine.n_lost, theirs.n_lost), (mine.n_cases, theirs.n_cases)
+    n_lost = (mine.n_lost, theirs.n_lost)
+    nowhere = _absent_everywhere(mine, endpoint) or _absent_everywhere(theirs, endpoint)
+    mine, theirs = mine.about(endpoint), theirs.about(endpoint)
+    asked = (mine.n_cases, theirs.n_cases)
     mine, theirs = same_cases(mine, theirs)
     cases = [case for site in sorted(mine.runs) for case in mine.runs[site][0].outcomes]
     layout = _layout(mine, theirs, endpoint)
@@ -145,7 +152,7 @@ def compare_arms(
     n_runs = (_least_runs(mine), _least_runs(theirs))
     alike = asked == (len(cases), len(cases))
     bare = ArmDifference(arm, reference, endpoint.name, layout.sites, len(cases), patients, n_runs, n_lost, alike)
-    absent = absent_of(layout.scored) or ("" if cases else "n/a (no case in common)")
+    absent = nowhere or absent_of(layout.scored) or ("" if cases else "n/a (no case in common)")
     if absent:
         return replace(bare, why=absent)
     positive = np.array([is_positive(case) for case in cases])
@@ -157,9 +164,15 @@ def compare_arms(
         first=float(layout.share[gains] @ values[gains]),
         second=float(-layout.share[~gains] @ values[~gains]),
         difference=float(layout.share @ values),
-        p_patients=_permuted(mine, theirs, endpoint, clusters, how),
+        p_patients=_permutation(mine, theirs, endpoint, clusters, how) if permuted else None,
     )
     return _with_spread(told, values, layout, clusters, how)
+
+
+def _absent_everywhere(panel: Panel, endpoint: Endpoint) -> str:
+    """Why an endpoint has no figure at any site, as the first site says it; empty where it has one somewhere."""
+    found = [endpoint.score(runs[0].outcomes).absent for _, runs in sorted(panel.runs.items())]
+    return found[0] if found and all(found) else ""
 
 
 def _least_runs(panel: Panel) -> int:
@@ -239,7 +252,7 @@ def _between_trainings(values: Floats, together: Floats, layout: _Layout) -> tup
     return max(spread - counted, 0.0), wobble
 
 
-def _permuted(mine: Panel, theirs: Panel, endpoint: Endpoint, clusters: Clusters, how: Bootstrap) -> float:
+def _permutation(mine: Panel, theirs: Panel, endpoint: Endpoint, clusters: Clusters, how: Bootstrap) -> float:
     """p of the permutation: each patient's outcomes under all networks of both arms swap together."""
     statistic = _BothArms(mine, theirs, endpoint, clusters.of_case.size)
     values = swapped_differences([statistic], clusters, how)[0]
