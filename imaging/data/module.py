@@ -75,10 +75,10 @@ class ImagingDataModule(pl.LightningDataModule):
         self.patches = patches
         self.labels = labels or []
         self.check_duplicates = check_duplicates
+        self._made: list[SampleDataset] = []
         self._cases: list[Case] = []
         self._kept: SampleCache | None = None
         self._datasets: dict[str, SampleDataset] = {}
-        self._made: list[SampleDataset] = []
 
     def setup(self, stage: str) -> None:
         """Read the table once. Raises ConfigError for what cannot be trained on, naming the remedy."""
