@@ -97,6 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exchange": {"errors", "golden", "data", "modalities", "models", "package", "predictor"},
     "benchmark": {
         "errors",
+        "workers",
         "image",
         "table",
         "html",

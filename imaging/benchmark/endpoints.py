@@ -17,7 +17,7 @@ import numpy as np
 from imaging.benchmark.trials import CaseOutcome
 from imaging.errors import ConfigError, Reason
 from imaging.evaluation.matching import Array, Bools, Floats
-from imaging.evaluation.ranking import Auroc, Fixed, Mean, Ratio, SensitivityAtRate, Statistic, figure
+from imaging.evaluation.ranking import Auroc, Calls, Fixed, Mean, Ratio, SensitivityAtRate, Statistic, figure
 from imaging.evaluation.sites import too_few
 
 _AT_RATE = re.compile(r"sensitivity_at_(\d+(?:\.\d+)?)_per_image")
@@ -156,7 +156,7 @@ def _at_rate(outcomes: Outcomes, rate: float) -> Scored:
     if not any(true for _, true, _ in lines):
         return Scored(Fixed(0.0), about, "n/a (0 lesions)")
     rows, true, score = (np.array(column) for column in zip(*lines, strict=True))
-    return Scored(SensitivityAtRate(rows, true, score, np.ones(len(outcomes)), rate), about)
+    return Scored(SensitivityAtRate(Calls(rows, true, score), np.ones(len(outcomes)), rate), about)
 
 
 def _auroc(outcomes: Outcomes) -> Scored:

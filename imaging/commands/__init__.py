@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from imaging import __version__
 from imaging.commands import (
+    benchmark,
     data,
     doctor,
     evaluate,
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         train_package,
         package,
         export,
+        benchmark,
         phantoms,
         doctor,
     ):

@@ -217,16 +217,18 @@ def _tell_strangers(
     tell([told])
 
 
-def read_manifest(path: Path) -> list[Case]:
+def read_manifest(path: Path, needs_split: bool = True) -> list[Case]:
     """The cases of a CSV with case_id, patient_id, site, split, image and truth, and if wanted label, spacing_mm, organ
     and `image:ROLE` for each further volume of an exam (`image:ADC`).
 
     Files are absolute, or relative to the table's folder; those of `image` and of roles may be folders; `truth` may be
     empty where a label stands. `spacing_mm` is one number for square pixels, or row step and column step as in
     `0.1x0.2`. Raises ConfigError as `read_rows` does, and for an unknown split, a repeated case_id and a file that is
-    not there. What the table cannot say, `duplicates` finds in the pictures.
+    not there. What the table cannot say, `duplicates` finds in the pictures. Without `needs_split` the splits are
+    somebody else's to make: whatever stands there, all cases are `train`.
     """
-    return cases_of(read_rows(path, COLUMNS))
+    rows = read_rows(path, [name for name in COLUMNS if needs_split or name != "split"])
+    return cases_of(rows if needs_split else [replace(row, split="train") for row in rows])
 
 
 def cases_of(rows: Sequence[ManifestRow]) -> list[Case]:

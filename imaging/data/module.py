@@ -85,6 +85,7 @@ class ImagingDataModule(pl.LightningDataModule):
         self.labels = labels or []
         self.check_duplicates = check_duplicates
         self.check_cases = check_cases
+        self._made: list[SampleDataset] = []
         self._cases: list[Case] = []
         self._kept: SampleCache | None = None
         self._datasets: dict[str, SampleDataset] = {}
@@ -171,6 +172,11 @@ class ImagingDataModule(pl.LightningDataModule):
         """One harmonised case of the training split, to compare a network with."""
         return self.dataset(self.split("train")[:1], "first")[0]
 
+    @property
+    def decoded(self) -> int:
+        """How many pictures were decoded and harmonised so far, because no cache had them."""
+        return sum(dataset.decoded for dataset in self._made)
+
     def dataset(self, cases: list[Case], name: str) -> SampleDataset:
         """The dataset of these cases, made once for each name."""
         if self._kept is None:
@@ -179,6 +185,7 @@ class ImagingDataModule(pl.LightningDataModule):
             self._datasets[name] = SampleDataset(
                 cases, self.recipe, self._kept, self.classes, None if self.instances else self.labels
             )
+            self._made.append(self._datasets[name])
         return self._datasets[name]
 
     def train_dataloader(self) -> BatchLoader:
