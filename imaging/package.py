@@ -393,15 +393,23 @@ def pin_weights(path: Path) -> Weights:
 
 def read_typed(path: Path, kind: type[Any]) -> Any:
     """A YAML file as the dataclass `kind`. Raises PackageError naming a missing, unknown or wrong key."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise PackageError(f"{path}: {' '.join(str(error).split())}", Reason.PACKAGE_INVALID) from error
+    return typed(loaded, kind, str(path))
+
+
+def typed(stated: Any, kind: type[Any], name: str) -> Any:
+    """What YAML or JSON states, as the dataclass `kind`. Raises PackageError naming a missing, unknown or wrong key."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "top")
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        parsed = parser.parse_object({"top": loaded}, defaults=False)
+        parsed = parser.parse_object({"top": stated}, defaults=False)
         return parser.instantiate(parsed)["top"]
-    except (ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
+    except (ArgumentError, TypeError, ValueError) as error:
         detail = " ".join(str(error).replace("top.", "").split())
-        raise PackageError(f"{path}: {detail}", Reason.PACKAGE_INVALID) from error
+        raise PackageError(f"{name}: {detail}", Reason.PACKAGE_INVALID) from error
 
 
 def _verify(folder: Path, pinned: PinnedFile) -> None:

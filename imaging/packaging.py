@@ -107,7 +107,7 @@ def drafted_package(run: Path, card_file: Path, locator: Path | None = None) -> 
         if locator is not None:
             _refuse_locator(locator, record)
             draft = replace(draft, locator=_copied(locator, Path(folder)))
-        decided, draft = _decided(Path(folder), draft, model, [case for case in cases if case.split == "val"])
+        decided, draft = decided_on(Path(folder), draft, model, [case for case in cases if case.split == "val"])
     training = {
         "manifest_sha256": _digest(Path(config["data"]["manifest"])),
         "config_sha256": _digest(run / "config.yaml"),
@@ -127,7 +127,7 @@ def _refuse_other_training(record: TrainingRecord, config: dict[str, Any], cases
     network = {"network": parse_network(task["init_args"]["network"]).stated()}
     now = {
         **{f"data.{name}": told[name] for name in ("batch_size", "seed", "instances")},
-        "data.recipe": recipe_settings(_trained_recipe(config)),
+        "data.recipe": recipe_settings(trained_recipe(config)),
         "data.test_sites": sorted(clean(site) for site in told.get("test_sites") or []),
         "data.classes": told.get("classes") or [],
         "data.labels": told.get("labels") or [],
@@ -220,10 +220,15 @@ def _draft(card: Card, config: dict[str, Any], cases: Sequence[Case]) -> Descrip
     )
 
 
-def _decided(
+def decided_on(
     out: Path, draft: Description, model: nn.Module, validation: Sequence[Case]
 ) -> tuple[Decisions, Description]:
+    """Temperature, threshold and operating point as these cases decide, and the description with them.
+
+    `out` is where a locator lies, if the draft names one.
+    """
     if draft.card.classes:
+        draft = replace(draft, temperature=1.0)
         draft = replace(draft, temperature=fitted_temperature(_predictor(out, draft, model), validation))
     by_lesion = "boxes" in draft.network.gives or draft.card.parts == "candidates"
     decide = decide_candidates if by_lesion else decide_masks
@@ -265,7 +270,8 @@ def _read_config(run: Path) -> dict[str, Any]:
     return config
 
 
-def _trained_recipe(config: dict[str, Any]) -> Recipe:
+def trained_recipe(config: Mapping[str, Any]) -> Recipe:
+    """The recipe that a training's configuration names."""
     told = config["data"]["recipe"]
     kinds = [modality.recipe() for modality in all_modalities()]
     kind = next(kind for kind in kinds if told["class_path"].endswith(f".{kind.__name__}"))
@@ -273,7 +279,7 @@ def _trained_recipe(config: dict[str, Any]) -> Recipe:
 
 
 def _recipe(config: dict[str, Any]) -> RecipeChoice:
-    recipe = _trained_recipe(config)
+    recipe = trained_recipe(config)
     return RecipeChoice(recipe.name, settings(recipe), identity(recipe))
 
 

@@ -114,14 +114,23 @@ def watch(predictor: Predictor, case: Case, rule: HitRule = PICAI) -> Watched:
     image = first_image(case, predictor.recipe)
     found = predictor.findings(predictor.predict(image), 0.0)
     highest = max((one.score for one in found), default=0.0)
-    if image.source_grid.is_volume:
-        volume_regions = [(one.volume_region.full_mask(), one.score) for one in found if one.volume_region is not None]
-        return Watched(case, match_masks(volume_regions, read_mask(case.known_truth, image), rule), highest)
-    boxes = np.array([one.extent.row for one in found]).reshape(-1, 4)
-    scores = np.array([one.score for one in found])
-    instances = number_instances(read_values(case.known_truth, image))
-    truth = enclosing_boxes(torch.from_numpy(instances.astype(np.int64)))[1].double().numpy()
-    return Watched(case, match_boxes(boxes, scores, truth, rule), highest)
+    return Watched(case, matched(case, image, found, not image.source_grid.is_volume, rule), highest)
+
+
+def matched(
+    case: Case, image: Image, found: Sequence[Finding], by_box: bool, rule: HitRule = PICAI
+) -> tuple[MatchedLesion, ...]:
+    """The lesions of a case, found or missed, and the false positives: by boxes, or by masks."""
+    if by_box:
+        boxes = np.array([one.extent.row for one in found]).reshape(-1, 2 * len(image.source_grid.shape))
+        scores = np.array([one.score for one in found])
+        instances = number_instances(read_values(case.known_truth, image))
+        truth = enclosing_boxes(torch.from_numpy(instances.astype(np.int64)))[1].double().numpy()
+        return match_boxes(boxes, scores, truth, rule)
+    masks = [
+        (one.full_mask() if one.volume_region is None else one.volume_region.full_mask(), one.score) for one in found
+    ]
+    return match_masks(masks, read_mask(case.known_truth, image), rule)
 
 
 def false_positives(watched: Sequence[Watched], threshold: float) -> float:
@@ -154,12 +163,12 @@ def _judge(predictor: Predictor, cases: Sequence[Case]) -> list[Judged]:
     marked: dict[float, dict[str, list[float]]] = {t: defaultdict(list) for t in THRESHOLDS}
     for case in cases:
         image = first_image(case, predictor.recipe)
-        truth = _labelled(case, image, [label.name for label in predictor.package.description.card.labels])
+        truth = outlined(case, image, [label.name for label in predictor.package.description.card.labels])
         everything = predictor.findings(predictor.predict(image), 0.0)
         for threshold in THRESHOLDS:
             found = [finding for finding in everything if finding.score >= threshold]
             if truth:
-                dices[threshold][case.site].append(float(np.mean([_dice(found, *one) for one in truth.items()])))
+                dices[threshold][case.site].append(float(np.mean([overlap(found, *one) for one in truth.items()])))
             else:
                 marked[threshold][case.site].append(float(bool(found)))
     return [_judged(t, dices[t], marked[t]) for t in THRESHOLDS]
@@ -187,7 +196,7 @@ def _judged(threshold: float, dices: dict[str, list[float]], marked: dict[str, l
     )
 
 
-def _labelled(case: Case, image: Image, labels: Sequence[str]) -> dict[str, Array]:
+def outlined(case: Case, image: Image, labels: Sequence[str]) -> dict[str, Array]:
     """Where each label is, bool of the image's source grid; none for a label that is nowhere."""
     path = case.known_truth
     values = read_mask(path, image) if len(labels) == 1 else read_labels(path, image, labels)
@@ -195,7 +204,8 @@ def _labelled(case: Case, image: Image, labels: Sequence[str]) -> dict[str, Arra
     return {label: mask for label, mask in where.items() if mask.any()}
 
 
-def _dice(found: Sequence[Finding], label: str, truth: Array) -> float:
+def overlap(found: Sequence[Finding], label: str, truth: Array) -> float:
+    """Dice of all findings of a label with where it is, bool of the image's source grid."""
     own = np.zeros(truth.shape, dtype=bool)
     for finding in found:
         if finding.label == label:

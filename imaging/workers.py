@@ -92,6 +92,10 @@ class Worker:
         self._end()
         self._fork_server.close()
 
+    def abort(self) -> None:
+        """End the process, also under a call of another thread, which then ends with WORKER_DIED."""
+        self._fork_server.close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -409,6 +413,8 @@ class _ForkServer:
 
     def end(self, pid: int) -> None:
         """Kill a worker. When the fork server is gone, so are its workers."""
+        if self._socket is None:
+            return
         with contextlib.suppress(OSError, ValueError):
             self._ask({"end": pid}, [])
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from imaging import __version__
 from imaging.commands import (
+    benchmark,
     data,
     doctor,
     evaluate,
@@ -36,7 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"sitewise-imaging {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (infer, predict, status, evaluate, merge_results, data, train_package, package, phantoms, doctor):
+    for command in (
+        infer,
+        predict,
+        status,
+        evaluate,
+        merge_results,
+        data,
+        train_package,
+        package,
+        benchmark,
+        phantoms,
+        doctor,
+    ):
         command.register(subparsers)
     return execute(parser.parse_args(arguments))
 

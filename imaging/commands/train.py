@@ -295,12 +295,35 @@ def main(arguments: ArgsType = None) -> LightningCLI:
         raise SystemExit(2) from error
 
 
+class _OnlyParsed(_TrainCli):
+    """Everything is built, and nothing runs."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        del subcommand
+
+
+def check(words: ArgsType) -> None:
+    """Build what a command line names, and stop. Raises ConfigError where that is refused; nothing is read."""
+    try:
+        with warnings.catch_warnings():
+            _quiet()
+            _run(words, _OnlyParsed)
+    except SystemExit as stop:
+        raise ConfigError(f"train.py: {_cause(stop)}", Reason.CONFIG_INVALID) from stop
+
+
+def _cause(stop: SystemExit) -> str:
+    """What the parser said before it ended the process."""
+    cause = stop.__cause__ or stop.__context__
+    return " ".join(str(cause).split()) if cause is not None else f"ended with status {stop.code}"
+
+
 # A full or read-only disk, which may also be met by the logs.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def _run(arguments: ArgsType) -> LightningCLI:
-    return _TrainCli(
+def _run(arguments: ArgsType, kind: type[LightningCLI] = _TrainCli) -> LightningCLI:
+    return kind(
         model_class=Task,
         datamodule_class=ImagingDataModule,
         subclass_mode_model=True,

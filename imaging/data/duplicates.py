@@ -193,8 +193,11 @@ def _picture_of(case: Case, recipe: Recipe | None) -> Image:
         if error.reason is not Reason.GEOMETRY:
             raise
         image = read_image(case.image, case.site, frame=1)
-    if recipe is None:
-        return image
+    return image if recipe is None else tissue_of(image, recipe)
+
+
+def tissue_of(image: Image, recipe: Recipe) -> Image:
+    """What a recipe takes from an image, as an image: two screens of one scanner are alike beside it."""
     tissue = recipe.tissue(image)
     return replace(image, array=tissue.pixels.numpy(), grid=tissue.grid, channels="luminance", region=None)
 

@@ -198,20 +198,21 @@ def _tell_strangers(
     tell([told])
 
 
-def read_manifest(path: Path) -> list[Case]:
+def read_manifest(path: Path, needs_split: bool = True) -> list[Case]:
     """The cases of a CSV with case_id, patient_id, site, split, image and truth, and if wanted label, spacing_mm, organ
     and `image:ROLE` for each further volume of an exam (`image:ADC`).
 
     Files are absolute, or relative to the table's folder; `image` may be a folder; `truth` may be empty where a label
     stands. `spacing_mm` is one number for square pixels, or row step and column step as in `0.1x0.2`. Raises
     ConfigError as `read_rows` does, and for an unknown split, a repeated case_id and a file that is not there. What the
-    table cannot say, `duplicates` finds in the pictures.
+    table cannot say, `duplicates` finds in the pictures. Without `needs_split` the splits are somebody else's to make:
+    whatever stands there, all cases are `train`.
     """
-    rows = read_rows(path, COLUMNS)
+    rows = read_rows(path, [name for name in COLUMNS if needs_split or name != "split"])
     twice = [name for name, times in Counter(row.case_id for row in rows).items() if times > 1]
     if twice:
         raise ConfigError(f"manifest {path.name}: case_id '{twice[0]}' stands twice", Reason.CONFIG_INVALID)
-    return [_case(row) for row in rows]
+    return [_case(row if needs_split else replace(row, split="train")) for row in rows]
 
 
 def join_manifests(paths: Sequence[Path]) -> list[Case]:

@@ -112,6 +112,11 @@ class ImagingDataModule(pl.LightningDataModule):
         """One harmonised case of the training split, to compare a network with."""
         return self.dataset(self.split("train")[:1], "first")[0]
 
+    @property
+    def decoded(self) -> int:
+        """How many pictures were decoded and harmonised so far, because no cache had them."""
+        return sum(dataset.decoded for dataset in self._datasets.values())
+
     def dataset(self, cases: list[Case], name: str) -> SampleDataset:
         """The dataset of these cases, made once for each name."""
         if self._kept is None:

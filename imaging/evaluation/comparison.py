@@ -66,7 +66,7 @@ def compare_detection(
     statistics: dict[str, Statistic] = {"average_precision": AveragePrecision(*lines)}
     statistics |= {f"sensitivity_at_{rate:g}_per_image": SensitivityAtRate(*lines, images, rate) for rate in rates}
     clusters = Clusters.of([c.patient_id for c in first], [c.site for c in first], a.truth)
-    drawn = _swapped_differences(list(statistics.values()), clusters, how or Bootstrap(10_000))
+    drawn = swapped_differences(list(statistics.values()), clusters, how or Bootstrap(10_000))
     method = "paired permutation of patients"
     return [
         PairedTest(name, float(values[0]), float(np.mean(np.abs(values) >= abs(values[0]) - 1e-12)), method)
@@ -89,7 +89,7 @@ def compare_measures(
             if three[0].name in endpoints]  # fmt: skip
     tested = [pair for pair in kept if not pair.absent]
     drawn = bootstrap([pair for pair in tested], clusters, plan.how, [pair.behind(clusters) for pair in tested])
-    swapped = _swapped_differences([pair.both.statistic for pair in tested], clusters, plan.how)
+    swapped = swapped_differences([pair.both.statistic for pair in tested], clusters, plan.how)
     delong_p = _delong_p(first, second) if clusters.stratum.size == len(first) else None
     found = {
         pair.name: pair.told(len(first), with_interval.interval, values, delong_p)
@@ -164,7 +164,7 @@ def _same_cases(first: Sequence[CaseT], second: Sequence[CaseT]) -> tuple[list[C
     return a, b
 
 
-def _swapped_differences(statistics: Sequence[Statistic], clusters: Clusters, how: Bootstrap) -> Floats:
+def swapped_differences(statistics: Sequence[Statistic], clusters: Clusters, how: Bootstrap) -> Floats:
     """Differences (statistic, 1 + permutation) of the two halves of the cases; the first is as the data are."""
     rng = np.random.default_rng(how.seed)
     total = how.n_resamples + 1

@@ -271,7 +271,7 @@ class EvaluationResult:
         return tuple((case.case_id, case.failed) for case in self.cases if case.failed)
 
     def to_json(self) -> str:
-        return json.dumps(_plain(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        return json.dumps(plain(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @staticmethod
     def from_json(text: str) -> EvaluationResult:
@@ -283,7 +283,7 @@ class EvaluationResult:
                 raise InputError(
                     f"metrics.json, schema_version: found {version}; allowed is {SCHEMA_VERSION}", Reason.CONFIG_INVALID
                 )
-            result: EvaluationResult = _typed(EvaluationResult, values)
+            result: EvaluationResult = typed(EvaluationResult, values)
         except (KeyError, TypeError, ValueError, AssertionError) as error:
             raise InputError(
                 f"metrics.json: {type(error).__name__}: {error}; allowed is a record that `imaging evaluate` wrote",
@@ -292,15 +292,16 @@ class EvaluationResult:
         return result
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A record of records as what JSON can hold."""
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+        return {key: plain(v) for key, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, tuple) else value
 
 
-def _typed(kind: Any, value: Any) -> Any:
+def typed(kind: Any, value: Any) -> Any:
     """A JSON value as the type that a record's field states."""
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
@@ -308,12 +309,12 @@ def _typed(kind: Any, value: Any) -> Any:
         unknown = sorted(set(value) - set(hints))
         if unknown:
             raise ValueError(f"{getattr(kind, '__name__', kind)} has no field {unknown}")
-        return kind(**{name: _typed(hints[name], v) for name, v in value.items()})  # type: ignore[operator]
+        return kind(**{name: typed(hints[name], v) for name, v in value.items()})  # type: ignore[operator]
     if origin is tuple:
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
-        return tuple(_typed(k, v) for k, v in zip(kinds, value, strict=True))
+        return tuple(typed(k, v) for k, v in zip(kinds, value, strict=True))
     if origin is dict:
-        return {key: _typed(inner[1], v) for key, v in value.items()}
+        return {key: typed(inner[1], v) for key, v in value.items()}
     if origin in (Union, types.UnionType):
         if value is None and type(None) in inner:
             return None
@@ -323,7 +324,7 @@ def _typed(kind: Any, value: Any) -> Any:
 
 def _scalar(kinds: Any, value: Any) -> Any:
     if is_dataclass(kinds[0]):
-        return _typed(kinds[0], value)
+        return typed(kinds[0], value)
     if value in kinds and not isinstance(kinds[0], type):
         return value
     for kind in kinds:

@@ -111,7 +111,7 @@ def summarise(cases: Sequence[CaseT], plan: SitePlan[CaseT]) -> Summary:
         sites=sites,
         macro=extremes(sites),
         heterogeneity=between_sites(sites),
-        subgroups=_subgroups(cases, plan),
+        subgroups=subgroups_of(cases, plan),
     )
 
 
@@ -210,7 +210,7 @@ def between_sites(sites: Sequence[Subgroup]) -> tuple[Heterogeneity, ...]:
     return tuple(found)
 
 
-def _subgroups(cases: Sequence[CaseT], plan: SitePlan[CaseT]) -> dict[str, tuple[Subgroup, ...]]:
+def subgroups_of(cases: Sequence[CaseT], plan: SitePlan[CaseT]) -> dict[str, tuple[Subgroup, ...]]:
     members: dict[str, dict[str, list[CaseT]]] = defaultdict(lambda: defaultdict(list))
     for case in cases:
         for name, value in case.subgroups:

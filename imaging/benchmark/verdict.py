@@ -1,0 +1,255 @@
+"""Is an arm better than the reference at hospitals that neither has seen? Paired differences over the same patients.
+
+Two things vary: which patients a site happens to have, and how a training happens to end. A test of patients alone
+holds for these networks and for no others, and calls equal arms different. So the variance of a difference is that of
+patients (drawn within site × label, the difference averaged over networks inside each patient) plus that of trainings
+(the spread between seeds of each arm and site, less what of it is due to patients). Sites count alike and are not
+drawn: a verdict is about these sites. Limits are Student's with Satterthwaite's degrees of freedom (Biometrics Bull
+2:110, 1946).
+
+Beside it whole patients swap the two arms' outcomes (a permutation test for these networks). An arm's p is the larger
+of both; Holm corrects it over the arms. An arm is a gain where that p is below 0.05, the interval of the difference
+lies above the smallest gain that matters, every planned training is there, and each arm has more than one seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy.stats import t as student
+
+from imaging.benchmark.endpoints import Endpoint, OfRows, Scored, is_positive
+from imaging.benchmark.panels import Panel, Run, absent_of, same_cases
+from imaging.evaluation.comparison import holm, swapped_differences
+from imaging.evaluation.intervals import Bootstrap, Clusters, resample
+from imaging.evaluation.matching import Array, Floats
+from imaging.evaluation.ranking import Statistic, figure
+from imaging.evaluation.result import Interval
+
+CALLED_BELOW = 0.05  # p after Holm
+Call = Literal["gain", "loss", "no difference shown", "not decided", "not counted"]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmDifference:
+    """One arm less the reference on one endpoint, over the patients that both were tested on.
+
+    `first` and `second` are the macro means over sites. `variance_patients` and `variance_trainings` add up to the
+    square of the standard error, which has `df` degrees of freedom. `p_patients` is the permutation of patients,
+    `p_total` that of the standard error, `p` the larger. `call` is about gain, whichever way the endpoint counts, and
+    `why` gives its reason. Values are None where there are none, as `why` says.
+    """
+
+    arm: str
+    reference: str
+    endpoint: str
+    sites: tuple[str, ...]
+    n_cases: int
+    n_patients: int
+    n_runs: tuple[int, int]
+    n_lost: tuple[int, int]
+    first: float | None = None
+    second: float | None = None
+    difference: float | None = None
+    interval: Interval | None = None
+    variance_patients: float | None = None
+    variance_trainings: float | None = None
+    df: float | None = None
+    p_patients: float | None = None
+    p_total: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    call: Call = "not decided"
+    why: str = ""
+
+
+def verdicts(
+    arms: Mapping[str, Panel], reference: str, endpoint: Endpoint, how: Bootstrap, margin: float = 0.0
+) -> tuple[ArmDifference, ...]:
+    """Every other arm against the reference, Holm over these arms."""
+    others = [name for name in arms if name != reference]
+    found = [compare_arms((name, arms[name]), (reference, arms[reference]), endpoint, how) for name in others]
+    return tuple(called(one, endpoint, margin) for one in corrected(found))
+
+
+def corrected(found: Sequence[ArmDifference]) -> list[ArmDifference]:
+    """Differences with Holm's correction over all of them that have a p."""
+    adjusted = iter(holm([one.p for one in found if one.p is not None]))
+    return [one if one.p is None else replace(one, p_holm=next(adjusted)) for one in found]
+
+
+def called(found: ArmDifference, endpoint: Endpoint, margin: float = 0.0) -> ArmDifference:
+    """The difference with what may be said of it."""
+    if found.difference is None:
+        return found
+    call, why = _call(found, endpoint, margin)
+    return replace(found, call=call, why=why)
+
+
+def _call(found: ArmDifference, endpoint: Endpoint, margin: float) -> tuple[Call, str]:
+    if sum(found.n_lost):
+        return "not decided", f"{sum(found.n_lost)} trainings are lost"
+    if found.p_holm is not None and found.p_holm >= CALLED_BELOW:
+        return "no difference shown", f"p after Holm is not below {CALLED_BELOW}"
+    if found.interval is None or found.p_holm is None:
+        return "not decided", found.why or "no interval"
+    sign = 1.0 if endpoint.higher_is_better else -1.0
+    low, high = sorted((sign * found.interval.low, sign * found.interval.high))
+    if low > margin:
+        return "gain", ""
+    if high < 0:
+        return "loss", ""
+    reaches = "the interval holds 0" if low <= 0 else f"the interval reaches below the margin of {margin:g}"
+    return "no difference shown", reaches
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Two arms as columns: the statistic of each run over all cases, its share of the difference, and its cell."""
+
+    statistics: list[Statistic]
+    share: Floats
+    cell: Array
+    sites: tuple[str, ...]
+    scored: list[Scored]
+
+
+def compare_arms(
+    first: tuple[str, Panel], second: tuple[str, Panel], endpoint: Endpoint, how: Bootstrap
+) -> ArmDifference:
+    """First less second, as a macro mean over the sites that both have; not yet corrected and not called."""
+    (arm, mine), (reference, theirs) = first, second
+    n_lost = (mine.n_lost, theirs.n_lost)
+    mine, theirs = same_cases(mine, theirs)
+    cases = [case for site in sorted(mine.runs) for case in mine.runs[site][0].outcomes]
+    layout = _layout(mine, theirs, endpoint)
+    patients = len({(case.site, case.patient_id) for case in cases})
+    n_runs = (_least_runs(mine), _least_runs(theirs))
+    bare = ArmDifference(arm, reference, endpoint.name, layout.sites, len(cases), patients, n_runs, n_lost)
+    absent = absent_of(layout.scored) or ("" if cases else "n/a (no case in common)")
+    if absent:
+        return replace(bare, why=absent)
+    positive = np.array([is_positive(case) for case in cases])
+    clusters = Clusters.of([case.patient_id for case in cases], [case.site for case in cases], positive)
+    values = np.array([figure(statistic, len(cases)) for statistic in layout.statistics])
+    gains = layout.share > 0
+    told = replace(
+        bare,
+        first=float(layout.share[gains] @ values[gains]),
+        second=float(-layout.share[~gains] @ values[~gains]),
+        difference=float(layout.share @ values),
+        p_patients=_permuted(mine, theirs, endpoint, clusters, how),
+    )
+    return _with_spread(told, values, layout, clusters, how)
+
+
+def _least_runs(panel: Panel) -> int:
+    return min((len(runs) for runs in panel.runs.values()), default=0)
+
+
+def _layout(mine: Panel, theirs: Panel, endpoint: Endpoint) -> _Layout:
+    statistics: list[Statistic] = []
+    share, cell, scored = [], [], []
+    start, sites = 0, sorted(mine.runs)
+    for k, site in enumerate(sites):
+        rows = np.arange(start, start + len(mine.runs[site][0].outcomes))
+        start += rows.size
+        for side, (panel, sign) in enumerate(((mine, 1.0), (theirs, -1.0))):
+            for run in panel.runs[site]:
+                scored.append(endpoint.score(run.outcomes))
+                statistics.append(OfRows(rows, scored[-1].statistic))
+                share.append(sign / (len(sites) * len(panel.runs[site])))
+                cell.append(2 * k + side)
+    return _Layout(statistics, np.array(share), np.array(cell, dtype=np.intp), tuple(sites), scored)
+
+
+def _with_spread(
+    told: ArmDifference, values: Floats, layout: _Layout, clusters: Clusters, how: Bootstrap
+) -> ArmDifference:
+    """The difference with its variances, interval and p."""
+    assert told.difference is not None
+    if told.n_patients < 2 * len(layout.sites):
+        return replace(told, why="n/a (a site has one patient)")
+    drawn = resample(layout.statistics, clusters, how)
+    drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
+    if drawn.shape[1] < 0.9 * how.n_resamples:
+        return replace(told, why="n/a (resamples without a figure)")
+    together = np.cov(drawn)
+    of_patients = float(layout.share @ together @ layout.share)
+    if min(told.n_runs) < 2:
+        why = "one seed: how trainings vary is not known"
+        return replace(told, variance_patients=of_patients, why=why)
+    of_trainings, wobble = _between_trainings(values, together, layout)
+    total = of_patients + of_trainings
+    if total <= 0:
+        return replace(told, variance_patients=0.0, variance_trainings=0.0, p=1.0, p_total=1.0, why="nothing varies")
+    n_free = max(told.n_patients - int(clusters.stratum.max()) - 1, 1)
+    df = total**2 / (of_patients**2 / n_free + wobble)
+    error = math.sqrt(total)
+    p_total = float(2 * student.sf(abs(told.difference) / error, df))
+    half = float(student.ppf((1 + how.level) / 2, df)) * error
+    method = "Student's t; patients drawn within site × label, trainings by the spread between seeds"
+    return replace(
+        told,
+        interval=Interval(told.difference - half, told.difference + half, method, how.level, told.n_patients),
+        variance_patients=of_patients,
+        variance_trainings=of_trainings,
+        df=df,
+        p_total=p_total,
+        p=max(p_total, told.p_patients or 0.0),
+    )
+
+
+def _between_trainings(values: Floats, together: Floats, layout: _Layout) -> tuple[float, float]:
+    """Variance of the difference due to trainings, and the denominator that it adds to the degrees of freedom.
+
+    In each cell of arm and site the spread between runs holds also what patients and networks have together, which
+    the variance of patients has counted: mean variance less mean covariance of its runs over resamples.
+    """
+    spread = counted = wobble = 0.0
+    for number in np.unique(layout.cell):
+        runs = np.flatnonzero(layout.cell == number)
+        n, weight = runs.size, float((layout.share[runs] ** 2).sum())
+        square = float(values[runs].var(ddof=1))
+        inside = together[np.ix_(runs, runs)]
+        diagonal = float(np.trace(inside))
+        spread += weight * square
+        counted += weight * (diagonal / n - (float(inside.sum()) - diagonal) / (n * (n - 1)))
+        wobble += (weight * square) ** 2 / (n - 1)
+    return max(spread - counted, 0.0), wobble
+
+
+def _permuted(mine: Panel, theirs: Panel, endpoint: Endpoint, clusters: Clusters, how: Bootstrap) -> float:
+    """p of the permutation: each patient's outcomes under all networks of both arms swap together."""
+    statistic = _BothArms(mine, theirs, endpoint, clusters.of_case.size)
+    values = swapped_differences([statistic], clusters, how)[0]
+    return float(np.mean(np.abs(values) >= abs(values[0]) - 1e-12))
+
+
+class _BothArms:
+    """The macro mean over sites and runs of cases (2 × case): the first arm's outcomes, then the second's."""
+
+    def __init__(self, mine: Panel, theirs: Panel, endpoint: Endpoint, n_cases: int) -> None:
+        self._parts: list[tuple[float, Array, Statistic]] = []
+        start, sites = 0, sorted(mine.runs)
+        for site in sites:
+            pairs = _pairs(mine.runs[site], theirs.runs[site])
+            size = len(mine.runs[site][0].outcomes)
+            rows = np.concatenate([np.arange(start, start + size), np.arange(start, start + size) + n_cases])
+            for one, other in pairs:
+                scored = endpoint.score([*one.outcomes, *other.outcomes])
+                self._parts.append((1 / (len(sites) * len(pairs)), rows, scored.statistic))
+            start += size
+
+    def __call__(self, weights: Floats) -> Floats:
+        return np.asarray(sum(share * statistic(weights[rows]) for share, rows, statistic in self._parts))
+
+
+def _pairs(mine: Sequence[Run], theirs: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """Each run beside one of the other arm; the shorter list is gone through again."""
+    n = max(len(mine), len(theirs))
+    return [(mine[k % len(mine)], theirs[k % len(theirs)]) for k in range(n)]
