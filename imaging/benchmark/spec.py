@@ -60,6 +60,7 @@ class Arm:
         name: Letters, digits, `_`, `-` and `.`.
         recipe: Over `data.recipe.init_args`.
         augmentation: `data.augmentation`, in place of the recipe's.
+        vary: `data.vary`: what of the recipe's augmentation is otherwise.
         network: Over `model.init_args.network`.
         task: Over `model.init_args`.
         start_from: Checkpoint whose weights the trainings begin with; null for random ones.
@@ -68,6 +69,7 @@ class Arm:
     name: str
     recipe: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
+    vary: dict[str, Any] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
     start_from: str | None = None
@@ -196,6 +198,8 @@ def configuration(spec: BenchmarkSpec, arm: Arm) -> dict[str, Any]:
         own["data"] = merged(own["data"], {"recipe": {"init_args": arm.recipe}})
     if arm.augmentation:
         own["data"]["augmentation"] = arm.augmentation
+    if arm.vary:
+        own["data"]["vary"] = arm.vary
     own["model"] = {"init_args": arm.task | ({"network": arm.network} if arm.network else {})}
     return merged(told, own)
 
@@ -279,7 +283,7 @@ def _refuse_values(path: Path, spec: BenchmarkSpec) -> None:
 
 
 # What the benchmark itself decides for each training.
-_DECIDED = ("manifest", "test_sites", "seed", "cache", "recipe", "augmentation", "check_duplicates")
+_DECIDED = ("manifest", "test_sites", "seed", "cache", "recipe", "augmentation", "vary", "check_duplicates")
 
 
 def _refuse_decided(path: Path, spec: BenchmarkSpec) -> None:

@@ -1,0 +1,66 @@
+"""Ready specs of real sets as sites parse with all their files; pseudo-sites are parted by patient."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.pseudo_sites import parted
+from imaging.benchmark.spec import BenchmarkSpec, configuration, read_spec
+from imaging.benchmark.summary import refuse_endpoints
+from imaging.data.manifest import Case
+from imaging.errors import ConfigError
+from tests.conftest import REPOSITORY
+
+SPECS = sorted((REPOSITORY / "configs" / "benchmark").glob("*.yaml"))
+
+
+def read_with_cases(path: Path, folder: Path) -> BenchmarkSpec:
+    """A spec of the repository, with an empty table where it names one."""
+    shutil.copytree(REPOSITORY / "configs", folder / "configs")
+    copy = folder / "configs" / "benchmark" / path.name
+    manifest = copy.parent / yaml.safe_load(copy.read_text(encoding="utf-8"))["manifest"]
+    manifest.resolve().parent.mkdir(parents=True, exist_ok=True)
+    manifest.resolve().touch()
+    return read_spec(copy)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_every_ready_spec_parses_with_its_files(path: Path, tmp_path: Path) -> None:
+    spec = read_with_cases(path, tmp_path)
+    refuse_endpoints(spec)
+    assert spec.name == path.stem
+    assert len(spec.seeds) >= 3
+    for arm in spec.arms:
+        told = configuration(spec, arm)
+        assert told["model"]["class_path"].startswith("imaging.tasks.")
+        assert told["data"]["recipe"]["class_path"].startswith("imaging.modalities.")
+        assert told["data"]["recipe"]["init_args"].items() >= arm.recipe.items()
+        assert told["data"].get("vary", {}) == arm.vary
+
+
+def test_the_breast_spec_compares_four_arms_on_a_small_grid(tmp_path: Path) -> None:
+    spec = read_with_cases(REPOSITORY / "configs" / "benchmark" / "breast_ultrasound.yaml", tmp_path)
+    assert [arm.name for arm in spec.arms] == ["recipe", "zscore", "strong", "gin"]
+    assert configuration(spec, spec.arm("zscore"))["data"]["recipe"]["init_args"]["side"] == 96
+
+
+def head(name: str, patient: str, step: float | None) -> Case:
+    spacing = None if step is None else (step, step)
+    return Case(name, patient, "hc18", "train", Path("a.png"), None, "head", spacing)
+
+
+def test_pseudo_sites_hold_whole_patients_in_order_of_their_pixels() -> None:
+    """Patient b has pixels of 0.1 and 0.4: 0.25 in the mean, which is the second of three patients."""
+    cases = [head("1", "c", 0.3), head("2", "b", 0.1), head("3", "b", 0.4), head("4", "a", 0.2)]
+    assert [(case.case_id, case.site) for case in parted(cases, 3)] == [
+        ("1", "pixels-3-of-3"),
+        ("2", "pixels-2-of-3"),
+        ("3", "pixels-2-of-3"),
+        ("4", "pixels-1-of-3"),
+    ]
+    with pytest.raises(ConfigError, match="case '5': spacing_mm is empty; allowed is a pixel size"):
+        parted([head("5", "d", None)], 3)
