@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from PIL import Image as Picture
 
 from imaging.data.augment import Parameters, augment, draw
@@ -27,6 +28,7 @@ from imaging.data.loader import BatchLoader, Place, Share
 from imaging.data.manifest import COLUMNS, Case, read_manifest
 from imaging.errors import ConfigError, ImagingError, Reason
 from imaging.harmonise.augmentation import Augmentation
+from imaging.harmonise.tissue import Placed
 from imaging.image import View
 from imaging.modalities.mammography.reasons import MammographyReason
 from imaging.modalities.mammography.recipe import MammographyRecipe
@@ -270,11 +272,11 @@ def fake_cases(count: int) -> list[Case]:
 
 
 class Numbered(SampleDataset):
-    """Samples without files: the image of case k is filled with k."""
+    """Samples without files: what is placed of case k is filled with k."""
 
-    def _harmonised(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    def _made(self, case: Case) -> tuple[Placed, np.ndarray]:
         number = float(case.case_id.split("-")[1])
-        return np.full((1, 4, 4), number, np.float32), np.zeros((1, 4, 4), np.uint8)
+        return Placed.lit(MetaTensor(torch.full((1, 4, 4), number))), np.zeros((1, 4, 4), np.uint8)
 
 
 def numbers(loader: BatchLoader) -> list[list[int]]:
@@ -352,9 +354,9 @@ def test_an_error_in_reading_names_the_case(cases: list[Case]) -> None:
 
 def test_samples_of_two_shapes_are_refused_by_name() -> None:
     class Odd(Numbered):
-        def _harmonised(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
+        def _made(self, case: Case) -> tuple[Placed, np.ndarray]:
             side = 4 if case.case_id != "case-1" else 5
-            return np.zeros((1, 4, side), np.float32), np.zeros((1, 4, side), np.uint8)
+            return Placed.lit(MetaTensor(torch.zeros((1, 4, side)))), np.zeros((1, 4, side), np.uint8)
 
     with pytest.raises(ConfigError, match=r"case-1: found \(1, 4, 5\).*case-0"):
         next(iter(BatchLoader(Odd(fake_cases(4), RECIPE), 4, Share())))

@@ -15,7 +15,7 @@ from imaging.data.manifest import Case, Split, write_manifest
 from imaging.errors import InputError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.spatial import _moved, to_tensor
-from imaging.harmonise.tissue import Tissue
+from imaging.harmonise.tissue import Placed, Tissue
 from imaging.image import Array, Floats, Grid, Image, resample
 from imaging.modalities.prostate.selection import select
 
@@ -46,7 +46,7 @@ class DrawnRecipe:
         both = _moved(told, np.stack(planes).astype(np.float32), image.grid)
         return Tissue(both, image.region, quantities={"ADC": adc})
 
-    def harmonise(self, tissue: Tissue) -> MetaTensor:
+    def place(self, tissue: Tissue) -> Placed:
         source = tissue.grid
         box = (tissue.region or source.whole).row.reshape(2, 3)
         directions = source.affine[:3, :3] / np.asarray(source.spacing) * (3.0, self.step, self.step)
@@ -55,10 +55,16 @@ class DrawnRecipe:
         affine[:3, 3] = source.world(box.mean(axis=0)[None])[0] - directions @ (np.asarray(self.shape) - 1) / 2
         target = Grid(self.shape, affine, "patient_ras")
         planes = [resample(plane, source, target) for plane in tissue.pixels.numpy()]
-        return _moved(tissue.pixels, np.stack(planes), target)
+        return Placed.lit(_moved(tissue.pixels, np.stack(planes), target))
 
-    def fit(self, images: Iterable[Image]) -> Self:
-        del images
+    def scale(self, placed: Placed) -> MetaTensor:
+        return placed.values
+
+    def harmonise(self, tissue: Tissue) -> MetaTensor:
+        return self.scale(self.place(tissue))
+
+    def fit(self, cases: Iterable[Placed]) -> Self:
+        del cases
         return self
 
 

@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from imaging.commands.train_start import begun, gone_on, start_of
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, ImagingError, Reason
+from imaging.harmonise.recipe import normalisation_of, with_reference
 from imaging.tasks.checkpoints import (
     BEST,
     FOLDER,
@@ -35,7 +36,7 @@ from imaging.tasks.checkpoints import (
 )
 from imaging.tasks.curves import TrainingCurves
 from imaging.tasks.progress import TrainingProgress, ValidationPictures
-from imaging.tasks.record import data_settings, record_in, record_of, task_settings
+from imaging.tasks.record import TrainingRecord, data_settings, record_in, record_of, task_settings
 from imaging.tasks.results import PREDICTIONS, KeepPredictions, as_text, figures_by_site, write_figures
 from imaging.tasks.task import Task
 
@@ -127,6 +128,7 @@ class _TrainCli(LightningCLI):
         assert isinstance(task, Task)
         chosen["ckpt_path"] = chosen["ckpt_path"] or start_of(Path(chosen["run"]), chosen["resume"])
         data.setup("fit")
+        self._learn_intensities(data, chosen["ckpt_path"])
         record = record_of(data, task, self.trainer)
         start_from = None if chosen["start_from"] is None else Path(chosen["start_from"])
         if chosen["ckpt_path"] is not None:
@@ -140,6 +142,21 @@ class _TrainCli(LightningCLI):
         self.keep_record.record = record
         if self.trainer.is_global_zero:
             print(f"train.py: {record}", file=sys.stderr, flush=True)
+
+    def _learn_intensities(self, data: ImagingDataModule, checkpoint: str | None) -> None:
+        """What the recipe learns of training cases; a run that goes on has the reference that its checkpoint records.
+
+        config.yaml then holds it, so that tests and packages harmonise as the training did.
+        """
+        if (told := normalisation_of(data.recipe)) is None or not told.learns:
+            return
+        if checkpoint is None:
+            data.learn_intensities()
+        else:
+            _take_reference(data, Path(checkpoint))
+        learnt = normalisation_of(data.recipe)
+        assert learnt is not None
+        self.config["fit"]["data"]["recipe"]["init_args"]["normalisation"]["reference"] = learnt.reference
 
     def fit(self, **words: Any) -> None:
         """`Trainer.fit`; a run that is asked to end ends with the status of its signal, and says what is kept."""
@@ -189,7 +206,7 @@ class _TrainCli(LightningCLI):
         if "verbose" in chosen:
             chosen["verbose"] = False  # its table names loaders, and ours names sites
         data.setup(subcommand)
-        record = record_in(load_checkpoint(Path(chosen["ckpt_path"])), f"checkpoint {chosen['ckpt_path']}")
+        record = _take_reference(data, Path(chosen["ckpt_path"]))
         now = {**data_settings(data), **task_settings(type(task).__name__, dict(task.hparams))}
         record.refuse_other_settings(now, subcommand, LOOKED_AT)
         if subcommand == "validate":
@@ -204,6 +221,13 @@ class _TrainCli(LightningCLI):
             path = Path(self.config_init[subcommand]["run"]) / f"{subcommand}.csv"
             write_figures(rows, path)
             print(f"{as_text(rows)}\n{path}: these figures")
+
+
+def _take_reference(data: ImagingDataModule, checkpoint: Path) -> TrainingRecord:
+    """The record of a checkpoint; the data's recipe normalises by the reference in it from here on."""
+    record = record_in(load_checkpoint(checkpoint), f"checkpoint {checkpoint}")
+    data.take_recipe(with_reference(data.recipe, record.settings["data.recipe"]))
+    return record
 
 
 # What a checkpoint must have been trained with to be looked at.

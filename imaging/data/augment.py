@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imaging.data.appearance import bias_field, convolved
 from imaging.harmonise.augmentation import Augmentation, Range
 
 _BLUR_REACH = 3.0  # kernel half-width in standard deviations
 _GRAIN = 2  # pixels of one speckle
+_OF_KERNELS, _OF_FIELD = 2, 3  # seeds beside that of the noise
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,10 @@ class Parameters:
     """What happens to one sample. Neutral values change nothing; `noise_seed` starts the noise fields.
 
     `shadow` is its centre and half-width as parts of the row, its top as a part of the column, and what part of the
-    brightness is lost. Where `channels` is not None, only their intensities change, each by its own parameters.
-    `bounded` is as of the Augmentation.
+    brightness is lost. `bias_field` is the largest logarithm of its field, `convolved` the share of the random network,
+    `amplitude` the share that another case has, the band, and which case as a part of all (imaging.data.styles). Where
+    `channels` is not None, only their intensities change, each by its own parameters. `bounded` is as of the
+    Augmentation.
     """
 
     rotation: float = 0.0
@@ -43,6 +47,9 @@ class Parameters:
     low_resolution: float = 1.0
     shadow: tuple[float, float, float, float] = (0.5, 0.1, 0.0, 0.0)
     noise_seed: int = 0
+    bias_field: float = 0.0
+    convolved: float = 0.0
+    amplitude: tuple[float, float, float] = (0.0, 0.0, 0.0)
     bounded: bool = True
     channels: tuple[tuple[int, Parameters], ...] | None = None
 
@@ -50,6 +57,7 @@ class Parameters:
 def draw(ranges: Augmentation, seed: int, epoch: int, number: int) -> Parameters:
     """The parameters of sample `number` in `epoch`; the same for the same three numbers."""
     key = [seed, (epoch << 32) + number]
+    ranges = ranges.widened()
     of_all = _drawn(ranges, np.random.Generator(np.random.Philox(key=key)))
     if ranges.channels is None:
         return of_all
@@ -87,6 +95,14 @@ def _drawn(ranges: Augmentation, rng: np.random.Generator) -> Parameters:
         low_resolution=perhaps(within(ranges.low_resolution), 1.0, ranges.chance),
         shadow=(float(centre), float(width), float(top), float(shadow)),
         noise_seed=int(rng.integers(1 << 62)),
+        # What came later is drawn later, so that what was drawn before stays as it was.
+        bias_field=perhaps(within((0.0, ranges.bias_field)), 0.0, ranges.chance),
+        convolved=perhaps(within((0.0, 1.0)), 0.0, ranges.convolutions),
+        amplitude=(
+            perhaps(within((0.0, 1.0)), 0.0, ranges.amplitude),
+            within(ranges.amplitude_band),
+            within((0.0, 1.0)),
+        ),
         bounded=ranges.bounded,
     )
 
@@ -164,6 +180,11 @@ def _varied(one: Tensor, p: Parameters) -> Tensor:
 def _acquired(one: Tensor, p: Parameters) -> Tensor:
     """Intensities in the order in which an acquisition makes them: tissue, beam, receiver, display."""
     varied = one
+    if p.convolved:
+        varied = convolved(varied, p.convolved, p.noise_seed + _OF_KERNELS, is_masked=p.bounded)
+        varied = varied.clamp(0, 1) if p.bounded else varied
+    if p.bias_field:
+        varied = _times(varied, bias_field(varied, p.bias_field, p.noise_seed + _OF_FIELD), p)
     if p.shadow[3]:
         varied = varied * (1 - _shadow(one, p))
     if p.speckle:
@@ -173,7 +194,7 @@ def _acquired(one: Tensor, p: Parameters) -> Tensor:
         varied = _blurred(varied, p)
     if p.gain:
         depth = torch.linspace(-0.5, 0.5, one.shape[-2], dtype=one.dtype, device=one.device)[:, None]
-        varied = varied * (1 + p.gain * depth)
+        varied = _times(varied, 1 + p.gain * depth, p)
     if p.brightness != 1:
         varied = varied * p.brightness
     if p.gamma != 1:
@@ -182,6 +203,14 @@ def _acquired(one: Tensor, p: Parameters) -> Tensor:
         varied = varied.clamp(0, 1) if p.bounded else varied
         varied = varied + p.noise * _field(p.noise_seed + 1, one.shape, one)
     return varied if varied is one or not p.bounded else (varied * (one > 0)).clamp(0, 1)
+
+
+def _times(varied: Tensor, factor: Tensor, p: Parameters) -> Tensor:
+    """Brightness times a field; where 0 is a value like others, counted from the least value of each channel."""
+    if p.bounded:
+        return varied * factor
+    floor = _floor(varied, p)
+    return (varied - floor) * factor + floor
 
 
 def _bent(varied: Tensor, gamma: float) -> Tensor:

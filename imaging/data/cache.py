@@ -1,8 +1,9 @@
-"""Harmonised samples on disk, so that a picture is decoded once and not once an epoch.
+"""Samples on the model's grid on disk, so that a picture is decoded once and not once an epoch, nor once an arm.
 
-An entry is named by what it was made from: the bytes of image and truth, the recipe's identity (settings, learned
-references and code version) and this format. Anything that changes makes another name, so nothing goes stale. An entry
-is written beside its place, flushed and renamed; its digest is checked on every read, a damaged one is made again.
+An entry is named by what it was made from: the bytes of image and truth, what of the recipe decides about placing
+(settings but its normalisation, and code version) and this format. Anything that changes makes another name, so nothing
+goes stale. An entry is written beside its place, flushed and renamed; its digest is checked on every read, a damaged
+one is made again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from imaging.image import Array
 
 _LOG = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 _DIGEST = 32
 _RECOUNTS = 20  # times that the folder is looked at while a whole limit is written: others write there too
 _ABANDONED_S = 24 * 3600  # age from which an entry that was never finished is nobody's

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TypedDict
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from torch import Tensor
 
 from imaging.data.cache import SampleCache, key_of
@@ -24,10 +26,11 @@ from imaging.dicom.index import Index, build_index
 from imaging.dicom.pixels.read import read_frames
 from imaging.dicom.select import UNPLACED, Group, Volumes
 from imaging.errors import ConfigError, ImagingError, InputError, Reason
-from imaging.harmonise.recipe import Recipe
+from imaging.harmonise.recipe import Recipe, placing_identity
 from imaging.harmonise.recipe import identity as recipe_identity
 from imaging.harmonise.recipe import roles as roles_of
 from imaging.harmonise.spatial import grid_of
+from imaging.harmonise.tissue import Placed
 from imaging.image import Array, Box, Image, resample
 
 UNKNOWN_CLASS = -1
@@ -65,10 +68,13 @@ class Batch(TypedDict):
 class SampleDataset:
     """Harmonised cases, each decoded once: from the cache after that, in this run and in every later one.
 
+    The cache keeps what was placed on the model's grid, and intensities are made at each access: so runs that differ in
+    their normalisation alone share it. `decoded` counts the cases that had to be read.
+
     Args:
         cases: In the table's order.
         recipe: How images are harmonised.
-        cache: Where harmonised samples stay; None harmonises on every access.
+        cache: Where placed samples stay; None reads and places on every access.
         classes: Names of the image classes, in the network's order. A case without a label has none of them.
         labels: What the values of the truths mean, from 1 on; without them any value is the one label. None numbers
             the lesions of each truth instead.
@@ -108,32 +114,41 @@ class SampleDataset:
 
     def __getitem__(self, number: int) -> Sample:
         case = self.cases[number]
-        image, truth = self._arrays(number)
+        placed, truth = self._placed(number)
         index = self.classes.index(case.label) if case.label in self.classes else UNKNOWN_CLASS
-        return Sample(image, truth, index, number, case)
+        return Sample(_scaled(placed, self.recipe), truth, index, number, case)
+
+    def placed(self) -> Iterator[Placed]:
+        """Every case on the model's grid before its intensities, in order."""
+        for number in range(len(self)):
+            yield self._placed(number)[0]
 
     @property
     def _truth_facts(self) -> list[str]:
         return [INSTANCES] if self.labels is None else [f"label {name}" for name in self.labels]
 
-    def _arrays(self, number: int) -> tuple[Array, Array]:
+    def _placed(self, number: int) -> tuple[Placed, Array]:
         case = self.cases[number]
         if self.cache is None:
-            return self._harmonised(case)
+            return self._made(case)
         if number not in self._keys:
             named = [*case.beside, *(name for name in ("organ", "truth") if getattr(case, name) is not None)]
-            facts = [recipe_identity(self.recipe), str(case.spacing_mm), *named, *self._truth_facts]
+            facts = [placing_identity(self.recipe), str(case.spacing_mm), *named, *self._truth_facts]
             self._keys[number] = key_of(case.files, facts)
         kept = self.cache.get(self._keys[number])
         if kept is not None:
-            return kept[0], kept[1]
-        made = self._harmonised(case)
-        self.cache.put(self._keys[number], made)
+            values, truth, packed = kept
+            shape = values.shape[1:]
+            foreground = np.unpackbits(packed, count=math.prod(shape)).astype(np.bool_).reshape(shape)
+            return Placed(MetaTensor(torch.from_numpy(values.copy())), foreground), truth
+        placed, truth = made = self._made(case)
+        values = placed.values.as_tensor().numpy()
+        self.cache.put(self._keys[number], [values, truth, np.packbits(placed.foreground)])
         return made
 
-    def _harmonised(self, case: Case) -> tuple[Array, Array]:
+    def _made(self, case: Case) -> tuple[Placed, Array]:
         self.decoded += 1
-        return harmonise_case(case, self.recipe, self.labels)
+        return place_case(case, self.recipe, self.labels)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -173,18 +188,29 @@ def _with_room(array: Array, shape: Array, fill: float | None = None) -> Array:
 
 
 def harmonise_case(case: Case, recipe: Recipe, labels: Sequence[str] | None = ()) -> tuple[Array, Array]:
-    """One case through the same reading and harmonising as inference; truth by nearest neighbour onto that grid.
+    """One case through the same reading and harmonising as inference: image (channel, *spatial) float32, and truth as
+    of `place_case`."""
+    placed, truth = place_case(case, recipe, labels)
+    return _scaled(placed, recipe), truth
 
-    Image (channel, *spatial) float32 and truth (1, *spatial): uint8, k where `labels[k - 1]` is and without labels 1
-    inside lesions (UNKNOWN_TRUTH everywhere where only the class is known), or uint16 with the lesions numbered from
-    1 where `labels` is None. Raises ImagingError naming the case, also where lesions are to be numbered and there is
-    no truth.
+
+def _scaled(placed: Placed, recipe: Recipe) -> Array:
+    image: Array = recipe.scale(placed).as_tensor().float().numpy()
+    return image
+
+
+def place_case(case: Case, recipe: Recipe, labels: Sequence[str] | None = ()) -> tuple[Placed, Array]:
+    """One case through the same reading and placing as inference; truth by nearest neighbour onto that grid.
+
+    Truth (1, *spatial): uint8, k where `labels[k - 1]` is and without labels 1 inside lesions (UNKNOWN_TRUTH everywhere
+    where only the class is known), or uint16 with the lesions numbered from 1 where `labels` is None. Raises
+    ImagingError naming the case, also where lesions are to be numbered and there is no truth.
     """
     path = case.known_truth if labels is None else case.truth
     try:
         image = first_image(case, recipe)
-        harmonised = recipe.harmonise(recipe.tissue(image))
-        source, target = image.source_grid, grid_of(harmonised)
+        placed = recipe.place(recipe.tissue(image))
+        source, target = image.source_grid, grid_of(placed.values)
         if path is None:
             truth: Array = np.full(target.shape, UNKNOWN_TRUTH, dtype=np.uint8)
         elif labels is None:
@@ -195,7 +221,7 @@ def harmonise_case(case: Case, recipe: Recipe, labels: Sequence[str] | None = ()
     except ImagingError as error:
         raise type(error)(f"case {case.case_id}: {error}", error.reason) from error
     kind = np.uint16 if labels is None else np.uint8
-    return harmonised.as_tensor().float().numpy(), np.ascontiguousarray(truth[None], dtype=kind)
+    return placed, np.ascontiguousarray(truth[None], dtype=kind)
 
 
 def is_picture(case: Case) -> bool:

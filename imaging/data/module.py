@@ -14,9 +14,10 @@ from imaging.data.duplicates import refuse_shared_files
 from imaging.data.loader import BatchLoader, Place, Share
 from imaging.data.manifest import Case, Split, read_manifest
 from imaging.data.patches import Patches, cut, cut_labels, dice
+from imaging.data.styles import Style, chosen, restyled, style_of
 from imaging.errors import ConfigError, Reason
-from imaging.harmonise.augmentation import Augmentation
-from imaging.harmonise.recipe import Recipe, is_of_volumes
+from imaging.harmonise.augmentation import Augmentation, Change
+from imaging.harmonise.recipe import Recipe, is_of_volumes, normalisation_of
 from imaging.table import clean
 
 
@@ -31,6 +32,7 @@ class ImagingDataModule(pl.LightningDataModule):
         classes: Names of image classes among the labels of the manifest, in the network's order.
         repeats: How often an epoch shows the cases of a label, where not once: a rare class is seen more often.
         augmentation: Ranges of variation; None takes the recipe's.
+        vary: What of these ranges is otherwise, by name: `{chance: 0.5, strength: 1.5}`.
         seed: Of the order of cases and of their variation.
         cache: Folder of harmonised samples, shared by all runs; None is the user's cache folder.
         cache_limit_gb: What the folder may hold in all; the longest unused entries go first.
@@ -58,6 +60,7 @@ class ImagingDataModule(pl.LightningDataModule):
         patches: Patches | None = None,
         labels: list[str] | None = None,
         check_duplicates: bool = True,
+        vary: dict[str, Change] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["recipe"])
@@ -67,7 +70,7 @@ class ImagingDataModule(pl.LightningDataModule):
         self.test_sites = frozenset(clean(site) for site in test_sites or [])
         self.classes = classes or []
         self.repeats = repeats or {}
-        self.augmentation = augmentation or recipe.augmentation
+        self.augmentation = (augmentation or recipe.augmentation).changed(vary or {})
         self.seed = seed
         self.cache = cache
         self.cache_limit_gb = cache_limit_gb
@@ -78,6 +81,7 @@ class ImagingDataModule(pl.LightningDataModule):
         self._cases: list[Case] = []
         self._kept: SampleCache | None = None
         self._datasets: dict[str, SampleDataset] = {}
+        self._styles: list[Style] = []
 
     def setup(self, stage: str) -> None:
         """Read the table once. Raises ConfigError for what cannot be trained on, naming the remedy."""
@@ -107,6 +111,28 @@ class ImagingDataModule(pl.LightningDataModule):
     def fitted(self) -> list[Case]:
         """The cases that a fit trains and validates on, in the table's order."""
         return [c for c in self._cases if c.split != "test" and c.site not in self.test_sites]
+
+    def learn_intensities(self) -> None:
+        """Let the recipe learn from the training cases of training sites, in the table's order; then it is frozen.
+
+        Raises ConfigError where it already knows a reference that these cases do not give: one of other cases, which
+        this training must not see.
+        """
+        known = normalisation_of(self.recipe)
+        learnt = self.recipe.fit(self.dataset(self.split("train"), "reference").placed())
+        if known is not None and known.reference and known != normalisation_of(learnt):
+            raise ConfigError(
+                f"data.recipe, normalisation.reference: found {known.reference}, which is not what the training cases "
+                "of this run give; allowed is none, and it is learnt from them",
+                Reason.CONFIG_INVALID,
+            )
+        self.take_recipe(learnt)
+
+    def take_recipe(self, recipe: Recipe) -> None:
+        """Harmonise by another recipe from here on."""
+        self.recipe = recipe
+        self._datasets.clear()
+        self._styles.clear()
 
     def first_sample(self) -> Sample:
         """One harmonised case of the training split, to compare a network with."""
@@ -161,7 +187,10 @@ class ImagingDataModule(pl.LightningDataModule):
             return batch
         epoch, numbers = self.trainer.current_epoch, batch["number"]
         drawn = [draw(self.augmentation, self.seed, epoch, number) for number in numbers]
-        image, truth = augment(batch["image"], batch["truth"], drawn)
+        image = batch["image"]
+        if self.augmentation.amplitude:
+            image = restyled(image, batch["site"], drawn, self._bank())
+        image, truth = augment(image, batch["truth"], drawn)
         if self.patches is None:
             return Batch(**{**batch, "image": image, "truth": truth})
         pick = cut if self.instances else cut_labels
@@ -175,6 +204,14 @@ class ImagingDataModule(pl.LightningDataModule):
             case_id=[case for case in batch["case_id"] for _ in range(times)],
             site=[site for site in batch["site"] for _ in range(times)],
         )
+
+    def _bank(self) -> list[Style]:
+        """Styles of some training cases, the same ones in every process and after every stop."""
+        if not self._styles:
+            cases = self.split("train")
+            dataset = self.dataset(cases, "styles")
+            self._styles = [style_of(dataset[k].image, cases[k].site) for k in chosen(cases, self.seed)]
+        return self._styles
 
     def _loader(self, cases: list[Case], name: str, seed: int | None = None) -> BatchLoader:
         share = Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share()

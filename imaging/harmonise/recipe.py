@@ -5,20 +5,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict
-from typing import Any, ClassVar, Protocol, Self
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, ClassVar, Final, Protocol, Self
 
 from monai.data import MetaTensor
 
 from imaging.dicom.select import Select
 from imaging.harmonise.augmentation import Augmentation
-from imaging.harmonise.tissue import Tissue
+from imaging.harmonise.normalisation import Normalisation, parse_normalisation
+from imaging.harmonise.tissue import Placed, Tissue
 from imaging.image import Image
 
 
 class Recipe(Protocol):
     """A frozen dataclass of settings. It knows images, grid and intensity, and no task, label or split.
+
+    Geometry and intensity are apart: `harmonise` is `scale` after `place`. What was placed is kept once for all recipes
+    that differ in their `normalisation` alone, a field that a recipe may have (imaging.harmonise.normalisation).
 
     `code_version` is raised whenever a change of its code, or of the building blocks that it uses, changes harmonised
     pixels: cached and packaged results then differ.
@@ -42,18 +46,32 @@ class Recipe(Protocol):
         """The part of the image that may be analysed and shown: luminance, nothing beside the tissue, source pixels."""
         ...
 
+    def place(self, tissue: Tissue) -> Placed:
+        """The tissue on the model's grid, with intensities that no other image and no `normalisation` decides."""
+        ...
+
+    def scale(self, placed: Placed) -> MetaTensor:
+        """The model's intensities, on the grid of what was placed, float32."""
+        ...
+
     def harmonise(self, tissue: Tissue) -> MetaTensor:
         """The tissue on the model's grid with the model's intensities, (channel, [slice,] row, column) float32."""
         ...
 
-    def fit(self, images: Iterable[Image]) -> Self:
-        """A new frozen recipe with what it learns from training-site images; the same one when it learns nothing."""
+    def fit(self, cases: Iterable[Placed]) -> Self:
+        """A new frozen recipe with what it learns from placed training cases; the same one when it learns nothing."""
         ...
+
+
+# A setting that decides about intensities alone; where nothing is said it is left out, so that a recipe which has its
+# own intensities keeps the identity that it had before there were others.
+_NORMALISATION: Final = "normalisation"
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
     """The recipe's settings, learned references included, as plain values."""
-    return asdict(recipe)  # type: ignore[call-overload,no-any-return]  # every recipe is a dataclass
+    stated: dict[str, Any] = asdict(recipe)  # type: ignore[call-overload]  # every recipe is a dataclass
+    return {name: value for name, value in stated.items() if name != _NORMALISATION or value is not None}
 
 
 def roles(recipe: Recipe) -> tuple[str, ...]:
@@ -68,5 +86,32 @@ def is_of_volumes(recipe: Recipe) -> bool:
 
 def identity(recipe: Recipe) -> str:
     """sha256 over name, settings and code version."""
-    told = json.dumps([recipe.name, settings(recipe), recipe.code_version], sort_keys=True)
+    return _digest(recipe, settings(recipe))
+
+
+def normalisation_of(recipe: Recipe) -> Normalisation | None:
+    """What stands in place of the recipe's own intensities, if anything."""
+    told: Normalisation | None = getattr(recipe, _NORMALISATION, None)
+    return told
+
+
+def with_reference(recipe: Recipe, stated: Mapping[str, Any]) -> Recipe:
+    """The recipe with what recorded settings say that its normalisation learnt, where it has learnt nothing yet.
+
+    The recipe itself where those settings have another normalisation.
+    """
+    own, known = normalisation_of(recipe), parse_normalisation(stated.get(_NORMALISATION))
+    if own is None or known is None or own != replace(known, reference=()):
+        return recipe
+    told: Recipe = replace(recipe, **{_NORMALISATION: known})  # type: ignore[type-var]  # every recipe is a dataclass
+    return told
+
+
+def placing_identity(recipe: Recipe) -> str:
+    """The same over what decides about `place`: equal for recipes that differ in their normalisation alone."""
+    return _digest(recipe, {name: value for name, value in settings(recipe).items() if name != _NORMALISATION})
+
+
+def _digest(recipe: Recipe, stated: Mapping[str, Any]) -> str:
+    told = json.dumps([recipe.name, stated, recipe.code_version], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()

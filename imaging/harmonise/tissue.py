@@ -1,12 +1,14 @@
-"""Tissue: what of an image a recipe lets be analysed and shown, with all that harmonising it needs."""
+"""Tissue: what of an image a recipe lets be analysed and shown; Placed: the same on the model's grid."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import Transform
+from numpy.typing import NDArray
 
 from imaging.errors import GeometryError, Reason
 from imaging.harmonise.spatial import grid_of
@@ -45,3 +47,28 @@ class Tissue:
     def grid(self) -> Grid:
         """Where the pixels are."""
         return grid_of(self.pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """The tissue on the model's grid, before its intensities are made comparable: the answer of `Recipe.place`.
+
+    `values` (channel, [slice,] row, column) are float32, `foreground` ([slice,] row, column) is where intensities are
+    judged. Raises GeometryError where their grids differ.
+    """
+
+    values: MetaTensor
+    foreground: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if tuple(self.values.shape[1:]) != self.foreground.shape:
+            raise GeometryError(
+                f"Placed.foreground: found shape {self.foreground.shape}; allowed is that of the values, "
+                f"{tuple(self.values.shape[1:])}",
+                Reason.GEOMETRY,
+            )
+
+    @classmethod
+    def lit(cls, values: MetaTensor) -> Placed:
+        """Of tissue beside which 0 stands: its foreground is what is brighter in any channel."""
+        return cls(values, (values > 0).any(dim=0).numpy())

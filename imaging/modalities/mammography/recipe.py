@@ -9,7 +9,7 @@ the stored image was turned from the detector; nothing here refers to the detect
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal, Self
 
 import numpy as np
@@ -20,8 +20,9 @@ from imaging.errors import GeometryError, InputError, Reason
 from imaging.grayscale import Grayscale
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.intensity import ToLuminance
+from imaging.harmonise.normalisation import Normalisation, Normalise, learn, parse_normalisation
 from imaging.harmonise.spatial import Crop, Flip, Respace, Transpose, grid_of, luminance_tensor, to_tensor
-from imaging.harmonise.tissue import Tissue
+from imaging.harmonise.tissue import Placed, Tissue
 from imaging.image import Array, Image
 from imaging.modalities.mammography.breast import Mask, Side, breast_height, breast_mask, chest_side, foremost
 from imaging.modalities.mammography.selection import select
@@ -52,6 +53,7 @@ class MammographyRecipe:
         high: Percentile inside the breast that becomes 1 where no window or table is used.
         cc_height_mm: Extent along the chest wall that an uncalibrated breast is given in cranio-caudal views.
         oblique_height_mm: The same in all other views.
+        normalisation: Of intensities after window or table; None keeps what they show.
     """
 
     name: ClassVar[str] = "mammography"
@@ -80,6 +82,10 @@ class MammographyRecipe:
     high: float = 99.8
     cc_height_mm: float = 150.0
     oblique_height_mm: float = 195.0
+    normalisation: Normalisation | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "normalisation", parse_normalisation(self.normalisation))
 
     def tissue(self, image: Image) -> Tissue:
         """Brightness (1, row, column), 0-255 in float, of the breast in source pixels; everything beside it is 0.
@@ -101,15 +107,25 @@ class MammographyRecipe:
 
     def harmonise(self, tissue: Tissue) -> MetaTensor:
         """(1, rows, columns) float32 in 0-1: chest wall at the left edge, head or lateral up where the header knows."""
+        return self.scale(self.place(tissue))
+
+    def place(self, tissue: Tissue) -> Placed:
+        """Brightness (1, rows, columns) in 0-255; foreground is the breast, but for what window or table blackens."""
         fine = Compose(tissue.steps)(tissue.pixels)
         lines = fine.shape[1]
-        placed = Crop(((lines - self.rows) // 2, 0), (self.rows, self.columns))(fine)
-        return (placed / _WHITE).clamp(0.0, 1.0)
+        return Placed.lit(Crop(((lines - self.rows) // 2, 0), (self.rows, self.columns))(fine))
 
-    def fit(self, images: Iterable[Image]) -> Self:
-        """Nothing is learned: the recipe itself."""
-        del images
-        return self
+    def scale(self, placed: Placed) -> MetaTensor:
+        """(1, rows, columns) float32 in 0-1."""
+        if self.normalisation is None:
+            return (placed.values / _WHITE).clamp(0.0, 1.0)
+        return Normalise(self.normalisation, (0,))(placed)
+
+    def fit(self, cases: Iterable[Placed]) -> Self:
+        """With the reference of its normalisation; itself where it has none."""
+        if self.normalisation is None:
+            return self
+        return replace(self, normalisation=learn(self.normalisation, cases, (0,)))
 
     def _shown(self, image: Image) -> tuple[Array, Mask, tuple[str, ...]]:
         """Brightness (row, column) in 0-1 as float32, where the breast is, padding left out, and notes.

@@ -24,8 +24,9 @@ from imaging.errors import ConfigError, InputError, Reason
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.diffusion import AdcFit, computed_signal, fit_adc
 from imaging.harmonise.mri import align, correct_bias
+from imaging.harmonise.normalisation import Normalisation, Normalise, learn, parse_normalisation
 from imaging.harmonise.spatial import place
-from imaging.harmonise.tissue import Tissue
+from imaging.harmonise.tissue import Placed, Tissue
 from imaging.image import Array, Box, Floats, Grid, Image, resample, within
 from imaging.modalities.prostate.selection import ADC, HIGH_B, ROLES, T2W, select
 
@@ -55,6 +56,8 @@ class ProstateRecipe:
             its voxels that are not 0, and 0 outside the field of view. Public networks expect it.
         bias: Whether the bias field of T2W is taken out (N4, Tustison et al., IEEE TMI 2010).
         align: Whether diffusion is shifted and turned onto T2W where that improves their agreement.
+        normalisation: Of the channels in place of robust units; the ADC keeps its fixed scale unless it is told to be
+            normalised with quantities.
     """
 
     name: ClassVar[str] = "prostate"
@@ -71,8 +74,10 @@ class ProstateRecipe:
     intensity: Literal["robust", "zscore"] = "robust"
     bias: bool = False
     align: bool = False
+    normalisation: Normalisation | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "normalisation", parse_normalisation(self.normalisation))
         # A package's file has lists.
         for name in ("roles", "spacing_mm", "shape"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -81,6 +86,12 @@ class ProstateRecipe:
             ("spacing_mm", self.spacing_mm, len(self.spacing_mm) == 3 and min(self.spacing_mm) > 0, "3 positive steps"),
             ("shape", self.shape, len(self.shape) == 3 and min(self.shape) >= 1, "3 sides of 1 or more"),
             ("high_b", self.high_b, self.high_b > 0, "a positive b-value in s/mm2"),
+            (
+                "intensity",
+                self.intensity,
+                self.intensity == "robust" or self.normalisation is None,
+                "robust where a normalisation is set",
+            ),
         ):
             if not is_right:
                 raise ConfigError(
@@ -121,6 +132,10 @@ class ProstateRecipe:
 
     def harmonise(self, tissue: Tissue) -> MetaTensor:
         """(role, slice, row, column) float32 on the model grid, in the order of `roles`."""
+        return self.scale(self.place(tissue))
+
+    def place(self, tissue: Tissue) -> Placed:
+        """Values (role, slice, row, column) on the model grid, as stored or as a plain z-score of that."""
         own, region, stored = tissue.grid, tissue.region, tissue.pixels.numpy()[0]
         grid = self._model_grid(own, region)
         judged = self._judged(grid, own, region)
@@ -133,16 +148,36 @@ class ProstateRecipe:
             if role != T2W:
                 volume = tissue.volumes[role]
                 values, place_of = volume.array[0], replace(volume.grid, affine=moves @ volume.grid.affine)
-            if self.intensity == "zscore":
-                channels.append(resample(_zscore(values), place_of, grid))
-            else:
-                channels.append(self._scaled(role, resample(values, place_of, grid), judged))
-        return place(MetaTensor(torch.from_numpy(np.stack(channels))), grid)
+            channels.append(resample(_zscore(values) if self.intensity == "zscore" else values, place_of, grid))
+        return Placed(place(MetaTensor(torch.from_numpy(np.stack(channels))), grid), judged)
 
-    def fit(self, images: Iterable[Image]) -> Self:
-        """Nothing is learned: the recipe itself."""
-        del images
-        return self
+    def scale(self, placed: Placed) -> MetaTensor:
+        """Robust units, or those of the normalisation; of the ADC fixed ones."""
+        if self.intensity == "zscore":
+            return placed.values
+        scaled = placed.values.clone()
+        varied = self._normalised
+        if self.normalisation is not None:
+            scaled = Normalise(self.normalisation, varied, bounded=False)(placed)
+        for channel, role in enumerate(self.roles):
+            if channel not in varied:
+                own = self._scaled(role, placed.values[channel].numpy(), placed.foreground)
+                scaled[channel] = torch.from_numpy(own)
+        return scaled
+
+    def fit(self, cases: Iterable[Placed]) -> Self:
+        """With the reference of its normalisation; itself where it has none."""
+        if self.normalisation is None:
+            return self
+        return replace(self, normalisation=learn(self.normalisation, cases, self._normalised))
+
+    @property
+    def _normalised(self) -> tuple[int, ...]:
+        """The channels that the normalisation changes."""
+        told = self.normalisation
+        if told is None:
+            return ()
+        return tuple(k for k, role in enumerate(self.roles) if role != ADC or told.with_quantities)
 
     def volumes(self, image: Image) -> tuple[Volumes, tuple[str, ...]]:
         """The volumes of all roles but T2W, ADC and high b as they go into the network; and how they came about."""

@@ -7,7 +7,7 @@ ultrasound is uncalibrated; calibration still makes anisotropic pixels square (d
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from monai.data import MetaTensor
@@ -15,8 +15,9 @@ from monai.transforms import Compose
 
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.intensity import ScalePercentiles, ToLuminance
+from imaging.harmonise.normalisation import Normalisation, Normalise, learn, parse_normalisation
 from imaging.harmonise.spatial import CropToTissue, FitSquare, to_tensor
-from imaging.harmonise.tissue import Tissue
+from imaging.harmonise.tissue import Placed, Tissue
 from imaging.image import Image
 from imaging.modalities.ultrasound.selection import select
 
@@ -29,6 +30,7 @@ class UltrasoundRecipe:
         side: Side of the square model grid in pixels; a multiple of 16 suits every network here.
         low: Percentile of lit tissue that becomes 0.
         high: Percentile of lit tissue that becomes 1.
+        normalisation: Of intensities in place of those percentiles; None keeps them.
     """
 
     name: ClassVar[str] = "ultrasound"
@@ -55,6 +57,10 @@ class UltrasoundRecipe:
     side: int = 256
     low: float = 1.0
     high: float = 99.5
+    normalisation: Normalisation | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "normalisation", parse_normalisation(self.normalisation))
 
     def tissue(self, image: Image) -> Tissue:
         """Luminance (1, row, column) of the tissue region in source pixels."""
@@ -62,9 +68,20 @@ class UltrasoundRecipe:
 
     def harmonise(self, tissue: Tissue) -> MetaTensor:
         """(1, side, side) float32 in 0-1."""
-        return Compose([FitSquare(self.side), ScalePercentiles(self.low, self.high)])(tissue.pixels)
+        return self.scale(self.place(tissue))
 
-    def fit(self, images: Iterable[Image]) -> Self:
-        """Nothing is learned: the recipe itself."""
-        del images
-        return self
+    def place(self, tissue: Tissue) -> Placed:
+        """Luminance (1, side, side); foreground is what is lit."""
+        return Placed.lit(FitSquare(self.side)(tissue.pixels))
+
+    def scale(self, placed: Placed) -> MetaTensor:
+        """(1, side, side) float32 in 0-1."""
+        if self.normalisation is None:
+            return ScalePercentiles(self.low, self.high)(placed.values)
+        return Normalise(self.normalisation, (0,))(placed)
+
+    def fit(self, cases: Iterable[Placed]) -> Self:
+        """With the reference of its normalisation; itself where it has none."""
+        if self.normalisation is None:
+            return self
+        return replace(self, normalisation=learn(self.normalisation, cases, (0,)))

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.spatial import to_tensor
-from imaging.harmonise.tissue import Tissue
+from imaging.harmonise.tissue import Placed, Tissue
 from imaging.image import Image
 from toy_breast_mri import DCE, select
 
@@ -30,9 +30,15 @@ class BreastMriRecipe:
     def tissue(self, image: Image) -> Tissue:
         return Tissue(to_tensor(image))
 
-    def harmonise(self, tissue: Tissue) -> MetaTensor:
-        return tissue.pixels / 1000.0
+    def place(self, tissue: Tissue) -> Placed:
+        return Placed.lit(tissue.pixels)
 
-    def fit(self, images: Iterable[Image]) -> Self:
-        del images
+    def scale(self, placed: Placed) -> MetaTensor:
+        return placed.values / 1000.0
+
+    def harmonise(self, tissue: Tissue) -> MetaTensor:
+        return self.scale(self.place(tissue))
+
+    def fit(self, cases: Iterable[Placed]) -> Self:
+        del cases
         return self

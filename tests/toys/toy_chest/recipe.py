@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from imaging.harmonise.augmentation import Augmentation
 from imaging.harmonise.intensity import ToLuminance
 from imaging.harmonise.spatial import FitSquare, to_tensor
-from imaging.harmonise.tissue import Tissue
+from imaging.harmonise.tissue import Placed, Tissue
 from imaging.image import Image
 from toy_chest import select
 
@@ -31,10 +31,15 @@ class ChestRecipe:
     def tissue(self, image: Image) -> Tissue:
         return Tissue(ToLuminance(image.channels)(to_tensor(image)))
 
-    def harmonise(self, tissue: Tissue) -> MetaTensor:
-        fitted = FitSquare(self.side)(tissue.pixels)
-        return fitted / max(float(fitted.max()), 1.0)
+    def place(self, tissue: Tissue) -> Placed:
+        return Placed.lit(FitSquare(self.side)(tissue.pixels))
 
-    def fit(self, images: Iterable[Image]) -> Self:
-        del images
+    def scale(self, placed: Placed) -> MetaTensor:
+        return placed.values / max(float(placed.values.max()), 1.0)
+
+    def harmonise(self, tissue: Tissue) -> MetaTensor:
+        return self.scale(self.place(tissue))
+
+    def fit(self, cases: Iterable[Placed]) -> Self:
+        del cases
         return self
