@@ -18,6 +18,7 @@ from imaging.commands import (
     package,
     phantoms,
     predict,
+    site_kit,
     status,
     train_package,
 )
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         train_package,
         package,
         benchmark,
+        site_kit,
         phantoms,
         doctor,
     ):
