@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.special import expit
 
+from imaging.benchmark.probe import ProbeCases
 from imaging.benchmark.trials import CaseOutcome, Mark, Trial
 
 SITES = ("Aarhus", "Sainte-Odile", "Turku", "Zagreb")
@@ -34,6 +35,7 @@ class Simulated:
     between_patients: float = 0.12
     between_images: float = 0.08
     between_trainings: float = 0.02  # of one arm at one site
+    patient_by_arm: float = 0.06  # what an arm makes of a patient, whatever the seed; 0 on average
     patient_by_training: float = 0.05
     image_by_training: float = 0.06
     away: float = -0.12  # what a site that was not seen costs
@@ -63,8 +65,9 @@ class Simulated:
             quality = self.qualities(rng, cases, 0.72 + self.away)
             others = tuple(other for other in cohorts if other != site)
             for arm in self.arms:
+                of_arm = quality + self.effect.get(arm, 0.0) + self.of_patients(rng, cases, self.patient_by_arm)
                 for seed in range(self.n_seeds):
-                    outcomes = self.outcomes(rng, cases, quality + self.effect.get(arm, 0.0))
+                    outcomes = self.outcomes(rng, cases, of_arm)
                     trials.append(
                         Trial(f"{arm}/{site}/{seed}", arm, "leave_one_site_out", site, others, seed, outcomes=outcomes)
                     )
@@ -134,18 +137,20 @@ class Simulated:
 
     def qualities(self, rng: np.random.Generator, cases: list[CaseOutcome], mean: float) -> np.ndarray:
         """What each case (case,) is like for any network."""
-        patient = np.unique([case.patient_id for case in cases], return_inverse=True)[1]
         site = rng.normal(mean, self.between_sites)
-        of_patient = rng.normal(0, self.between_patients, patient.max() + 1)[patient]
+        of_patient = self.of_patients(rng, cases, self.between_patients)
         return site + of_patient + rng.normal(0, self.between_images, len(cases))
+
+    def of_patients(self, rng: np.random.Generator, cases: list[CaseOutcome], deviation: float) -> np.ndarray:
+        """One draw for each patient, at each of his cases (case,)."""
+        patient = np.unique([case.patient_id for case in cases], return_inverse=True)[1]
+        return rng.normal(0, deviation, patient.max() + 1)[patient]
 
     def outcomes(
         self, rng: np.random.Generator, cases: list[CaseOutcome], quality: np.ndarray
     ) -> tuple[CaseOutcome, ...]:
         """What one network gives on these cases."""
-        patient = np.unique([case.patient_id for case in cases], return_inverse=True)[1]
-        luck = rng.normal(0, self.between_trainings)
-        luck = luck + rng.normal(0, self.patient_by_training, patient.max() + 1)[patient]
+        luck = rng.normal(0, self.between_trainings) + self.of_patients(rng, cases, self.patient_by_training)
         dice = np.clip(quality + luck + rng.normal(0, self.image_by_training, len(cases)), 0, 1)
         return tuple(_outcome(rng, case, float(value)) for case, value in zip(cases, dice, strict=True))
 
@@ -160,3 +165,29 @@ def _outcome(rng: np.random.Generator, case: CaseOutcome, dice: float) -> CaseOu
     outlined = (dice if dice > 0.1 else 0.0) if case.lesions else None
     return CaseOutcome(case.case_id, case.patient_id, case.site, case.scanner, case.protocol, case.label, case.lesions,
                        outlined, marks, score, case.positive, score >= 0.35)  # fmt: skip
+
+
+def feature_cases(
+    rng: np.random.Generator,
+    site_shift: float = 0.0,
+    label_shift: float = 0.0,
+    n_patients: int = 40,
+    n_features: int = 16,
+) -> ProbeCases:
+    """Frozen features of three sites: `site_shift` is what a site's gain adds to a direction, in standard deviations.
+
+    `label_shift` makes the share of malignant patients differ by site, from 0.5 − shift to 0.5 + shift; malignant
+    cases lie elsewhere in feature space whatever the site. Patients have one to three images that are alike.
+    """
+    features, sites, labels, patients = [], [], [], []
+    direction = rng.normal(size=n_features) / np.sqrt(n_features)
+    for k, site in enumerate(SITES[:3]):
+        for patient in range(n_patients):
+            malignant = rng.random() < 0.5 + label_shift * (k - 1)
+            of_patient = rng.normal(0, 0.7, n_features) + 1.5 * malignant * np.sign(direction)
+            for _ in range(int(rng.integers(1, 4))):
+                features.append(of_patient + rng.normal(0, 0.7, n_features) + site_shift * (k - 1) * direction * 4)
+                sites.append(site)
+                labels.append("malignant" if malignant else "benign")
+                patients.append(f"{site[:2]}-{patient}")
+    return ProbeCases(np.array(features), tuple(sites), tuple(labels), tuple(patients))

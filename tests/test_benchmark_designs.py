@@ -13,8 +13,10 @@ import yaml
 from imaging.benchmark.cohort import Cohort, SharedPicture, divided, first_cases, folds_of, group_cases, in_turn
 from imaging.benchmark.designs import PlannedTrial, held_out_of, plan, trainings_of
 from imaging.benchmark.spec import Arm, BenchmarkSpec, Design, DesignKind, configuration, merged, read_spec
+from imaging.benchmark.summary import refuse_endpoints
 from imaging.data.manifest import Case, read_manifest
 from imaging.errors import ConfigError
+from tests.conftest import REPOSITORY
 
 SPEC: dict[str, Any] = {
     "name": "tiny",
@@ -101,6 +103,19 @@ def test_a_wrong_spec_is_refused_by_its_key(folder: Path, changed: dict[str, Any
         stated(folder, **changed)
 
 
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs/benchmark").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_ready_spec_is_one(path: Path, folder: Path) -> None:
+    told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    files = {key: str(path.parent / told[key]) for key in ("recipe", "card")}
+    files |= {"manifest": str(folder / "manifest.csv"), "task": [str(path.parent / one) for one in told["task"]]}
+    arms = [{**arm, "config": [str(path.parent / one) for one in arm.get("config", [])]} for arm in told["arms"]]
+    (folder / "ready.yaml").write_text(yaml.safe_dump({**told, **files, "arms": arms}), encoding="utf-8")
+    spec = read_spec(folder / "ready.yaml")
+    refuse_endpoints(spec)
+    for arm in spec.arms:
+        assert configuration(spec, arm)["data"]["recipe"]["class_path"].startswith("imaging.modalities.")
+
+
 def test_an_arm_changes_what_it_names_and_nothing_else(folder: Path) -> None:
     arm = {"name": "n", "recipe": {"low": 5.0}, "network": {"features": [8]}, "task": {"learning_rate": 0.2}}
     spec = stated(folder, arms=[{"name": "own"}, arm], trainer={"max_epochs": 3})
@@ -184,6 +199,16 @@ def test_validation_is_drawn_from_every_site_that_can_spare_a_patient() -> None:
     assert Counter(min(unit.sites) for unit in val) == {"a": 2, "b": 1}
     assert not {unit.name for unit in train} & {unit.name for unit in val}
     assert len(train) + len(val) == 14
+
+
+def test_cases_without_anything_to_find_never_validate_alone() -> None:
+    """Of three patients a share of 0.2 draws none; the one that is taken has something where two have."""
+    units = cohort_of(hospital("a", 3, labels=("normal", "normal", "benign"))).units
+    assert divided(units, 0.2)[1][0].stratum == "normal"
+    assert divided(units, 0.2, frozenset({"normal"}))[1] == []
+    units = cohort_of(hospital("a", 4, labels=("normal", "benign"))).units
+    for share in (0.2, 0.4, 0.6):
+        assert any(unit.stratum == "benign" for unit in divided(units, share, frozenset({"normal"}))[1])
 
 
 def test_the_first_local_cases_are_among_more_of_them_and_of_every_label() -> None:

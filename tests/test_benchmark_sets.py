@@ -38,14 +38,16 @@ def test_every_ready_spec_parses_with_its_files(path: Path, tmp_path: Path) -> N
         told = configuration(spec, arm)
         assert told["model"]["class_path"].startswith("imaging.tasks.")
         assert told["data"]["recipe"]["class_path"].startswith("imaging.modalities.")
-        assert told["data"]["recipe"]["init_args"].items() >= arm.recipe.items()
-        assert told["data"].get("vary", {}) == arm.vary
+        if "amplitude" in str(told["data"].get("vary")):  # an arm that needs more than one training site
+            assert [design.kind for design in spec.designs][0] == "leave_one_site_out"
 
 
 def test_the_breast_spec_compares_four_arms_on_a_small_grid(tmp_path: Path) -> None:
     spec = read_with_cases(REPOSITORY / "configs" / "benchmark" / "breast_ultrasound.yaml", tmp_path)
     assert [arm.name for arm in spec.arms] == ["recipe", "zscore", "strong", "gin"]
-    assert configuration(spec, spec.arm("zscore"))["data"]["recipe"]["init_args"]["side"] == 96
+    told = configuration(spec, spec.arm("zscore"))["data"]["recipe"]["init_args"]
+    assert (told["side"], told["normalisation"]) == (96, {"kind": "zscore"})
+    assert configuration(spec, spec.arm("gin"))["data"]["vary"] == {"convolutions": 0.5}
 
 
 def head(name: str, patient: str, step: float | None) -> Case:

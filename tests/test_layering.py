@@ -96,6 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "phantoms": {"errors"},
     "benchmark": {
         "errors",
+        "workers",
         "image",
         "table",
         "html",

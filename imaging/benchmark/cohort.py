@@ -160,21 +160,24 @@ def folds_of(cohort: Cohort, count: int) -> dict[str, int]:
     return chosen
 
 
-def divided(units: Sequence[Unit], share: float) -> tuple[list[Unit], list[Unit]]:
-    """Units that are learnt from, and those that validate: of every site and stratum the share, one or more of a site.
+def divided(
+    units: Sequence[Unit], share: float, nothing: frozenset[str] = frozenset()
+) -> tuple[list[Unit], list[Unit]]:
+    """Units that are learnt from, and those that validate: of every site and stratum the share.
 
-    A site of one unit validates nothing, as long as another one does.
+    `nothing` are the labels of cases without anything to find. A site of two units or more that have something gives
+    one of them at least: by cases without a lesion alone no checkpoint can be chosen.
     """
     validating: set[str] = set()
     by_site: dict[str, list[Unit]] = defaultdict(list)
     for unit in units:
         by_site[min(unit.sites)].append(unit)
     for _, members in sorted(by_site.items()):
-        if len(members) < 2:
-            continue
         drawn = [unit for part in _strata(members).values() for unit in part[: round(share * len(part))]]
-        largest = max(_strata(members).values(), key=lambda part: (len(part), part[0].rank))
-        validating |= {unit.name for unit in drawn or largest[:1]}
+        telling = [unit for unit in members if not {case.label for case in unit.cases} <= nothing]
+        if len(telling) > 1 and not any(unit in telling for unit in drawn):
+            drawn.append(max(_strata(telling).values(), key=lambda part: (len(part), part[0].rank))[0])
+        validating |= {unit.name for unit in drawn}
     return [u for u in units if u.name not in validating], [u for u in units if u.name in validating]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from imaging.benchmark.jobs import Receipt, write_whole
 from imaging.benchmark.orders import HeldOutOrder, TrainingOrder
-from imaging.benchmark.schedule import Ended, Task
+from imaging.benchmark.schedule import Ended, QueuedJob
 
 # Until a training here was measured: what two processors do on planes of 256 x 256, and what a run folder holds.
 _IMAGES_PER_S = 20.0
@@ -43,14 +43,15 @@ class Estimate:
         return "\n".join(f"{name:10} {value}" for name, value in rows)
 
 
-def estimate(tasks: Sequence[Task], out: Path, n_trainings: int, n_cases: int) -> Estimate:
+def estimate(tasks: Sequence[QueuedJob], out: Path, n_trainings: int, n_cases: int) -> Estimate:
     """Of the tasks that are left; `n_trainings` are all that the spec asks for."""
     orders = [task.order for task in tasks if isinstance(task.order, TrainingOrder)]
     tests = [task.order for task in tasks if isinstance(task.order, HeldOutOrder)]
     rate = _measured_rate(out)
     tested = sum(len(one.cases) * len(one.networks) for one in tests)
     seconds = sum(map(images_of, orders)) / (rate or _IMAGES_PER_S) + tested / _TESTS_PER_S
-    disk = len(orders) * _JOB_BYTES + n_cases * _SAMPLE_BYTES * len({json.dumps(o.config, default=str) for o in orders})
+    recipes = {json.dumps(one.config.get("data", {}).get("recipe"), sort_keys=True) for one in orders}
+    disk = len(orders) * (_measured_bytes(out) or _JOB_BYTES) + n_cases * _SAMPLE_BYTES * len(recipes)
     return Estimate(len(orders), n_trainings - len(orders), len(tests), seconds, disk, rate is not None)
 
 
@@ -71,6 +72,13 @@ def _measured_rate(out: Path) -> float | None:
     return sum(one["images"] for one in known) / seconds if seconds > 0 else None
 
 
+def _measured_bytes(out: Path) -> int:
+    """What a finished job of this folder holds, as a mean; 0 where there is none."""
+    folders = [path.parent for path in out.glob("jobs/*/receipt.json")]
+    sizes = [path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return sum(sizes) // max(1, len(folders))
+
+
 def read_costs(out: Path) -> dict[str, Any]:
     """costs.json of earlier starts; nothing where there is none."""
     path = out / "costs.json"
@@ -78,7 +86,7 @@ def read_costs(out: Path) -> dict[str, Any]:
 
 
 @dataclass
-class Account:
+class CostAccount:
     """Tasks as they end: a line of progress for each, and costs.json at the end.
 
     Args:

@@ -81,10 +81,11 @@ class _Of:
     arm: str
     seed: int
     validation: float
+    nothing: frozenset[str]
     inner: bool
 
     def training(self, units: Sequence[Unit], start: Training | None = None) -> Training:
-        train, val = divided(units, self.validation)
+        train, val = divided(units, self.validation, self.nothing)
         return Training(self.arm, _ids(train), _ids(val), self.seed, start)
 
     def trained_on(self, sites: Sequence[str]) -> Training:
@@ -94,8 +95,8 @@ class _Of:
         return _ids(self.cohort.at(site), site)
 
 
-def plan(spec: BenchmarkSpec, cohort: Cohort) -> list[PlannedTrial]:
-    """Every trial of the spec, arms first, in one order for one spec.
+def plan(spec: BenchmarkSpec, cohort: Cohort, nothing: frozenset[str] = frozenset()) -> list[PlannedTrial]:
+    """Every trial of the spec, arms first, in one order for one spec; `nothing` as of `divided`.
 
     Raises ConfigError where a design needs more sites or patients than there are, and where a training would have
     nothing to learn from or nothing to validate on.
@@ -105,7 +106,7 @@ def plan(spec: BenchmarkSpec, cohort: Cohort) -> list[PlannedTrial]:
         for design in spec.designs:
             for seed in spec.seeds:
                 inner = spec.selection == "leave_one_domain_out"
-                of = _Of(cohort, arm.name, seed, spec.validation, inner)
+                of = _Of(cohort, arm.name, seed, spec.validation, nothing, inner)
                 trials += _BY_KIND[design.kind](of, design)
     _refuse_empty(trials)
     return trials

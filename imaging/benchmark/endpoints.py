@@ -17,7 +17,7 @@ import numpy as np
 from imaging.benchmark.trials import CaseOutcome
 from imaging.errors import ConfigError, Reason
 from imaging.evaluation.matching import Array, Bools, Floats
-from imaging.evaluation.ranking import Auroc, Fixed, Mean, Ratio, SensitivityAtRate, Statistic
+from imaging.evaluation.ranking import Auroc, Fixed, Mean, Ratio, SensitivityAtRate, Statistic, figure
 from imaging.evaluation.sites import too_few
 
 _AT_RATE = re.compile(r"sensitivity_at_(\d+(?:\.\d+)?)_per_image")
@@ -45,6 +45,11 @@ class Endpoint:
     words: str
     higher_is_better: bool
     score: Callable[[Outcomes], Scored]
+
+    def value(self, outcomes: Outcomes) -> float | None:
+        """The figure on these outcomes; None where there is none."""
+        scored = self.score(outcomes)
+        return None if scored.absent else figure(scored.statistic, len(outcomes))
 
     def cost(self, outcome: CaseOutcome) -> float | None:
         """How bad one case is, 0 (right) to 1 (worst); None where the endpoint is not about it."""

@@ -24,7 +24,7 @@ from imaging.errors import ConfigError, OutputError, Reason
 # Parts of this package that have no say in what a training or a test gives.
 _MUTE = ("commands", "dicom/results", "evaluation/page", "html", "inference", "phantoms", "report", "workers.py")
 _OF_BENCHMARK = ("benchmark/training.py", "benchmark/outcomes.py")
-_LIBRARIES = ("torch", "monai", "pytorch-lightning", "numpy", "scipy")
+LIBRARIES = ("torch", "monai", "pytorch-lightning", "numpy", "scipy")
 
 
 VALIDATION = "validation.json"  # of a job: outcomes of its validation cases
@@ -93,7 +93,7 @@ def content_of(case: Case) -> str:
 def code_version() -> str:
     """A hash of all code that can change what a training or a test gives, and the versions of what it calculates by."""
     root = Path(__file__).resolve().parents[1]
-    told = [f"{name} {metadata.version(name)}" for name in _LIBRARIES]
+    told = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
         if name in _OF_BENCHMARK or not name.startswith((*_MUTE, "benchmark")):

@@ -17,6 +17,7 @@ from imaging.evaluation.sites import SiteMeasure, SitePlan
 LEAVE_ONE_SITE_OUT = "leave_one_site_out"
 MATRIX = "train_test_matrix"
 IN_DOMAIN = "in_domain"
+LOCAL_ONLY = "local_only"
 UNKNOWN = "not known"
 
 
@@ -57,6 +58,10 @@ class Panel:
         for site, found in runs.items():
             _refuse_other_cases(site, found)
         return Panel({site: tuple(found) for site, found in runs.items()}, n_lost)
+
+    @property
+    def n_cases(self) -> int:
+        return sum(len(runs[0].outcomes) for runs in self.runs.values())
 
     def at(self, site: str) -> Panel:
         """This panel on one site alone."""
@@ -156,8 +161,9 @@ def held_out(trials: Iterable[Trial]) -> list[Trial]:
 def in_domain(trials: Iterable[Trial]) -> list[Trial]:
     """Trials on other patients of the site that alone was trained on: the reference of what distance costs."""
     at_home = [trial for trial in trials if trial.in_domain and trial.train_sites == (trial.test_site,)]
-    found = [trial for trial in at_home if trial.design == IN_DOMAIN]
-    return found or [trial for trial in at_home if trial.design == MATRIX]
+    designs = {trial.design for trial in at_home}
+    first = next((design for design in (IN_DOMAIN, MATRIX, LOCAL_ONLY) if design in designs), None)
+    return [trial for trial in at_home if trial.design == first]
 
 
 def by_arm(trials: Iterable[Trial]) -> dict[str, list[Trial]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from imaging.benchmark.checklist import ReportItem
 from imaging.benchmark.endpoints import Endpoint, endpoint
 from imaging.benchmark.operating import SiteCalibration
+from imaging.benchmark.probe import QuantityKept, SiteProbe
 from imaging.benchmark.selection import HEADLINE_RULES, Selection
 from imaging.benchmark.spread import SiteSpread
 from imaging.benchmark.verdict import ArmDifference
@@ -177,6 +179,9 @@ class BenchmarkResult:
     selection: Selection
     cells: tuple[DesignCell, ...]
     worst: tuple[WorstOutcome, ...]
+    probes: tuple[SiteProbe, ...] = ()
+    quantities: tuple[QuantityKept, ...] = ()
+    checklist: tuple[ReportItem, ...] = ()
     schema_version: int = RESULTS_VERSION
 
     def to_json(self) -> str:

@@ -12,9 +12,11 @@ from dataclasses import replace
 from itertools import chain
 
 from imaging import __version__
+from imaging.benchmark.checklist import filled_items
 from imaging.benchmark.endpoints import Endpoint, endpoint, is_positive
 from imaging.benchmark.operating import calibration_of
 from imaging.benchmark.panels import Panel, by_arm, held_out, in_domain, in_order, site_plan
+from imaging.benchmark.probe import QuantityKept, SiteProbe
 from imaging.benchmark.record import (
     ArmResult,
     BenchmarkFacts,
@@ -32,13 +34,19 @@ from imaging.benchmark.trials import CaseOutcome, Trial
 from imaging.benchmark.verdict import ArmDifference, compare_arms, corrected, verdicts
 from imaging.errors import ConfigError, Reason
 from imaging.evaluation.intervals import Bootstrap
-from imaging.evaluation.result import SUPPRESSED_BELOW, Subgroup
+from imaging.evaluation.result import SUPPRESSED_BELOW, Subgroup, plain
 from imaging.evaluation.sites import extremes, group_of, subgroups_of
 
-WORST_SHOWN = 24
+WORST_SHOWN = 16
 
 
-def summarise(facts: BenchmarkFacts, trials: Iterable[Trial], how: Bootstrap | None = None) -> BenchmarkResult:
+def summarise(
+    facts: BenchmarkFacts,
+    trials: Iterable[Trial],
+    how: Bootstrap | None = None,
+    probes: Sequence[SiteProbe] = (),
+    quantities: Sequence[QuantityKept] = (),
+) -> BenchmarkResult:
     """Every figure of a benchmark. Raises ConfigError for trials that contradict each other or the facts."""
     how = how or Bootstrap()
     ordered = in_order(trials)
@@ -55,7 +63,7 @@ def summarise(facts: BenchmarkFacts, trials: Iterable[Trial], how: Bootstrap | N
     )
     figures = {one.arm: {s.name: s.figure(primary.name).value for s in one.sites} for one in arms}
     chosen = selection(held_out(ordered), {arm: figures[arm] for arm in blind}, primary)
-    return BenchmarkResult(
+    result = BenchmarkResult(
         toolkit=f"sitewise-imaging {__version__}",
         facts=facts,
         resamples=how.n_resamples,
@@ -71,7 +79,10 @@ def summarise(facts: BenchmarkFacts, trials: Iterable[Trial], how: Bootstrap | N
         selection=chosen,
         cells=_cells(facts, ordered, how),
         worst=_worst(facts, panels, primary),
-    )  # fmt: skip
+        probes=tuple(probes),
+        quantities=tuple(quantities),
+    )
+    return replace(result, checklist=filled_items(plain(result)))
 
 
 def _refuse_unknown_arms(facts: BenchmarkFacts, trials: Sequence[Trial]) -> None:

@@ -17,11 +17,12 @@ from imaging.benchmark.designs import HeldOut, PlannedTrial, Training, held_out_
 from imaging.benchmark.jobs import VALIDATION, Identities, Places, identities, write_whole
 from imaging.benchmark.orders import HeldOutOrder, TrainingOrder
 from imaging.benchmark.outcome_files import read_outcomes, trials_as_text
-from imaging.benchmark.schedule import Task
+from imaging.benchmark.schedule import QueuedJob
 from imaging.benchmark.spec import BenchmarkSpec, configuration
 from imaging.benchmark.trials import CaseOutcome, Trial
 from imaging.data.manifest import Case, read_manifest
 from imaging.errors import ConfigError, OutputError, Reason
+from imaging.package import Card, read_typed
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,9 @@ def make_plan(spec: BenchmarkSpec, find_shared: FindShared, only: str | None = N
     named = identities(spec, {case.case_id: case for case in cases})
     shared, unread = find_shared(cases, named)
     cohort, remarks = group_cases(cases, shared, spec.across_sites)
-    trials = plan(spec, cohort)
+    card: Card = read_typed(Path(spec.card), Card)
+    _refuse_card(spec, card)
+    trials = plan(spec, cohort, frozenset(one.name for one in card.classes if one.nothing))
     if only is not None:
         trials = [trial for trial in trials if fnmatch.fnmatchcase(trial.name, only)]
         if not trials:
@@ -84,6 +87,21 @@ def make_plan(spec: BenchmarkSpec, find_shared: FindShared, only: str | None = N
                 Reason.CONFIG_INVALID,
             )
     return Plan(spec, cohort, trials, named, [*unread, *remarks])
+
+
+def _refuse_card(spec: BenchmarkSpec, card: Card) -> None:
+    """Raises ConfigError where the trainings would be packaged under a card that does not fit them."""
+    for arm in spec.arms:
+        data = configuration(spec, arm).get("data", {})
+        named = (("classes", [one.name for one in card.classes]), ("labels", [one.name for one in card.labels]))
+        for key, allowed in named:
+            found = data.get(key) or []
+            if found != allowed and (found or key == "classes"):
+                raise ConfigError(
+                    f"card {card.name}, {key}: found {allowed}; the trainings of arm '{arm.name}' have {found}, and "
+                    "allowed are the same names in the same order",
+                    Reason.CONFIG_INVALID,
+                )
 
 
 @contextmanager
@@ -105,7 +123,7 @@ def locked(out: Path) -> Iterator[None]:
 _FAILED = Reason.OUTPUT_FAILED
 
 
-def tasks_of(plan: Plan, out: Path) -> list[Task]:
+def tasks_of(plan: Plan, out: Path) -> list[QueuedJob]:
     """Every training and test that is not finished, each after what it needs."""
     places, names, cases = Places(out), plan.names, plan.cohort.cases
     configs = {arm.name: configuration(plan.spec, arm) for arm in plan.spec.arms}
@@ -123,12 +141,12 @@ def tasks_of(plan: Plan, out: Path) -> list[Task]:
             needs = () if training.start is None else (names.of_training(training.start),)
             files = {file for case in tested_on.get(training, ()) for file in cases[case].files}
             order = _training_order(plan, places, training, configs[training.arm], files)
-            tasks.append(Task(name, order, needs))
+            tasks.append(QueuedJob(name, order, needs))
     for test in tests:
         name = names.of_test(test)
         if not places.outcomes(name).is_file():
             networks = tuple(names.of_training(one) for one in test.trainings)
-            tasks.append(Task(name, _held_out_order(plan, out, test, networks), networks))
+            tasks.append(QueuedJob(name, _held_out_order(plan, out, test, networks), networks))
     return _nearest_first(tasks)
 
 
@@ -167,11 +185,11 @@ def _held_out_order(plan: Plan, out: Path, test: HeldOut, networks: tuple[str, .
     )
 
 
-def _nearest_first(tasks: Sequence[Task]) -> list[Task]:
+def _nearest_first(tasks: Sequence[QueuedJob]) -> list[QueuedJob]:
     """Each test right behind the last training that it needs: what is finished is finished whole."""
     place = {task.name: number for number, task in enumerate(tasks)}
 
-    def key(task: Task) -> tuple[int, int]:
+    def key(task: QueuedJob) -> tuple[int, int]:
         own = place[task.name]
         behind = max((place[name] for name in task.needs if name in place), default=own)
         return (behind if isinstance(task.order, HeldOutOrder) else own), own

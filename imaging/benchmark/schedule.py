@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -18,7 +18,7 @@ _LONGEST_S = 20 * 24 * 3600.0  # poll(2) counts milliseconds in 32 bits
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class QueuedJob:
     """One call in a worker.
 
     Args:
@@ -36,7 +36,7 @@ class Task:
 class Ended:
     """A task with what it gave, or why it gave nothing; `seconds` of wall time."""
 
-    task: Task
+    task: QueuedJob
     result: Any
     lost: str
     seconds: float
@@ -62,9 +62,10 @@ class Crew:
         for worker in self._all:
             worker.close()
 
-    def run(self, tasks: Sequence[Task], known_lost: Mapping[str, str] | None = None) -> Iterator[Ended]:
+    def run(self, tasks: Sequence[QueuedJob]) -> Iterator[Ended]:
         """Each task as it ends. One that waits for a lost task is lost with it, and costs no other."""
-        waiting, lost = list(tasks), dict(known_lost or {})
+        waiting = list(tasks)
+        lost: dict[str, str] = {}
         unfinished = {task.name for task in tasks}
         running: set[Future[Ended]] = set()
         pool = ThreadPoolExecutor(self.count)
@@ -102,7 +103,7 @@ class Crew:
         finally:
             self._workers.put(worker)
 
-    def _call(self, task: Task) -> Ended:
+    def _call(self, task: QueuedJob) -> Ended:
         """A worker that died is tried once more: what it was at goes on where it was."""
         begin, result, lost = perf_counter(), None, ""
         for is_last in (False, True):

@@ -58,18 +58,18 @@ class Arm:
 
     Args:
         name: Letters, digits, `_`, `-` and `.`.
+        config: Files of the training's configuration over those of all arms (configs/arm).
         recipe: Over `data.recipe.init_args`.
         augmentation: `data.augmentation`, in place of the recipe's.
-        vary: `data.vary`: what of the recipe's augmentation is otherwise.
         network: Over `model.init_args.network`.
         task: Over `model.init_args`.
         start_from: Checkpoint whose weights the trainings begin with; null for random ones.
     """
 
     name: str
+    config: list[str] = field(default_factory=list)
     recipe: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
-    vary: dict[str, Any] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
     start_from: str | None = None
@@ -114,6 +114,8 @@ class BenchmarkSpec:
         across_sites: A patient or picture at two sites: `refuse`, or `group` as one patient who is learnt from only
             where all of those sites are.
         exclude: Sites and cases that stay out.
+        synthetic: Whether the images are simulated, which the page then says.
+        stated: What only people know, for the reporting checklists, by their keys (intended_use, annotators ...).
     """
 
     name: str
@@ -133,6 +135,8 @@ class BenchmarkSpec:
     margin: float = 0.0
     across_sites: Literal["refuse", "group"] = "refuse"
     exclude: Exclusions = field(default_factory=Exclusions)
+    synthetic: bool = False
+    stated: dict[str, str] = field(default_factory=dict)
 
     @property
     def compared_with(self) -> str:
@@ -189,19 +193,22 @@ def configuration(spec: BenchmarkSpec, arm: Arm) -> dict[str, Any]:
     """What an arm's trainings are told, but for cases, seed and folders. Raises ConfigError for a file without keys."""
     told: dict[str, Any] = {}
     for name in (*spec.task, spec.recipe):
-        stated = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-        if not isinstance(stated, Mapping):
-            raise ConfigError(f"{name}: found no keys; allowed is a configuration of train.py", Reason.CONFIG_INVALID)
-        told = merged(told, stated)
-    own: dict[str, Any] = {"trainer": spec.trainer, "data": dict(spec.data)}
-    if arm.recipe:
-        own["data"] = merged(own["data"], {"recipe": {"init_args": arm.recipe}})
+        told = merged(told, _stated(name))
+    told = merged(told, {"trainer": spec.trainer, "data": spec.data})
+    for name in arm.config:
+        told = merged(told, _stated(name))
+    data: dict[str, Any] = {"recipe": {"init_args": arm.recipe}} if arm.recipe else {}
     if arm.augmentation:
-        own["data"]["augmentation"] = arm.augmentation
-    if arm.vary:
-        own["data"]["vary"] = arm.vary
-    own["model"] = {"init_args": arm.task | ({"network": arm.network} if arm.network else {})}
-    return merged(told, own)
+        data["augmentation"] = arm.augmentation
+    task = arm.task | ({"network": arm.network} if arm.network else {})
+    return merged(told, {"data": data, "model": {"init_args": task}})
+
+
+def _stated(name: str) -> Mapping[str, Any]:
+    stated = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+    if not isinstance(stated, Mapping):
+        raise ConfigError(f"{name}: found no keys; allowed is a configuration of train.py", Reason.CONFIG_INVALID)
+    return stated
 
 
 def _names(kind: type[Any]) -> list[str]:
@@ -242,7 +249,12 @@ def _placed(folder: Path, told: dict[str, Any]) -> dict[str, Any]:
     files: dict[str, Any] = {key: placed(told[key]) for key in ("manifest", "recipe", "card") if key in told}
     if isinstance(told.get("task"), list):
         files["task"] = [placed(one) for one in told["task"]]
-    arms = [{**arm, "start_from": placed(arm["start_from"])} if "start_from" in arm else arm for arm in told["arms"]]
+    arms = [dict(arm) for arm in told["arms"]]
+    for arm in arms:
+        if "start_from" in arm:
+            arm["start_from"] = placed(arm["start_from"])
+        if isinstance(arm.get("config"), list):
+            arm["config"] = [placed(one) for one in arm["config"]]
     return {**told, **files, "arms": arms}
 
 
@@ -276,6 +288,7 @@ def _refuse_values(path: Path, spec: BenchmarkSpec) -> None:
     _refuse_decided(path, spec)
     files = [("manifest", spec.manifest), ("recipe", spec.recipe), ("card", spec.card)]
     files += [("task", name) for name in spec.task]
+    files += [(f"arms.{arm.name}.config", name) for arm in spec.arms for name in arm.config]
     files += [(f"arms.{arm.name}.start_from", arm.start_from) for arm in spec.arms if arm.start_from]
     for key, name in files:
         if not Path(name).is_file():
@@ -283,7 +296,7 @@ def _refuse_values(path: Path, spec: BenchmarkSpec) -> None:
 
 
 # What the benchmark itself decides for each training.
-_DECIDED = ("manifest", "test_sites", "seed", "cache", "recipe", "augmentation", "vary", "check_duplicates")
+_DECIDED = ("manifest", "test_sites", "seed", "cache", "recipe", "augmentation", "check_duplicates")
 
 
 def _refuse_decided(path: Path, spec: BenchmarkSpec) -> None:

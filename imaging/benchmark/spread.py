@@ -12,7 +12,6 @@ import numpy as np
 from imaging.benchmark.endpoints import Endpoint
 from imaging.benchmark.panels import Panel
 from imaging.evaluation.heterogeneity import on_logit, random_effects
-from imaging.evaluation.ranking import figure
 from imaging.evaluation.result import Effect, Subgroup
 
 
@@ -80,8 +79,8 @@ def _of_trainings(effect: Effect, runs: Sequence[float]) -> float:
 
 def seed_figures(panel: Panel, site: str, endpoint: Endpoint) -> list[float]:
     """The endpoint of each training on a site; empty where it has no figure."""
-    scored = [(endpoint.score(run.outcomes), len(run.outcomes)) for run in panel.runs.get(site, ())]
-    return [figure(one.statistic, n) for one, n in scored if not one.absent]
+    values = [endpoint.value(run.outcomes) for run in panel.runs.get(site, ())]
+    return [value for value in values if value is not None]
 
 
 def _pooled_sd(runs: Sequence[Sequence[float]]) -> float | None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
-import numpy as np
-
+from imaging import __version__
 from imaging.benchmark.endpoints import endpoint
-from imaging.benchmark.jobs import Places, digest_of, write_whole
+from imaging.benchmark.jobs import LIBRARIES, Places, digest_of, write_whole
 from imaging.benchmark.orders import PicturesOrder
 from imaging.benchmark.page import render
 from imaging.benchmark.record import BenchmarkFacts, BenchmarkResult
 from imaging.benchmark.results import summarise
 from imaging.benchmark.run import Plan, Score
-from imaging.benchmark.spec import BenchmarkSpec
+from imaging.benchmark.spec import BenchmarkSpec, configuration
 from imaging.benchmark.trials import CaseOutcome, Trial
 from imaging.errors import ConfigError
 from imaging.evaluation.page.pictures import Picture
+from imaging.evaluation.ranking import figure
 from imaging.evaluation.result import Inputs
 
 PICTURED = 12
@@ -40,7 +42,7 @@ def score_of(spec: BenchmarkSpec) -> Score:
         scored = primary.score(outcomes)
         if scored.absent or not len(outcomes):
             return None
-        value = float(scored.statistic(np.ones((1, len(outcomes))))[0])
+        value = figure(scored.statistic, len(outcomes))
         return value if primary.higher_is_better else -value
 
     return score
@@ -57,10 +59,33 @@ def facts_of(plan: Plan) -> BenchmarkFacts:
         others=tuple(spec.endpoints.others),
         selection=spec.selection,
         margin=spec.margin,
+        synthetic=spec.synthetic,
+        stated=_known(plan) | spec.stated,
         inputs=Inputs(
             manifest=digest_of(names.contents), configuration=digest_of([names.arms, names.card, names.code])
         ),
     )
+
+
+def _known(plan: Plan) -> dict[str, str]:
+    """What the artefacts say for the checklists."""
+    spec, first = plan.spec, configuration(plan.spec, plan.spec.arm(plan.spec.compared_with))
+    model, recipe = first.get("model", {}), first["data"]["recipe"]
+    settings = {key: value for key, value in model.get("init_args", {}).items() if key != "network"}
+    told = {
+        "network": model.get("init_args", {}).get("network", {}),
+        "training": {"task": model.get("class_path"), **settings, "trainer": first.get("trainer", {})},
+        "preparation": recipe,
+    }
+    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
+    started = [arm.name for arm in spec.arms if arm.start_from]
+    grouped = f"{len(plan.remarks)} remarks" if plan.remarks else "none was found"
+    return {key: json.dumps(value, sort_keys=True) for key, value in told.items()} | {
+        "software": f"sitewise-imaging {__version__}, {libraries}, code {plan.names.code[:16]}",
+        "initial_weights": f"those of a checkpoint in arms {', '.join(started)}" if started else "random",
+        "leakage": "pictures compared by content and likeness and patients by name over all sites before the first "
+        f"training: {grouped}; opening a file of a test case while its network is made stops that training",
+    }
 
 
 def write_results(plan: Plan, trials: Sequence[Trial], out: Path) -> BenchmarkResult:

@@ -33,7 +33,7 @@ from imaging.tasks.record import weights_digest
 Fit = Callable[[Sequence[str]], int]
 
 
-class Network(NamedTuple):
+class DecidedNetwork(NamedTuple):
     """A predictor, and the score from which it recalls a case."""
 
     predictor: Predictor
@@ -131,14 +131,14 @@ def _outcomes(predictor: Predictor, cases: Sequence[Case]) -> list[CaseOutcome]:
     return outcomes_of([predictor], cases, None)
 
 
-def _network(order: HeldOutOrder, name: str, device: str) -> Network:
+def _network(order: HeldOutOrder, name: str, device: str) -> DecidedNetwork:
     places = Places(order.out)
     receipt = read_receipt(places.receipt(name))
     assert receipt is not None
-    return Network(load_predictor(load_package(places.package(name)), device), receipt.operating_point)
+    return DecidedNetwork(load_predictor(load_package(places.package(name)), device), receipt.operating_point)
 
 
-def _chosen_anew(predictor: Predictor, cases: Sequence[Case]) -> Network:
+def _chosen_anew(predictor: Predictor, cases: Sequence[Case]) -> DecidedNetwork:
     """The same weights with temperature, threshold and operating point as other cases decide."""
     package = predictor.package
     _, draft = decided_on(package.folder, package.description, predictor.model, cases)
@@ -149,4 +149,5 @@ def _chosen_anew(predictor: Predictor, cases: Sequence[Case]) -> Network:
         str(predictor.device),
         predictor.locator,
     )
-    return Network(chosen, draft.operating_point or operating_point(_outcomes(chosen, cases)))
+    stated = draft.operating_point
+    return DecidedNetwork(chosen, operating_point(_outcomes(chosen, cases)) if stated is None else stated)

@@ -38,10 +38,11 @@ Call = Literal["gain", "loss", "no difference shown", "not decided", "not counte
 class ArmDifference:
     """One arm less the reference on one endpoint, over the patients that both were tested on.
 
-    `first` and `second` are the macro means over sites. `variance_patients` and `variance_trainings` add up to the
-    square of the standard error, which has `df` degrees of freedom. `p_patients` is the permutation of patients,
-    `p_total` that of the standard error, `p` the larger. `call` is about gain, whichever way the endpoint counts, and
-    `why` gives its reason. Values are None where there are none, as `why` says.
+    `alike` is whether both were tested on the same sites and cases; if not, the difference is that of those which they
+    have in common. `first` and `second` are the macro means over sites. `variance_patients` and `variance_trainings`
+    add up to the square of the standard error, which has `df` degrees of freedom. `p_patients` is the permutation of
+    patients, `p_total` that of the standard error, `p` the larger. `call` is about gain, whichever way the endpoint
+    counts, and `why` gives its reason. Values are None where there are none, as `why` says.
     """
 
     arm: str
@@ -52,6 +53,7 @@ class ArmDifference:
     n_patients: int
     n_runs: tuple[int, int]
     n_lost: tuple[int, int]
+    alike: bool = True
     first: float | None = None
     second: float | None = None
     difference: float | None = None
@@ -91,12 +93,12 @@ def called(found: ArmDifference, endpoint: Endpoint, margin: float = 0.0) -> Arm
 
 
 def _call(found: ArmDifference, endpoint: Endpoint, margin: float) -> tuple[Call, str]:
-    if sum(found.n_lost):
-        return "not decided", f"{sum(found.n_lost)} trainings are lost"
+    hindered = _hindered(found)
+    if hindered:
+        return "not decided", hindered
     if found.p_holm is not None and found.p_holm >= CALLED_BELOW:
         return "no difference shown", f"p after Holm is not below {CALLED_BELOW}"
-    if found.interval is None or found.p_holm is None:
-        return "not decided", found.why or "no interval"
+    assert found.interval is not None
     sign = 1.0 if endpoint.higher_is_better else -1.0
     low, high = sorted((sign * found.interval.low, sign * found.interval.high))
     if low > margin:
@@ -107,6 +109,17 @@ def _call(found: ArmDifference, endpoint: Endpoint, margin: float) -> tuple[Call
     return "no difference shown", reaches
 
 
+def _hindered(found: ArmDifference) -> str:
+    """What forbids a verdict, whatever the difference; empty where nothing does."""
+    if sum(found.n_lost):
+        return f"{sum(found.n_lost)} trainings are lost"
+    if not found.alike:
+        return "the arms were not tested on the same sites and cases"
+    if found.p_holm is None:
+        return found.why or "no p"
+    return "no interval" if found.interval is None and found.p_holm < CALLED_BELOW else ""
+
+
 @dataclass(frozen=True, eq=False)
 class _Layout:
     """Two arms as columns: the statistic of each run over all cases, its share of the difference, and its cell."""
@@ -115,6 +128,7 @@ class _Layout:
     share: Floats
     cell: Array
     sites: tuple[str, ...]
+    site_of_case: Array
     scored: list[Scored]
 
 
@@ -123,13 +137,14 @@ def compare_arms(
 ) -> ArmDifference:
     """First less second, as a macro mean over the sites that both have; not yet corrected and not called."""
     (arm, mine), (reference, theirs) = first, second
-    n_lost = (mine.n_lost, theirs.n_lost)
+    n_lost, asked = (mine.n_lost, theirs.n_lost), (mine.n_cases, theirs.n_cases)
     mine, theirs = same_cases(mine, theirs)
     cases = [case for site in sorted(mine.runs) for case in mine.runs[site][0].outcomes]
     layout = _layout(mine, theirs, endpoint)
     patients = len({(case.site, case.patient_id) for case in cases})
     n_runs = (_least_runs(mine), _least_runs(theirs))
-    bare = ArmDifference(arm, reference, endpoint.name, layout.sites, len(cases), patients, n_runs, n_lost)
+    alike = asked == (len(cases), len(cases))
+    bare = ArmDifference(arm, reference, endpoint.name, layout.sites, len(cases), patients, n_runs, n_lost, alike)
     absent = absent_of(layout.scored) or ("" if cases else "n/a (no case in common)")
     if absent:
         return replace(bare, why=absent)
@@ -164,7 +179,8 @@ def _layout(mine: Panel, theirs: Panel, endpoint: Endpoint) -> _Layout:
                 statistics.append(OfRows(rows, scored[-1].statistic))
                 share.append(sign / (len(sites) * len(panel.runs[site])))
                 cell.append(2 * k + side)
-    return _Layout(statistics, np.array(share), np.array(cell, dtype=np.intp), tuple(sites), scored)
+    site_of_case = np.repeat(np.arange(len(sites)), [len(mine.runs[site][0].outcomes) for site in sites])
+    return _Layout(statistics, np.array(share), np.array(cell, dtype=np.intp), tuple(sites), site_of_case, scored)
 
 
 def _with_spread(
@@ -172,13 +188,14 @@ def _with_spread(
 ) -> ArmDifference:
     """The difference with its variances, interval and p."""
     assert told.difference is not None
-    if told.n_patients < 2 * len(layout.sites):
+    n_free = told.n_patients - int(clusters.stratum.max()) - 1
+    if n_free < 1 or np.bincount(np.unique(np.stack([layout.site_of_case, clusters.of_case]), axis=1)[0]).min() < 2:
         return replace(told, why="n/a (a site has one patient)")
     drawn = resample(layout.statistics, clusters, how)
     drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
     if drawn.shape[1] < 0.9 * how.n_resamples:
         return replace(told, why="n/a (resamples without a figure)")
-    together = np.cov(drawn)
+    together = np.cov(drawn) * told.n_patients / n_free  # a bootstrap's variance is too small by (n − 1) / n
     of_patients = float(layout.share @ together @ layout.share)
     if min(told.n_runs) < 2:
         why = "one seed: how trainings vary is not known"
@@ -187,7 +204,6 @@ def _with_spread(
     total = of_patients + of_trainings
     if total <= 0:
         return replace(told, variance_patients=0.0, variance_trainings=0.0, p=1.0, p_total=1.0, why="nothing varies")
-    n_free = max(told.n_patients - int(clusters.stratum.max()) - 1, 1)
     df = total**2 / (of_patients**2 / n_free + wobble)
     error = math.sqrt(total)
     p_total = float(2 * student.sf(abs(told.difference) / error, df))

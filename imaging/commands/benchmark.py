@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from imaging.benchmark.look import Seen
     from imaging.benchmark.orders import LookOrder
     from imaging.benchmark.run import Plan
-    from imaging.benchmark.schedule import Crew, Task
+    from imaging.benchmark.schedule import Crew, QueuedJob
     from imaging.benchmark.spec import BenchmarkSpec
     from imaging.data.manifest import Case
 
@@ -132,13 +132,13 @@ def perform(args: argparse.Namespace, spec: BenchmarkSpec, crew: Crew) -> int:
     return sum_up(plan, out, lost, crew) if args.only is None else told_apart(plan, lost)
 
 
-def work_off(tasks: Sequence[Task], crew: Crew, out: Path, begin: float) -> dict[str, str]:
+def work_off(tasks: Sequence[QueuedJob], crew: Crew, out: Path, begin: float) -> dict[str, str]:
     """Every task once; the names of those that were lost, with why."""
-    from imaging.benchmark.costs import Account, images_of
+    from imaging.benchmark.costs import CostAccount, images_of
     from imaging.benchmark.orders import TrainingOrder
 
     shown = {t.name: images_of(t.order) if isinstance(t.order, TrainingOrder) else len(t.order.cases) for t in tasks}
-    account, left, lost = Account(out, len(tasks), crew.count, _say, begin), sum(shown.values()), {}
+    account, left, lost = CostAccount(out, len(tasks), crew.count, _say, begin), sum(shown.values()), {}
     whole = max(left, 1.0)
     for ended in crew.run(tasks):
         left -= shown[ended.task.name]
@@ -150,7 +150,7 @@ def work_off(tasks: Sequence[Task], crew: Crew, out: Path, begin: float) -> dict
     return lost
 
 
-def tell_plan(plan: Plan, tasks: Sequence[Task], out: Path, jobs: int) -> None:
+def tell_plan(plan: Plan, tasks: Sequence[QueuedJob], out: Path, jobs: int) -> None:
     """What will be done, before it is."""
     from imaging.benchmark.costs import estimate
     from imaging.benchmark.designs import trainings_of

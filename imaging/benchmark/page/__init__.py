@@ -13,10 +13,11 @@ from imaging.benchmark.page.cases import cells_section, worst_section
 from imaging.benchmark.page.designs import learning_section, matrix_section
 from imaging.benchmark.page.failures import failures_section
 from imaging.benchmark.page.figures import calibration_section, sites_section, spread_section
+from imaging.benchmark.page.probes import checklist_section, probe_section
+from imaging.benchmark.page.style import STYLE
 from imaging.benchmark.page.verdicts import selection_section, verdict_section
 from imaging.benchmark.record import BenchmarkResult
 from imaging.evaluation.page.pictures import Picture
-from imaging.evaluation.page.style import STYLE
 from imaging.evaluation.page.words import figure_name
 from imaging.html.markup import Markup, count, element, head, icon, quoted, terms
 from imaging.html.style import ICONS
@@ -32,7 +33,9 @@ PARTS = (
     ("cells", "Scanners"),
     ("learning", "Local cases"),
     ("selection", "Selection"),
+    ("probe", "Site probe"),
     ("worst", "Worst cases"),
+    ("checklist", "Checklists"),
     ("protocol", "Protocol"),
 )
 
@@ -54,7 +57,9 @@ def render(result: BenchmarkResult, pictures: Sequence[Picture] = ()) -> str:
         "cells": cells_section(result),
         "learning": learning_section(result),
         "selection": selection_section(result),
+        "probe": probe_section(result),
         "worst": worst_section(result, pictures),
+        "checklist": checklist_section(result),
         "protocol": _protocol(result),
     }
     there = [(place, name) for place, name in PARTS if sections[place] is not None]

@@ -13,12 +13,13 @@ SUPPRESSED = "suppressed (fewer than 5 patients)"
 
 
 def cells_section(result: BenchmarkResult) -> Markup | None:
-    names = sorted({name for arm in result.arms for name in arm.subgroups})
+    blind = [arm for arm in result.arms if not arm.sees_target]
+    names = sorted({name for arm in blind for name in arm.subgroups})
     if not names:
         return None
     tables: list[Markup] = []
     for name in names:
-        tables += [element("h3", name.capitalize()), _cells(result.arms, name, result.facts.primary)]
+        tables += [element("h3", name.capitalize()), _cells(blind, name, result.facts.primary)]
     lead = (
         f"{figure_name(result.facts.primary)} at held-out sites. A cell of fewer than five patients is suppressed, and "
         "the next smallest with it where it could be had by subtraction."
@@ -35,7 +36,8 @@ def cells_section(result: BenchmarkResult) -> Markup | None:
 def _cells(arms: Sequence[ArmResult], name: str, primary: str) -> Markup:
     values = list(dict.fromkeys(group.name for arm in arms for group in arm.subgroups.get(name, ())))
     of_arm = {arm.arm: {group.name: group for group in arm.subgroups.get(name, ())} for arm in arms}
-    titles = [element("th", title, scope="col") for title in (name.capitalize(), "Patients")]
+    titles = [element("th", name.capitalize(), scope="col"),
+              element("th", "Patients", scope="col", class_="number-cell")]  # fmt: skip
     titles += [element("th", quoted(arm.arm), scope="col") for arm in arms]
     rows = []
     for value in values:
@@ -87,11 +89,13 @@ def _worst_table(result: BenchmarkResult) -> Markup:
     arms = [arm.arm for arm in result.arms]
     titles = [element("th", title, scope="col") for title in ("Case", "Patient", "Site", "Label")]
     titles += [element("th", quoted(arm), scope="col", class_="number-cell") for arm in arms]
-    titles.append(element("th", "No answer", scope="col"))
-    return scrolled("Worst cases", titles, [_worst_row(case, arms) for case in result.worst])
+    unanswered = any(case.failed for case in result.worst)
+    if unanswered:
+        titles.append(element("th", "No answer", scope="col"))
+    return scrolled("Worst cases", titles, [_worst_row(case, arms, unanswered) for case in result.worst])
 
 
-def _worst_row(case: WorstOutcome, arms: Sequence[str]) -> Markup:
+def _worst_row(case: WorstOutcome, arms: Sequence[str], unanswered: bool) -> Markup:
     costs = [case.by_arm.get(arm) for arm in arms]
     return element(
         "tr",
@@ -100,5 +104,5 @@ def _worst_row(case: WorstOutcome, arms: Sequence[str]) -> Markup:
         element("td", quoted(case.site)),
         element("td", quoted(case.label)),
         *(element("td", "–" if cost is None else number(cost), class_="number-cell") for cost in costs),
-        element("td", quoted(case.failed), class_="bad" if case.failed else None),
+        element("td", quoted(case.failed), class_="bad" if case.failed else None) if unanswered else None,
     )

@@ -45,7 +45,8 @@ def _tile(sign: str, value: int, title: str, detail: str) -> Markup:
 def _lost(trials: Sequence[LostTrial]) -> Markup:
     if not trials:
         return element("p", "No trial is lost.", class_="quiet")
-    titles = [element("th", title, scope="col") for title in ("Arm", "Design", "Test site", "Seed", "Fold", "Why")]
+    titles = [element("th", title, scope="col", class_="number-cell" if title in ("Seed", "Fold") else None)
+              for title in ("Arm", "Design", "Test site", "Seed", "Fold", "Why")]  # fmt: skip
     rows = [
         element(
             "tr",
@@ -58,7 +59,7 @@ def _lost(trials: Sequence[LostTrial]) -> Markup:
         )
         for lost in trials
     ]
-    return joined([element("h3", f"{count(len(trials), 'trial')} lost"), scrolled("Lost trials", titles, rows)])
+    return joined([element("h3", f"{count(len(trials), 'trial')} lost"), scrolled("Lost trials", titles, rows, "wide")])
 
 
 def _unanswered(result: BenchmarkResult) -> Markup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from imaging.benchmark.operating import SiteCalibration
 from imaging.benchmark.page.verdicts import difference_value
@@ -22,31 +22,44 @@ def sites_section(result: BenchmarkResult) -> Markup:
         "the interval of its patients, and below it the difference to networks that were trained on other patients of "
         "that site."
     )
-    titles = [element("th", "Arm", scope="col"), *(element("th", quoted(s.site), scope="col") for s in result.sites),
-              element("th", "Macro", scope="col"), element("th", "Worst site", scope="col")]  # fmt: skip
-    rows = [_arm_row(result, arm, primary) for arm in result.arms]
+    blind = [arm for arm in result.arms if not arm.sees_target]
     more = [
-        element("details", element("summary", f"{figure_name(one.name)}: {one.words}"),
-                scrolled(one.name, titles, [_arm_row(result, arm, one.name) for arm in result.arms], "values"))
+        element("details", element("summary", f"{figure_name(one.name)}: {one.words}"), _arms(result, blind, one.name))
         for one in result.facts.endpoints[1:]
-    ]  # fmt: skip
-    none = element("p", "No trial tested a site that it had left out.", class_="absent")
+    ]
+    none = element("p", "No trial of a blind arm tested a site that it had left out.", class_="absent")
     return element(
         "section",
         element("h2", "Held-out sites", id="sites"),
         _cohorts(result),
         element("h3", figure_name(primary)),
         element("p", lead, class_="quiet lead"),
-        scrolled("Figures at held-out sites", titles, rows, "values") if rows else none,
-        *(more if rows else []),
+        _arms(result, blind, primary) if blind else none,
+        *(more if blind else []),
+        _seeing(result),
         aria_labelledby="sites",
     )
 
 
+def _arms(result: BenchmarkResult, arms: Sequence[ArmResult], name: str) -> Markup:
+    titles = [element("th", "Arm", scope="col"), *(element("th", quoted(s.site), scope="col") for s in result.sites),
+              element("th", "Macro", scope="col"), element("th", "Worst site", scope="col")]  # fmt: skip
+    return scrolled(f"{name} at held-out sites", titles, [_arm_row(result, arm, name) for arm in arms], "values")
+
+
+def _seeing(result: BenchmarkResult) -> Markup | None:
+    seeing = [arm for arm in result.arms if arm.sees_target]
+    if not seeing:
+        return None
+    table = _arms(result, seeing, result.facts.primary)
+    return joined([element("h3", "Methods that saw images of the site: not to be ranked with those above"), table])
+
+
 def _cohorts(result: BenchmarkResult) -> Markup:
     names = ("Site", "Cases", "Patients", "With a lesion", "Positive", "Prevalence", "Scanners, patients")
-    titles = [element("th", name, scope="col") for name in names]
-    return scrolled("Sites", titles, [_cohort(site) for site in result.sites])
+    titles = [element("th", name, scope="col", class_="number-cell" if 0 < k < len(names) - 1 else None)
+              for k, name in enumerate(names)]  # fmt: skip
+    return scrolled("Sites", titles, [_cohort(site) for site in result.sites], "wide")
 
 
 def _cohort(site: SiteFacts) -> Markup:
@@ -66,14 +79,13 @@ def _patients(by_value: Mapping[str, int | None]) -> str:
 
 def _arm_row(result: BenchmarkResult, arm: ArmResult, name: str) -> Markup:
     macro = next((one for one in arm.macro if one.name == name), None)
-    seen = element("span", "saw the target", class_="limits") if arm.sees_target else None
     lost = element("span", f"{arm.n_lost} runs lost", class_="limits bad") if arm.n_lost else None
     mean = "n/a" if macro is None or macro.macro is None else number(macro.macro)
     worst = "n/a" if macro is None or macro.worst is None else number(macro.worst)
     at = quoted(macro.worst_site, "at") if macro is not None and macro.worst is not None else None
     return element(
         "tr",
-        element("th", quoted(arm.arm), seen, lost, scope="row"),
+        element("th", quoted(arm.arm), lost, scope="row"),
         *(element("td", _at_site(arm, site.site, name)) for site in result.sites),
         element("td", element("b", mean)),
         element("td", at, element("b", worst)),
@@ -111,18 +123,20 @@ def spread_section(result: BenchmarkResult) -> Markup | None:
     )
     names = ("Arm", "Endpoint", "Mean of sites", "A new site, 95 % prediction", "Degrees of freedom", "τ²", "I²",
              "SD between seeds", "SD between sites")  # fmt: skip
-    rows = [_spread_row(arm, one) for one in range(len(result.facts.endpoints)) for arm in result.arms]
-    shown = len(result.arms)
-    titles = [element("th", name, scope="col") for name in names]
+    blind = [arm for arm in result.arms if not arm.sees_target]
+    rows = [_spread_row(arm, one) for one in range(len(result.facts.endpoints)) for arm in blind]
+    shown = len(blind)
+    titles = [element("th", name, scope="col", class_="number-cell" if k > 3 else None)
+              for k, name in enumerate(names)]  # fmt: skip
     more = rows[shown:]
     return element(
         "section",
         element("h2", "Between sites, and at a new site", id="spread"),
         element("p", lead, class_="quiet lead"),
-        element("div", *(_forest(arm, primary) for arm in result.arms), class_="forests"),
+        element("div", *(_forest(arm, primary) for arm in blind), class_="forests"),
         element("h3", "Spread"),
-        scrolled("Spread between sites and seeds", titles, rows[:shown]),
-        element("details", element("summary", "Other endpoints"), scrolled("Spread, others", titles, more))
+        scrolled("Spread between sites and seeds", titles, rows[:shown], "values"),
+        element("details", element("summary", "Other endpoints"), scrolled("Spread, others", titles, more, "values"))
         if more
         else None,
         aria_labelledby="spread",
@@ -215,8 +229,9 @@ def calibration_section(result: BenchmarkResult) -> Markup | None:
     names = ("Arm", "Site", "Slope (ideal 1)", "Intercept (ideal 0)", "Sensitivity of the sources' threshold",
              "Specificity of the sources' threshold", "Rests on")  # fmt: skip
     lead = (
-        "Probabilities of networks that had not seen the site: a slope below 1 is a probability that says too much. "
-        "The threshold was chosen on the training sites; what it gives here is what a hospital would have met."
+        "Probabilities of each arm at a site that was left out of training: a slope below 1 is a probability that "
+        "says too much. The threshold was chosen on the training sites; what it gives here is what a hospital would "
+        "have met."
     )
     return element(
         "section",
@@ -230,9 +245,10 @@ def calibration_section(result: BenchmarkResult) -> Markup | None:
 def _calibration_row(arm: ArmResult, one: SiteCalibration) -> Markup:
     rests = f"{one.n_cases} cases, {one.n_runs} of {one.n_runs_all} networks"
     failed = element("div", f"{one.n_failed} outcomes without a score left out", class_="bad") if one.n_failed else None
+    saw = element("span", "saw the site", class_="limits") if arm.sees_target else None
     return element(
         "tr",
-        element("th", quoted(arm.arm), scope="row"),
+        element("th", quoted(arm.arm), saw, scope="row"),
         element("td", quoted(one.site)),
         element("td", _with_limits(one.slope, one.slope_interval, one.absent)),
         element("td", _with_limits(one.intercept, one.intercept_interval, one.absent)),

@@ -42,8 +42,25 @@ def verdict_section(result: BenchmarkResult) -> Markup:
         _folded("Secondary endpoints", result.secondary),
         _folded("The same arms in domain: never a gain", result.at_home),
         _seen(result),
+        element("h3", "What it cannot tell"),
+        element("ul", *(element("li", told) for told in cannot_tell(result)), class_="reasons limits-of-it"),
         aria_labelledby="verdict",
     )
+
+
+def cannot_tell(result: BenchmarkResult) -> list[str]:
+    """What a reader might take from the verdict, and must not."""
+    told = [
+        "A verdict is about these sites. What a new one may give stands in the prediction interval further down.",
+        "A site is its scanners, its patients and the style of its annotators together: a difference between sites is "
+        "not one between scanners.",
+        "Intervals hold what varies with test patients and seeds, and not which patients were trained on; networks of "
+        "different held-out sites share training patients.",
+        "An arm without a shown difference is not shown to be equal.",
+    ]
+    if len(result.verdicts[0].sites) < 3:
+        told.append("Two sites allow no statement on a new one.")
+    return told
 
 
 def headline(result: BenchmarkResult) -> Markup:
@@ -104,7 +121,7 @@ def _table(told: str, found: Sequence[ArmDifference], called: bool = False, with
     titles = ["Arm", *(["Site"] if with_sites else []), "Endpoint", "Arm", "Reference", "Difference", "p, permutation",
               "p, with trainings", "p, Holm", "Rests on", *(["Verdict"] if called else [])]  # fmt: skip
     rows = [_row(one, called, with_sites) for one in found]
-    return scrolled(told, [element("th", title, scope="col") for title in titles], rows)
+    return scrolled(told, [element("th", title, scope="col") for title in titles], rows, "wide")
 
 
 def _row(one: ArmDifference, called: bool, with_sites: bool) -> Markup:

@@ -168,6 +168,21 @@ def reliability_plot(points: Sequence[ReliabilityPoint]) -> Markup:
     return frame.drawn(*shapes, told=f"Reliability: {said}")
 
 
+def lines_plot(x: Axis, y: Axis, lines: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
+    """Lines of few points each, with the name of each above its last point; names are moved apart."""
+    frame = _Frame(x, y)
+    shapes, lowest = [], float(HEIGHT)
+    for name, points in sorted(lines, key=lambda line: line[1][-1][1]):
+        shapes.append(element("path", d=frame.path(points), class_="curve thin"))
+        places = [frame.at(*point) for point in points]
+        shapes += [element("circle", cx=_plain(across), cy=_plain(down), r=3, class_="dot") for across, down in places]
+        across, down = places[-1]
+        lowest = min(down - 8, lowest - 14)
+        shapes.append(element("text", name, x=_plain(across), y=_plain(lowest), text_anchor="end", class_="name"))
+    told = "; ".join(f"{name}: {', '.join(f'{b:.3f} at {a:g}' for a, b in points)}" for name, points in lines)
+    return frame.drawn(*shapes, told=told)
+
+
 # --- Forest -----------------------------------------------------------------------------------------------------------
 
 
