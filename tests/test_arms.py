@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from PIL import Image as Picture
 from imaging.data.appearance import bias_field, convolved
 from imaging.data.augment import Parameters, augment, draw
 from imaging.data.cache import SampleCache
-from imaging.data.dataset import SampleDataset
+from imaging.data.dataset import SampleDataset, collate
 from imaging.data.manifest import read_manifest
+from imaging.data.module import ImagingDataModule
 from imaging.data.styles import chosen, restyled, style_of, with_amplitude
 from imaging.errors import ConfigError
 from imaging.harmonise.augmentation import Augmentation, Change
@@ -27,11 +29,13 @@ from imaging.harmonise.tissue import Placed
 from imaging.image import Array
 from imaging.modalities.prostate.recipe import ProstateRecipe
 from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
-from imaging.package import RecipeChoice
-from imaging.predictor import build_recipe
+from imaging.package import RecipeChoice, load_package
+from imaging.packaging import make_package
+from imaging.predictor import build_recipe, load_predictor
 from imaging.tasks.checkpoints import load_checkpoint
 from imaging.tasks.record import record_in
 from tests.test_configs import CONFIGS, train
+from tests.test_packaging_volumes import CARD
 from tests.test_training_data import SIDE, write_cases
 from tests.volumes import draw_cases
 
@@ -260,6 +264,12 @@ def test_a_training_learns_from_its_training_cases_alone_and_hands_it_on(
     train(monkeypatch, ["test", *words(manifest, run, "nyul"), "--data.test_sites=[b]"])
     assert (run / "test.csv").read_text() == figures
 
+    # A package carries it to inference; its identity is checked where it is loaded.
+    described = {**CARD, "applicability": {"modality": "US", "body_parts": ["BREAST"]}, "parts": "every"}
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(described))
+    package = make_package(run, tmp_path / "card.yaml", tmp_path / "package", is_forced=True)
+    assert load_predictor(load_package(package.folder)).recipe == expected
+
     # Going on takes the recorded reference, also where the files say none.
     more = ["fit", *words(manifest, run, "nyul"), "--data.test_sites=[b]", "--trainer.max_epochs=2", "--resume"]
     cli = train(monkeypatch, more)
@@ -425,6 +435,28 @@ def test_new_steps_move_no_pixel_and_leave_truth_and_quantities_alone(is_volume:
         assert not made[images == 0].any()
         assert float(made.min()) >= 0
         assert float(made.max()) <= 1
+
+
+def test_what_a_sample_becomes_depends_on_no_batch_and_on_no_earlier_step(tmp_path: Path) -> None:
+    """As after a stop, and as in another number of processes: other modules with other batches make the same images."""
+    manifest = write_cases(tmp_path / "cases", 8, 2, 0)
+    vary: dict[str, Change] = {"amplitude": 0.9, "convolutions": 0.9, "bias_field": 0.5, "chance": 0.9}
+
+    def given(*batches: list[int]) -> dict[int, torch.Tensor]:
+        data = ImagingDataModule(manifest, UltrasoundRecipe(side=SIDE), cache=tmp_path / "cache", vary=vary)
+        data.setup("fit")
+        data.trainer = SimpleNamespace(training=True, current_epoch=3)  # type: ignore[assignment]
+        dataset = data.dataset(data.split("train"), "train")
+        made: dict[int, torch.Tensor] = {}
+        for numbers in batches:
+            batch = data.on_after_batch_transfer(collate([dataset[k] for k in numbers]), 0)
+            made |= dict(zip(numbers, batch["image"], strict=True))
+        return made
+
+    whole = given([0, 1, 2, 3], [4, 5, 6, 7])
+    for other in (given([6, 2], [3, 0]), given([5]), given([7, 4, 1])):
+        for number, image in other.items():
+            assert torch.equal(image, whole[number])
 
 
 # --------------------------------------------------------------------------------------------------------------- files

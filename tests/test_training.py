@@ -132,7 +132,8 @@ def test_a_run_leaves_its_folder(finished: Finished) -> None:
     assert not any(name.endswith(".part") for name in left)
     told = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     assert told["data"]["test_sites"] == ["c"]
-    assert told["data"]["recipe"]["init_args"] == {"side": SIDE, "low": 1.0, "high": 99.5}
+    own = {"side": SIDE, "low": 1.0, "high": 99.5, "normalisation": None}
+    assert told["data"]["recipe"]["init_args"] == own
     with Picture.open(run / "previews/epoch-0001.png") as sheet:
         assert sheet.size == (4 * SIDE, 2 * SIDE)
 
