@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from imaging.errors import ImagingError
+from imaging.errors import ConfigError, ImagingError, Reason
 from imaging.phantoms import DEFAULT_SEED
 
 _HELP = """\
@@ -26,6 +26,11 @@ examples:
       the same for fetal heads: the mask is the head, filled to the outer border of the skull
   imaging phantoms training build/mammograms --kind mammography --cases 100
       100 mammography exams of seven sites, four views each, with masks, boxes.csv and manifest.csv
+  imaging phantoms training build/sites --sites configs/phantoms/ultrasound.yaml --cases 400
+      small stills of sites that differ by stated amounts: gain, dynamic range, grey map, frequency, persistence;
+      planted.json says which site has which values. configs/phantoms/ has such files for all modalities
+  imaging phantoms training build/twin --sites configs/phantoms/ultrasound.yaml --strength 0 --cases 400
+      its twin: the same patients and lesions, and no difference between the sites
   imaging phantoms mammography build/mammography
       a sample exam of each of seven makers: raw and presented, magnification, spot, mosaic, implant, tomosynthesis
   imaging phantoms training build/prostates --kind prostate --cases 40
@@ -69,10 +74,22 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
             )
             action.add_argument(
                 "--kind",
-                default="breast",
                 metavar="KIND",
                 help="what is imaged: breast or head by ultrasound, mammography, prostate, or what an installed "
-                "modality draws (default: %(default)s)",
+                "modality draws (default: what --sites says, or breast)",
+            )
+            action.add_argument(
+                "--sites",
+                type=Path,
+                metavar="FILE.yaml",
+                help="by how much each site's images differ, in physical units, and optionally who comes there",
+            )
+            action.add_argument(
+                "--strength",
+                type=float,
+                metavar="S",
+                help="with --sites: the part of every difference that is planted, 0 (none: the twin of the same "
+                "patients) to 1 (default: 1)",
             )
 
 
@@ -92,13 +109,31 @@ def _training(args: argparse.Namespace) -> int:
 
     bar, show = _progress(args.cases, "case")
     try:
-        manifest = training_set(args.kind)(args.out, args.cases, args.seed, show)
+        if args.sites is not None:
+            manifest = _sites(args, show)
+        elif args.strength is not None:
+            raise ConfigError("--strength: found without --sites, which says what is planted", Reason.CONFIG_INVALID)
+        else:
+            manifest = training_set(args.kind or "breast")(args.out, args.cases, args.seed, show)
     except ImagingError as error:
         return _refuse(error)
     finally:
         bar.close()
     print(f"manifest: {manifest}")
     return 0
+
+
+def _sites(args: argparse.Namespace, show: Callable[[int, int], None]) -> Path:
+    from imaging.modalities import sited_kind
+    from imaging.phantoms.sites import SiteFile, write_sites
+
+    file = SiteFile.read(args.sites)
+    if args.kind not in (None, file.kind):
+        raise ConfigError(
+            f"--kind: found {args.kind}; {args.sites.name} says {file.kind}, so leave it out", Reason.CONFIG_INVALID
+        )
+    strength = 1.0 if args.strength is None else args.strength
+    return write_sites(args.out, sited_kind(file.kind), file, strength, args.cases, args.seed, show)
 
 
 def _mammography(args: argparse.Namespace) -> int:

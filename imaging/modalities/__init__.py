@@ -25,6 +25,7 @@ from imaging.organ import OrganBounds
 
 if TYPE_CHECKING:
     from imaging.harmonise.recipe import Recipe
+    from imaging.phantoms.sites import SitedKind
     from imaging.report.kind import ObjectKind
 
 GROUP: Final = "imaging.modalities"
@@ -61,6 +62,7 @@ class Modality:
         context: The clinical facts that its conclusions use where somebody states them.
         mr_parts: Of MRI, the BodyPartExamined values under which its images may travel ("" is unsaid).
         phantoms: Writers of its training sets of phantoms, by name.
+        sited: Of those, by name, what draws a set whose sites differ as a site file says.
         organ: What the organ of its volumes can look like at all; None where nothing is known of it.
     """
 
@@ -76,6 +78,7 @@ class Modality:
     context: tuple[Fact, ...] = ()
     mr_parts: frozenset[str] = frozenset()
     phantoms: Mapping[str, TrainingSet] = field(default_factory=dict)
+    sited: Mapping[str, Callable[[], SitedKind]] = field(default_factory=dict)
     organ: OrganBounds | None = None
 
 
@@ -113,6 +116,16 @@ def training_set(kind: str) -> TrainingSet:
             f"phantoms of kind '{kind}': there are none; allowed are {', '.join(writers)}", Reason.CONFIG_INVALID
         )
     return writers[kind]
+
+
+def sited_kind(kind: str) -> SitedKind:
+    """What draws phantoms of several sites. Raises ConfigError for a kind that no modality draws so."""
+    kinds = {name: give for modality in all_modalities() for name, give in modality.sited.items()}
+    if kind not in kinds:
+        raise ConfigError(
+            f"phantoms of kind '{kind}' by site: there are none; allowed are {', '.join(kinds)}", Reason.CONFIG_INVALID
+        )
+    return kinds[kind]()
 
 
 def _entries() -> tuple[EntryPoint, ...]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from imaging.harmonise.recipe import Recipe
     from imaging.image import Image
     from imaging.modalities import Progress
+    from imaging.phantoms.sites import SitedKind
     from imaging.report.kind import ObjectKind
 
 
@@ -47,6 +48,12 @@ def _phantoms(folder: Path, cases: int, seed: int, progress: Progress | None = N
     return write_training_set(folder, cases, seed, progress)
 
 
+def _sited() -> SitedKind:
+    from imaging.phantoms.mammography.sites import MAMMOGRAMS
+
+    return MAMMOGRAMS
+
+
 MAMMOGRAPHY: Final = Modality(
     name="mammography",
     acquired_as="MG",
@@ -58,4 +65,5 @@ MAMMOGRAPHY: Final = Modality(
     outputs=_outputs,
     reasons=MammographyReason,
     phantoms={"mammography": _phantoms},
+    sited={"mammography": _sited},
 )

@@ -15,6 +15,7 @@ from imaging.modalities.prostate.selection import PARTS, select
 if TYPE_CHECKING:
     from imaging.harmonise.recipe import Recipe
     from imaging.modalities import Progress
+    from imaging.phantoms.sites import SitedKind
 
 
 def _recipe() -> type[Recipe]:
@@ -29,6 +30,12 @@ def _phantoms(folder: Path, cases: int, seed: int, progress: Progress | None = N
     return write_training_set(folder, cases, seed, progress)
 
 
+def _sited() -> SitedKind:
+    from imaging.phantoms.prostate.sites import PROSTATES
+
+    return PROSTATES
+
+
 PROSTATE: Final = Modality(
     name="prostate",
     acquired_as="MR",
@@ -41,5 +48,6 @@ PROSTATE: Final = Modality(
     context=(PSA,),
     mr_parts=PARTS,
     phantoms={"prostate": _phantoms},
+    sited={"prostate": _sited},
     organ=GLAND,
 )

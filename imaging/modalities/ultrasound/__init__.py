@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imaging.harmonise.recipe import Recipe
     from imaging.image import Image
     from imaging.modalities import Progress
+    from imaging.phantoms.sites import SitedKind
 
 
 def _recipe() -> type[Recipe]:
@@ -35,6 +36,12 @@ def _phantoms(
     return write_training_set(folder, cases, seed, progress, kind)
 
 
+def _sited() -> SitedKind:
+    from imaging.phantoms.ultrasound.sites import BREASTS
+
+    return BREASTS
+
+
 ULTRASOUND: Final = Modality(
     name="ultrasound",
     acquired_as="US",
@@ -44,4 +51,5 @@ ULTRASOUND: Final = Modality(
     golden=_golden,
     measures=tuple(MEASURES),
     phantoms={"breast": partial(_phantoms, kind="breast"), "head": partial(_phantoms, kind="head")},
+    sited={"breast": _sited},
 )

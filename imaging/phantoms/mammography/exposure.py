@@ -10,14 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from imaging.phantoms.mammography.body import Floats, Mask
 from imaging.phantoms.mammography.tissue import BreastScene, Field, Shadow, cast
 
 _SCATTER, _SCATTER_MM = 0.12, 14.0
-_PHOTONS_PER_MM2 = 9.0e4
-"""Detected where only 30 % of the breast is denser: what exposure control aims at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,17 +35,35 @@ class Mammogram:
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """A maker's way from raw to presented: `equalise` 0 to 1, `sharpen` 0 to 1, `gamma` of the scale."""
+    """A maker's way from raw to presented: `equalise` 0 to 1, `sharpen` 0 to 1, `gamma` of the scale.
+
+    `s_curve`, -1 to 1, bends the scale besides, 1 to full contrast in the middle. `cosine_step`: to what share of the
+    scale the cosine coefficients of blocks of 8 × 8 pixels are rounded, as lossy coding does; 0 leaves them.
+    """
 
     equalise: float = 0.8
     sharpen: float = 0.5
     gamma: float = 1.0
+    s_curve: float = 0.0
+    cosine_step: float = 0.0
 
 
-def expose(scene: BreastScene, processing: Processing) -> Mammogram:
+@dataclass(frozen=True, slots=True)
+class DetectorResponse:
+    """How X-rays are turned into numbers.
+
+    `photons_per_mm2`: detected where only 30 % of the breast is denser, what exposure control aims at. `blur_mm`:
+    standard deviation of what spreads in the detector, tissue and quantum noise alike.
+    """
+
+    photons_per_mm2: float = 9.0e4
+    blur_mm: float = 0.0
+
+
+def expose(scene: BreastScene, processing: Processing, detection: DetectorResponse | None = None) -> Mammogram:
     """One exposure of a scene. The same arguments give the same picture, bit for bit."""
     shadow, opened = cast(scene), _collimation(scene.field)
-    photons = _detect(scene, shadow, opened)
+    photons = _detect(scene, shadow, opened, detection or DetectorResponse())
     lesions = {name: mask & opened for name, mask in shadow.lesions.items() if (mask & opened).any()}
     return Mammogram(photons, _present(scene.field, photons, opened, processing), shadow.breast, opened, lesions)
 
@@ -61,17 +77,20 @@ def _collimation(field: Field) -> Mask:
     return np.asarray(np.hypot(row, column) * field.pitch_mm < field.spot_mm / 2)
 
 
-def _detect(scene: BreastScene, shadow: Shadow, opened: Mask) -> Floats:
-    """Detected photons per pixel: exposure control, scatter that a grid leaves, quantum noise."""
-    pitch = scene.field.pitch_mm
+def _detect(scene: BreastScene, shadow: Shadow, opened: Mask, detection: DetectorResponse) -> Floats:
+    """Detected photons per pixel: exposure control, scatter that a grid leaves, quantum noise, blur."""
+    pitch, per_mm2 = scene.field.pitch_mm, detection.photons_per_mm2
     dense = float(np.percentile(shadow.attenuation[shadow.breast], 70)) if shadow.breast.any() else 0.0
     dense = min(dense, 0.07 * scene.breast.thickness_mm)  # with silicone in the way, exposure is set by hand
-    primary = np.exp(dense - shadow.attenuation) * _PHOTONS_PER_MM2 * pitch**2
-    primary = np.minimum(primary, _PHOTONS_PER_MM2 * pitch**2 * np.exp(4.5))
-    scatter = _smooth(np.minimum(primary, _PHOTONS_PER_MM2 * pitch**2 * 6), _SCATTER_MM, pitch)
+    primary = np.exp(dense - shadow.attenuation) * per_mm2 * pitch**2
+    primary = np.minimum(primary, per_mm2 * pitch**2 * np.exp(4.5))
+    scatter = _smooth(np.minimum(primary, per_mm2 * pitch**2 * 6), _SCATTER_MM, pitch)
     mean = np.where(opened, primary + _SCATTER * scatter, 0.002 * primary)
     noise = np.random.default_rng([scene.seed, *scene.tissue_seed, 9]).normal(size=mean.shape)
-    return np.asarray(np.maximum(mean + np.sqrt(mean) * noise, 0.5))
+    counted = np.maximum(mean + np.sqrt(mean) * noise, 0.5)
+    if detection.blur_mm:
+        counted = ndimage.gaussian_filter(counted, detection.blur_mm / pitch, mode="nearest")
+    return np.asarray(counted)
 
 
 def _smooth(picture: Floats, sigma_mm: float, pitch_mm: float) -> Floats:
@@ -111,4 +130,26 @@ def _present(field: Field, photons: Floats, opened: Mask, processing: Processing
     high = float(np.clip(np.percentile(level[breast], 99.0), 1.45 * fat, 1.9 * fat))  # silicone is beyond
     scaled = np.clip((level - low) / max(high - low, 0.1), 0, 1.25)
     thin = np.clip(level / max(low, 1e-3), 0, 1) * 0.12
-    return np.asarray(np.where(opened, thin + 0.88 * scaled**processing.gamma, 0.0))
+    shown = _graded(scaled, processing)
+    return np.asarray(np.where(opened, _coded(thin + 0.88 * shown, processing.cosine_step), 0.0))
+
+
+def _graded(scaled: Floats, processing: Processing) -> Floats:
+    """The maker's curve, monotone, of a scale from 0 to 1 and a little beyond."""
+    graded = scaled**processing.gamma
+    if processing.s_curve:
+        within = np.clip(graded, 0, 1)
+        graded = graded + processing.s_curve * (within * within * (3 - 2 * within) - within)
+    return np.asarray(graded)
+
+
+def _coded(picture: Floats, step: float) -> Floats:
+    """The picture after its blocks' cosine coefficients were rounded to `step`; blocks are whole, edges repeated."""
+    if not step:
+        return picture
+    rows, columns = picture.shape
+    padded = np.pad(picture, ((0, -rows % 8), (0, -columns % 8)), mode="edge")
+    blocks = padded.reshape(padded.shape[0] // 8, 8, padded.shape[1] // 8, 8)
+    coefficients = fft.dctn(blocks, axes=(1, 3), norm="ortho")
+    coded = fft.idctn(np.rint(coefficients / step) * step, axes=(1, 3), norm="ortho")
+    return np.asarray(coded.reshape(padded.shape)[:rows, :columns])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from imaging.phantoms.mammography.exposure import Processing
+from imaging.phantoms.mammography.exposure import DetectorResponse, Processing
 
 MakerName = Literal["hologic", "ge", "siemens", "fuji", "planmed", "giotto", "metaltronica"]
 VoiFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
@@ -37,7 +37,8 @@ class Maker:
     `bits` and `raw_bits`: BitsStored For Presentation and For Processing. `windows`: how many alternatives, with
     explanations when more than one; `luts`: items of VOI LUT Sequence beside them. `padding`: air is replaced by
     PixelPaddingValue and has a range. `calibrated`: PixelSpacing stands beside ImagerPixelSpacing. `marked`: side and
-    view are burned into the picture. `one_series`: all views lie in one series.
+    view are burned into the picture. `one_series`: all views lie in one series. `squeeze`: thickness of the breast over
+    what it has under the usual compression.
     """
 
     manufacturer: str
@@ -61,6 +62,8 @@ class Maker:
     one_series: bool = True
     detector: Literal["DIRECT", "SCINTILLATOR", "STORAGE"] = "DIRECT"
     anode_filter: tuple[str, str] = ("TUNGSTEN", "RHODIUM")
+    detection: DetectorResponse = DetectorResponse()  # noqa: RUF009 - frozen
+    squeeze: float = 1.0
 
 
 MAKERS: Final[dict[MakerName, Maker]] = {

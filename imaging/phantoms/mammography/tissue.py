@@ -53,7 +53,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class BreastScene:
-    """A breast under the paddle. `seed` draws the noise of this exposure; tissue comes from the breast's own seed."""
+    """A breast under the paddle. `seed` draws the noise of this exposure; tissue comes from the breast's own seed.
+
+    `squeeze`: thickness over that of the usual compression; outlines stay where they are.
+    """
 
     breast: Breast
     projection: Projection
@@ -61,6 +64,7 @@ class BreastScene:
     lesions: tuple[BreastLesion, ...] = ()
     seed: int = 0
     implant: Implant = "none"
+    squeeze: float = 1.0
 
     @property
     def tissue_seed(self) -> list[int]:
@@ -112,7 +116,7 @@ def _paddle(scene: BreastScene) -> tuple[Floats, Floats]:
     nipple = np.abs((x - depth + 2) / 6.5) ** 2.6 + np.abs(across / 6.5) ** 2.6
     pixels = np.pad(inside | (nipple < 1), ((1, 1), (1, 1)), mode="edge")
     distance = ndimage.distance_transform_edt(pixels)[1:-1, 1:-1] * scene.field.pitch_mm
-    radius = scene.breast.thickness_mm / 2
+    radius = scene.breast.thickness_mm * scene.squeeze / 2
 
     def chord(radius_mm: float, below: Floats) -> Floats:
         short = np.clip(radius_mm - below, 0, radius_mm)

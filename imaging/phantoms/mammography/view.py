@@ -192,11 +192,13 @@ def exposed(view: ViewAcquisition) -> Mammogram:
     if view != (plain := replace(view, intent="presentation", coding="raw", hanging="hung", series=1, instance=1)):
         return exposed(plain)
     noise = view.seed * 16 + view.exposure
-    scene = BreastScene(view.breast, view.projection, view.field, view.own_lesions, noise, view.implant)
+    scene = BreastScene(
+        view.breast, view.projection, view.field, view.own_lesions, noise, view.implant, view.maker.squeeze
+    )
     processing = view.maker.processing
     if view.special == "synthetic":
         processing = replace(processing, sharpen=processing.sharpen + 0.5)
-    return expose(scene, processing)
+    return expose(scene, processing, view.maker.detection)
 
 
 def stored(view: ViewAcquisition) -> Stored:

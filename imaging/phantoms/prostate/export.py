@@ -10,7 +10,7 @@ and lesions.nii.gz (the number of the lesion in findings.csv, from 1).
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ import numpy as np
 from imaging.errors import ConfigError, Reason
 from imaging.phantoms import DEFAULT_SEED
 from imaging.phantoms.export import claim
+from imaging.phantoms.prostate.anatomy import Floats, ProstateLesion
 from imaging.phantoms.prostate.dicom import objects
 from imaging.phantoms.prostate.makers import MRI_MAKERS, MriMakerName, SeriesKey
 from imaging.phantoms.prostate.series import BIPARAMETRIC
@@ -154,10 +155,14 @@ def _write_truth(folder: Path, study: ProstateStudy, inside: str) -> None:
         write_label_map(folder / inside / f"{name}.nii.gz", labels(pelvis, slab), slab)
 
 
+def to_ras(slab: Slab) -> Floats:
+    """(4, 4): (column, row, slice, 1) of a voxel → its place in NIfTI's RAS millimetres."""
+    return np.asarray(_TO_RAS @ slab.lps[:, [2, 1, 0, 3]])
+
+
 def write_label_map(path: Path, labels: Labels, slab: Slab) -> None:
     """Labels (slice, row, column) of a slab as NIfTI-1: axes column, row, slice, in RAS."""
-    affine = _TO_RAS @ slab.lps[:, [2, 1, 0, 3]]
-    image = nibabel.Nifti1Image(np.ascontiguousarray(labels.transpose(2, 1, 0)), affine)
+    image = nibabel.Nifti1Image(np.ascontiguousarray(labels.transpose(2, 1, 0)), to_ras(slab))
     image.header.set_xyzt_units("mm")
     nibabel.save(image, path)
 
@@ -218,9 +223,9 @@ def training_studies(cases: int, seed: int, coarseness: float = 1.0) -> list[tup
     return made
 
 
-def label_of(study: ProstateStudy) -> str:
-    """normal, or the worst of its lesions: significant from ISUP grade 2."""
-    grades = [lesion.isup for lesion in study.lesions]
+def label_of(lesions: Sequence[ProstateLesion]) -> str:
+    """normal, or the worst of the lesions: significant from ISUP grade 2."""
+    grades = [lesion.isup for lesion in lesions]
     return "significant" if max(grades, default=0) >= 2 else "insignificant" if grades else "normal"
 
 
@@ -249,7 +254,7 @@ def write_training_set(
         series = [_folders(paths, key) for key in ("t2w_axial", "dwi", "adc")]
         maps = [f"{truth}/{name}.nii.gz" for name in ("lesions", "gland", "zones")]
         known = (case_id, study.patient.patient_id, site, split)
-        rows.append((*known, image, maps[0], label_of(study), *series, *maps[1:]))
+        rows.append((*known, image, maps[0], label_of(study.lesions), *series, *maps[1:]))
         if progress is not None:
             progress(number, len(planned))
     _write_table(folder / "findings.csv", FINDING_COLUMNS, findings)

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.phantoms.prostate.anatomy import AIR, Floats, PelvicTissue, Pelvis, Point, Structure
+from imaging.phantoms.prostate.anatomy import AIR, Floats, PelvicTissue, Pelvis, Point
 
 Labels = NDArray[np.uint8]
 Contrast = Callable[[PelvicTissue], float]
@@ -79,9 +79,9 @@ class Receiver:
     distortion_mm: float = 0.0
 
 
-def t2_weighted(tissue: PelvicTissue) -> float:
+def t2_weighted(tissue: PelvicTissue, echo_ms: float = T2W_ECHO_MS) -> float:
     """Spin echo with a long repetition time."""
-    return tissue.density * float(np.exp(-T2W_ECHO_MS / tissue.t2_ms))
+    return tissue.density * float(np.exp(-echo_ms / tissue.t2_ms))
 
 
 def diffusion_weighted(b: float) -> Contrast:
@@ -130,8 +130,12 @@ def _mixture(pelvis: Pelvis, points_mm: Floats, width_mm: float) -> dict[PelvicT
     """The share (row, column) of each tissue that a plane meets, front to back, until nothing is left."""
     left = np.ones(points_mm.shape[1:])
     shares: dict[PelvicTissue, Floats] = {}
+    corner, across, down = points_mm[:, 0, 0], points_mm[:, 0, -1], points_mm[:, -1, 0]
+    normal = np.cross(across - corner, down - corner)
+    length = np.linalg.norm(normal)
     for structure in pelvis.structures:
-        if not _meets(structure, points_mm, width_mm):
+        apart = abs(float((np.array(structure.shape.centre_mm) - corner) @ normal / length))
+        if apart >= structure.shape.reach_mm + width_mm:  # the sphere around it cannot touch the plane
             continue
         distance = structure.shape.distance(points_mm) + structure.inset_mm
         share = left * np.clip(0.5 - distance / width_mm, 0, 1)
@@ -139,14 +143,6 @@ def _mixture(pelvis: Pelvis, points_mm: Floats, width_mm: float) -> dict[PelvicT
         left = left - share
     shares[AIR] = shares.get(AIR, 0.0) + left
     return shares
-
-
-def _meets(structure: Structure, points_mm: Floats, width_mm: float) -> bool:
-    """Whether the sphere around a structure can touch the plane of the points."""
-    corner, across, down = points_mm[:, 0, 0], points_mm[:, 0, -1], points_mm[:, -1, 0]
-    normal = np.cross(across - corner, down - corner)
-    apart = abs(float((np.array(structure.shape.centre_mm) - corner) @ normal / np.linalg.norm(normal)))
-    return apart < structure.shape.reach_mm + width_mm
 
 
 def _displaced(pelvis: Pelvis, points_mm: Floats, distance_mm: float) -> Floats:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from imaging.phantoms.ultrasound.body import Anatomy, Body
+from imaging.phantoms.ultrasound.body import Anatomy, Body, SampledBreast
 from imaging.phantoms.ultrasound.head import Head
 from imaging.phantoms.ultrasound.tissue import AVERAGE_ABSORPTION, EchoTissue, Floats, Mask, PlantedLesion
 
@@ -68,8 +68,10 @@ SECTOR_3 = Probe(frequency_mhz=3.2, face_mm=17.0, radius_mm=11.0, bandwidth=0.5,
 class Scan:
     """How a picture is taken. `spacing_mm` is (row, column) of the output grid; looks: compounded independent views.
 
+    `persistence`: the weight of each look relative to the one after it; 1 averages them, 0 shows the last alone.
     `noise_db`: electronic noise before gain, relative to gland at the probe. `gain_db` shifts and `range_db` spans the
-    grey scale; `contrast` is the exponent of the grey map (1: linear in decibels).
+    grey scale; `tgc_db_per_cm` is gain beyond what absorption needs, by depth. The grey map is monotone: `contrast` is
+    its exponent (1: linear in decibels), `s_curve` from -1 to 1 bends it, 1 to full contrast in the middle.
     """
 
     probe: Probe = LINEAR_10
@@ -81,6 +83,9 @@ class Scan:
     contrast: float = 1.0
     noise_db: float = -78.0
     looks: int = 2
+    persistence: float = 1.0
+    tgc_db_per_cm: float = 0.0
+    s_curve: float = 0.0
 
     @property
     def extent_mm(self) -> tuple[float, float, float, float]:
@@ -164,14 +169,17 @@ def simulate_cine(
     scan: Scan, seed: int, lesions: tuple[PlantedLesion, ...] = (), frames: int = 12, head: Head | None = None
 ) -> list[Sonogram]:
     """A clip: the probe glides (or rocks) to and fro by two millimetres; tissue, speckle and truth go with it."""
+    return scan_body(scan, Body(scan.anatomy, seed, lesions, head), frames)
+
+
+def scan_body(scan: Scan, body: Body | SampledBreast, frames: int = 1) -> list[Sonogram]:
+    """A clip of a body that was made before; its seed draws speckle and noise too."""
     beams = _Beams.of(scan.probe, scan.depth_mm)
     phase = 2 * np.pi * np.arange(frames) / max(frames, 1)
     reach = 1.1 / (scan.probe.radius_mm + scan.probe.focus_mm if scan.probe.curved else 1.0) / beams.pitch
     across = np.rint(reach * np.sin(phase)).astype(int)
     down = np.rint(0.25 / beams.step * (1 - np.cos(phase))).astype(int)
-    bench = _Bench.of(
-        scan, Body(scan.anatomy, seed, lesions, head), beams, (int(down.max()), int(np.abs(across).max()))
-    )
+    bench = _Bench.of(scan, body, beams, (int(down.max()), int(np.abs(across).max())))
     moves = zip(down.tolist(), across.tolist(), strict=True)
     return [bench.frame(moved, number) for number, moved in enumerate(moves)]
 
@@ -203,19 +211,19 @@ class _Bench:
     of (samples below, lines on either side), so that a moving probe looks at another window of the same body."""
 
     scan: Scan
-    body: Body
+    body: Body | SampledBreast
     beams: _Beams
     margin: tuple[int, int]
     tissue: EchoTissue
     views: list[Signal]
 
     @staticmethod
-    def of(scan: Scan, body: Body, beams: _Beams, margin: tuple[int, int]) -> _Bench:
+    def of(scan: Scan, body: Body | SampledBreast, beams: _Beams, margin: tuple[int, int]) -> _Bench:
         samples = np.arange(len(beams.depth) + margin[0]) * beams.step
         lines = np.arange(-margin[1], len(beams.lines) + margin[1]) * beams.pitch + beams.lines[0]
         depth, line = np.meshgrid(samples, lines, indexing="ij")
         tissue = body.tissue(*_from_beam(scan.probe, depth, line), depth)
-        views = [_scatterers([body.seed, 100 + look], depth.shape) for look in range(scan.looks)]
+        views = [_scatterers([body.seed, 100 + look], depth.shape) for look in range(len(_look_weights(scan)))]
         return _Bench(scan, body, beams, margin, tissue, views)
 
     def frame(self, moved: tuple[int, int], number: int) -> Sonogram:
@@ -226,7 +234,8 @@ class _Bench:
         tissue = EchoTissue(self.tissue.echo_db[window], self.tissue.mirror[window], self.tissue.absorption[window])
         noise = _scatterers([self.body.seed, 300 + number], tissue.echo_db.shape)
         echoes = [_receive(scan, beams, tissue, view[window], noise) for view in self.views]
-        envelope = np.mean(np.abs(np.stack(echoes)), axis=0)
+        looks = np.abs(np.stack(echoes))
+        envelope = looks.mean(axis=0) if scan.persistence == 1 else np.tensordot(_look_weights(scan), looks, axes=1)
 
         offset = (moved[0] * beams.step, moved[1] * beams.pitch)
         pixel_depth, pixel_line = _to_beam(probe, *scan.pixel_centres())
@@ -234,6 +243,13 @@ class _Bench:
         pixels = np.where(fan, _convert(scan, beams, envelope, pixel_depth, pixel_line), 0).astype(np.uint8)
         truth = self.body.truth(*_from_beam(probe, pixel_depth + offset[0], pixel_line + offset[1])) & fan
         return Sonogram(pixels, truth.astype(np.uint8), fan, scan.spacing_mm, scan, envelope)
+
+
+def _look_weights(scan: Scan) -> Floats:
+    """Weight of each look, the newest first; one that would not show in 256 greys is left out. They sum to 1."""
+    weights = scan.persistence ** np.arange(scan.looks, dtype=np.float64)
+    kept = weights[weights > 1e-3]
+    return np.asarray(kept / kept.sum())
 
 
 def _receive(scan: Scan, beams: _Beams, tissue: EchoTissue, scatterers: Signal, noise: Signal) -> Signal:
@@ -283,5 +299,9 @@ def _convert(scan: Scan, beams: _Beams, envelope: Floats, depth: Floats, line: F
     amplitude = ndimage.map_coordinates(envelope, where, order=1, mode="nearest")
     headroom_db = 15.0
     level = 20 * np.log10(np.maximum(amplitude, 1e-6)) + scan.gain_db - headroom_db
+    if scan.tgc_db_per_cm:
+        level = level + scan.tgc_db_per_cm * depth / 10
     grey = np.clip(1 + level / scan.range_db, 0, 1) ** scan.contrast
+    if scan.s_curve:
+        grey = grey + scan.s_curve * (grey * grey * (3 - 2 * grey) - grey)
     return np.asarray(np.rint(255 * grey))

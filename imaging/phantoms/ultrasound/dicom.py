@@ -212,9 +212,9 @@ def tissue_mask(acquisition: UltrasoundAcquisition) -> NDArray[np.bool_]:
     return screen(acquisition).tissue
 
 
-def dataset(acquisition: UltrasoundAcquisition) -> FileDataset:
-    """The DICOM object, complete with file meta information."""
-    shown = screen(acquisition)
+def dataset(acquisition: UltrasoundAcquisition, shown: Screen | None = None) -> FileDataset:
+    """The DICOM object, complete with file meta information; of another screen than the vendor's where one is given."""
+    shown = shown or screen(acquisition)
     lossy = acquisition.stored_as == "YBR_FULL_422"
     sop_class = US_MULTIFRAME if acquisition.layout.frames > 1 else US_IMAGE
     ds = empty_object(sop_class, acquisition.sop_uid, JPEG_BASELINE if lossy else EXPLICIT_LITTLE)
