@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -28,8 +29,10 @@ from imaging.benchmark.spec import read_spec
 from imaging.commands import main
 from imaging.data.dataset import first_image
 from imaging.data.manifest import Case, read_manifest, write_manifest
-from imaging.errors import ConfigError
+from imaging.errors import ConfigError, InputError
+from imaging.findings import Detections, Prediction
 from imaging.harmonise.recipe import identity, settings
+from imaging.image import Box, Grid, Image, Origin, SourceRef
 from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
 from imaging.models.build import build
 from imaging.models.networks import DynUNetSettings
@@ -360,3 +363,41 @@ def test_an_answer_comes_back_from_its_file_as_it_was(place: Path, tmp_path: Pat
     )
     write_answer(tmp_path / "b.npz", "no_signal")
     assert read_answer(tmp_path / "b.npz", None) == "no_signal"
+
+
+def test_answers_of_volumes_and_detectors_come_back_too(tmp_path: Path) -> None:
+    """The references are those of the image that is read beside them; nothing of them is in the file."""
+    refs = tuple(SourceRef("1.2.3", "1.2.4", "1.2.5", f"1.2.6.{k}") for k in range(2))
+    affine = np.array([[0, 0, 0.5, 1], [0, 0.5, 0, 2], [3, 0, 0, 4], [0, 0, 0, 1]])
+    grid = Grid((2, 3, 4), affine, "patient_ras")
+    image = Image(np.zeros((1, 2, 3, 4)), grid, grid, refs, Origin())
+    chances = np.linspace(0, 1, 24, dtype=np.float32).reshape(1, 2, 3, 4)
+    volume = Prediction(chances, grid, grid, refs[0], slices=refs, within=chances[0] > 0.5)
+    write_answer(tmp_path / "v.npz", volume)
+    again = read_answer(tmp_path / "v.npz", image)
+    assert isinstance(again, Prediction)
+    assert again.within is not None
+    assert (again.probabilities == chances).all()
+    assert (again.within == volume.within).all()
+    assert (again.slices, again.ref, again.grid.frame) == (refs, refs[0], "patient_ras")
+    plane = Grid.plane(30, 40, 0.1, 0.2, "mm")
+    film = Image(np.zeros((1, 30, 40)), plane, plane, refs[:1], Origin())
+    boxes = Detections(
+        np.array([[1.5, 2, 3, 4.25]]),
+        np.array([0.75]),
+        np.array([1]),
+        plane,
+        plane,
+        refs[0],
+        Box(low=(0, 0), high=(9, 8)),
+    )
+    write_answer(tmp_path / "d.npz", boxes)
+    found = read_answer(tmp_path / "d.npz", film)
+    assert isinstance(found, Detections)
+    assert (found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()) == ([[1.5, 2, 3, 4.25]], [0.75], [1])
+    assert (found.region, found.grid.spacing, found.grid.unit) == (boxes.region, plane.spacing, "mm")
+    assert not any(b"1.2.6" in held for _, held in contents(tmp_path))
+    with pytest.raises(InputError, match=r"answer d\.npz: its image cannot be read any more"):
+        read_answer(tmp_path / "d.npz", None)
+    with pytest.raises(InputError, match=r"answer gone\.npz: cannot be read"):
+        read_answer(tmp_path / "gone.npz", film)
