@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from imaging.benchmark.cohort import Cohort, SharedPicture, divided, first_cases, folds_of, group_cases, in_turn
-from imaging.benchmark.designs import PlannedTrial, held_out_of, plan, trainings_of
+from imaging.benchmark.designs import PlannedTrial, held_out_of, left_out, plan, trainings_of
 from imaging.benchmark.spec import Arm, BenchmarkSpec, Design, DesignKind, configuration, merged, read_spec
 from imaging.benchmark.summary import refuse_endpoints
 from imaging.data.manifest import Case, read_manifest
@@ -308,6 +308,10 @@ def test_a_learning_curve_tests_one_half_whatever_it_learns_of_the_other() -> No
         ("fine_tune", 0, False), ("recalibrate", 0, False), ("fine_tune", 4, True), ("recalibrate", 4, True),
         ("fine_tune", 8, True), ("recalibrate", 8, True),
     ]  # fmt: skip
+    told_apart = left_out(asked(Design("learning_curve", cases=[0, 500])), trials)
+    for site, told_of_it in zip("ab", told_apart, strict=True):
+        assert told_of_it.startswith(f"learning_curve: half of site '{site}' holds too few")
+        assert "the points 500, which" in told_of_it
     base, tuned, chosen = of_a[0].held_out, of_a[2].held_out, of_a[3].held_out
     assert tuned.trainings[0].start == chosen.trainings[0] == base.trainings[0]
     assert len(tuned.trainings[0].train) + len(tuned.trainings[0].val) == len(chosen.chosen_on) == 4

@@ -123,7 +123,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     arms = [
         {"name": "plain"},
         {"name": "noisy", "augmentation": {"noise": [0.0, 0.2], "chance": 1.0}},
-        {"name": "broken", "task": {"learning_rate": 1e38}},
+        {"name": "broken", "task": {"learning_rate": 1e30}},
     ]
     spec = write_spec(folder, arms=arms)
     with pytest.MonkeyPatch.context() as patched, (folder / "said.txt").open("w+") as stream:
@@ -217,7 +217,10 @@ def test_other_designs_join_what_is_trained(finished: Finished, capsys: pytest.C
     designs = ["consensus", {"learning_curve": {"cases": [0, 4]}}]
     spec = write_spec(finished.folder, "designs", designs=designs)
     assert imaging(["benchmark", str(spec), "--out", str(kept)]) == 0
-    assert "6 to do, 3 finished" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "4 to do, 3 finished" in said.out
+    for site in ("b", "c"):
+        assert f"half of site '{site}' holds too few patients or cases for the points 4, which are left out" in said.err
     trials = read_trials(kept / "trials/plain.json")
     told = [(one.design, one.local_cases, one.sees_target) for one in trials if one.test_site == "a"]
     assert told == [

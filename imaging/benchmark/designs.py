@@ -112,6 +112,22 @@ def plan(spec: BenchmarkSpec, cohort: Cohort, nothing: frozenset[str] = frozense
     return trials
 
 
+def left_out(spec: BenchmarkSpec, trials: Sequence[PlannedTrial]) -> list[str]:
+    """A remark for each site that has too few cases for points of a learning curve that the spec asks for."""
+    curves = [design for design in spec.designs if design.kind == "learning_curve"]
+    there: dict[str, set[int]] = {}
+    for trial in trials:
+        if trial.local_cases is not None:
+            there.setdefault(trial.test_site, set()).add(trial.local_cases)
+    asked = {count for design in curves for count in design.cases}
+    return [
+        f"learning_curve: half of site '{site}' holds too few patients or cases for the points "
+        f"{', '.join(map(str, sorted(asked - found)))}, which are left out"
+        for site, found in sorted(there.items())
+        if asked - found
+    ]
+
+
 def trainings_of(trials: Sequence[PlannedTrial]) -> list[Training]:
     """Every training once, each after the one whose weights it begins with."""
     found: dict[Training, None] = {}

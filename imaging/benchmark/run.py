@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imaging.benchmark.cohort import Cohort, SharedPicture, group_cases
-from imaging.benchmark.designs import HeldOut, PlannedTrial, Training, held_out_of, plan, trainings_of
+from imaging.benchmark.designs import HeldOut, PlannedTrial, Training, held_out_of, left_out, plan, trainings_of
 from imaging.benchmark.jobs import VALIDATION, Identities, Places, identities, write_whole
 from imaging.benchmark.orders import HeldOutOrder, TrainingOrder
 from imaging.benchmark.outcome_files import read_outcomes, trials_as_text
@@ -78,6 +78,7 @@ def make_plan(spec: BenchmarkSpec, find_shared: FindShared, only: str | None = N
     card: Card = read_typed(Path(spec.card), Card)
     _refuse_card(spec, card)
     trials = plan(spec, cohort, frozenset(one.name for one in card.classes if one.nothing))
+    missing = left_out(spec, trials)
     if only is not None:
         trials = [trial for trial in trials if fnmatch.fnmatchcase(trial.name, only)]
         if not trials:
@@ -86,7 +87,7 @@ def make_plan(spec: BenchmarkSpec, find_shared: FindShared, only: str | None = N
                 "SITE:NUMBER, and * for any",
                 Reason.CONFIG_INVALID,
             )
-    return Plan(spec, cohort, trials, named, [*unread, *remarks])
+    return Plan(spec, cohort, trials, named, [*unread, *remarks, *missing])
 
 
 def _refuse_card(spec: BenchmarkSpec, card: Card) -> None:
