@@ -152,19 +152,25 @@ class Simulated:
         """What one network gives on these cases."""
         luck = rng.normal(0, self.between_trainings) + self.of_patients(rng, cases, self.patient_by_training)
         dice = np.clip(quality + luck + rng.normal(0, self.image_by_training, len(cases)), 0, 1)
-        return tuple(_outcome(rng, case, float(value)) for case, value in zip(cases, dice, strict=True))
+        return _outcomes(rng, cases, dice)
 
 
-def _outcome(rng: np.random.Generator, case: CaseOutcome, dice: float) -> CaseOutcome:
-    score = float(expit(rng.normal(2.2 * bool(case.positive) - 1.3 + 2 * (dice - 0.6))))
-    marks: tuple[Mark, ...] = ()
-    if case.lesions and dice > 0.1:
-        marks += (Mark(float(np.clip(dice + rng.normal(0, 0.1), 0.05, 1)), 0),)
-    if rng.random() < (0.1 if case.lesions else 0.15):
-        marks += (Mark(float(rng.uniform(0.2, 0.7))),)
-    outlined = (dice if dice > 0.1 else 0.0) if case.lesions else None
-    return CaseOutcome(case.case_id, case.patient_id, case.site, case.scanner, case.protocol, case.label, case.lesions,
-                       outlined, marks, score, case.positive, score >= 0.35)  # fmt: skip
+def _outcomes(rng: np.random.Generator, cases: list[CaseOutcome], dice: np.ndarray) -> tuple[CaseOutcome, ...]:
+    """Marks, score and call that go with the Dice of each case (case,)."""
+    n = len(cases)
+    positive, lesions = np.array([bool(c.positive) for c in cases]), np.array([c.lesions > 0 for c in cases])
+    score = expit(rng.normal(2.2 * positive - 1.3 + 2 * (dice - 0.6)))
+    hit = np.clip(dice + rng.normal(0, 0.1, n), 0.05, 1)
+    wrong = rng.random(n) < np.where(lesions, 0.1, 0.15)
+    columns = (dice.tolist(), score.tolist(), hit.tolist(), wrong.tolist(), rng.uniform(0.2, 0.7, n).tolist())
+    found = []
+    for case, overlap, value, mark, claims, claim in zip(cases, *columns, strict=True):
+        seen = case.lesions > 0 and overlap > 0.1
+        marks = ((Mark(mark, 0),) if seen else ()) + ((Mark(claim),) if claims else ())
+        outlined = (overlap if seen else 0.0) if case.lesions else None
+        found.append(CaseOutcome(case.case_id, case.patient_id, case.site, case.scanner, case.protocol, case.label,
+                                 case.lesions, outlined, marks, value, case.positive, value >= 0.35))  # fmt: skip
+    return tuple(found)
 
 
 def feature_cases(

@@ -18,28 +18,32 @@ from imaging.benchmark.verdict import ArmDifference, called, corrected
 from imaging.errors import ConfigError
 from imaging.evaluation.result import Interval
 from tests.benchmark_cases import ARMS, SITES, Simulated, feature_cases
-from tests.benchmark_power import LIMIT, gains, without_clusters, without_trainings
+from tests.benchmark_power import LIMIT, as_it_is, gains, power, without_trainings
 from tests.test_benchmark_statistics import DICE, HOW
 
 SMALL = Simulated(n_patients=(40, 60), n_images=(1, 3))
-N = 30
+N = 20
 
 
 # --- Verdict ----------------------------------------------------------------------------------------------------------
 
 
-def test_null_benchmarks_seldom_call_a_gain() -> None:
-    assert gains(SMALL, N, 199)[0] <= LIMIT
+def test_null_benchmarks_seldom_call_a_gain_and_a_verdict_on_patients_alone_often() -> None:
+    unsteady = replace(SMALL, between_trainings=0.05)
+    whole, patients_alone = gains(unsteady, N, 199, as_it_is, without_trainings)
+    assert whole <= LIMIT
+    assert patients_alone > 2 * LIMIT
 
 
-@pytest.mark.parametrize("fault", [without_trainings, without_clusters])
-def test_a_verdict_that_leaves_something_out_is_caught(fault: object) -> None:
-    unsteady = replace(SMALL, between_trainings=0.03)
-    assert gains(unsteady, N // 2, 199, fault)[0] > 2 * LIMIT  # type: ignore[arg-type]
+def test_images_taken_for_patients_are_caught() -> None:
+    """Where an arm does something to a patient, his images go together."""
+    personal = replace(SMALL, n_patients=(15, 20), n_images=(4, 5), patient_by_arm=0.12, between_trainings=0.01)
+    (rate,) = gains(personal, N, 199, without_trainings, clusters=False)
+    assert rate > 2 * LIMIT
 
 
 def test_a_better_arm_is_found() -> None:
-    assert gains(replace(SMALL, effect={ARMS[1]: 0.08}), N // 2, 199)[1] >= 0.8
+    assert power(replace(SMALL, effect={ARMS[1]: 0.08}), N // 2, 199) >= 0.8
 
 
 def test_holm_is_needed_for_a_gain() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -25,11 +27,14 @@ from imaging.benchmark.trials import CaseOutcome, Mark, Trial
 from imaging.benchmark.verdict import ArmDifference, compare_arms, verdicts
 from imaging.errors import ConfigError, InputError
 from imaging.evaluation.intervals import Bootstrap
+from imaging.evaluation.page.pictures import PicturedCase, picture
 from imaging.evaluation.ranking import figure
 from imaging.evaluation.result import plain
 from tests import benchmark_schema
 from tests.benchmark_cases import ARMS, SITES, Simulated
-from tests.test_page import HOSTILE
+from tests.conftest import require_tool
+from tests.test_evaluation_page import scan, show
+from tests.test_page import CONTRAST, HOSTILE, Browser
 
 HOW = Bootstrap(199)
 OTHERS = ("marked_on_empty", "auroc", "sensitivity_at_0.5_per_image")
@@ -200,6 +205,24 @@ def test_arms_that_were_not_tested_alike_decide_nothing() -> None:
         assert found.sites == sites
         assert found.difference == pytest.approx(0.3)
         assert (found.call, found.why) == ("not decided", "the arms were not tested on the same sites and cases")
+
+
+def test_a_difference_rests_on_the_cases_that_the_endpoint_is_about() -> None:
+    """Empty images are no evidence on Dice, and a site without a lesion has no part in it."""
+
+    def with_empty(dice: float) -> Panel:
+        lesions = [case(f"{n:02}", lesions=1, dice=dice + 0.01 * n) for n in range(6)]
+        empty = [case(f"e{n:02}", marks=(Mark(0.5),) * (n % 2)) for n in range(20)]
+        rows, none = (*lesions, *empty), tuple(replace(c, site="B") for c in empty)
+        return Panel({"A": (Run(0, rows), Run(1, rows)), "B": (Run(0, none), Run(1, none))})
+
+    found = compare_arms(("x", with_empty(0.6)), ("r", with_empty(0.5)), endpoint("dice"), HOW)
+    assert (found.sites, found.n_cases, found.n_patients, found.alike) == (("A",), 6, 6, True)
+    assert found.difference == pytest.approx(0.1)
+    other = compare_arms(("x", with_empty(0.6)), ("r", with_empty(0.5)), endpoint("marked_on_empty"), HOW)
+    assert (other.sites, other.n_cases, other.difference) == (("A", "B"), 40, 0)
+    nothing = compare_arms(("x", with_empty(0.6)), ("r", with_empty(0.5)), endpoint("auroc"), HOW)
+    assert (nothing.difference, nothing.why) == (None, "n/a (0 positives)")
 
 
 def test_a_gain_below_the_margin_is_none() -> None:
@@ -508,3 +531,35 @@ def test_the_headline_says_what_the_verdict_says(trials: list[Trial], result: Be
 def test_a_difference_without_values_says_why() -> None:
     absent = ArmDifference("x", "r", "dice", ("A",), 0, 0, (0, 0), (0, 0), why="n/a (0 cases with a lesion)")
     assert "0 cases with a lesion" in page.verdicts.difference_value(absent)
+
+
+# --- In a browser -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(require_tool("chromium"), tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_browser_shows_the_page_in_its_width(
+    browser: Browser, result: BenchmarkResult, tmp_path: Path, width: int, scheme: str
+) -> None:
+    """With every fold open and a picture of the worst case; nothing reaches beyond the window or is too pale."""
+    worst = result.worst[0]
+    image, truth = scan(50, 70)
+    shown = picture(worst.case_id, worst.site, PicturedCase(image, truth, scan(58, 80)[1], (1.0, 1.0)))
+    page.write(result, tmp_path / "benchmark.html", [shown])
+    browser.open(tmp_path / "benchmark.html", width, 800, scheme)
+    browser.ask("document.querySelectorAll('details').forEach((fold) => { fold.open = true }) || 1")
+    show(browser, f"benchmark-{width}-{scheme}.png")
+    assert browser.errors == []
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+    assert browser.ask("[...document.images].every((image) => image.naturalWidth > 0)")
+    assert browser.ask(CONTRAST) == []
+    if width == 1280:
+        assert browser.ask("document.querySelector('.tile-number').getBoundingClientRect().bottom < 800")

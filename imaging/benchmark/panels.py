@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 from imaging.benchmark.endpoints import Endpoint, Outcomes, Scored, is_positive
 from imaging.benchmark.trials import CaseOutcome, Trial
@@ -62,6 +63,16 @@ class Panel:
     @property
     def n_cases(self) -> int:
         return sum(len(runs[0].outcomes) for runs in self.runs.values())
+
+    def about(self, endpoint: Endpoint) -> Panel:
+        """This panel on the cases that an endpoint is about; without sites where it has no figure."""
+        scored = {site: endpoint.score(runs[0].outcomes) for site, runs in self.runs.items()}
+        runs = {
+            site: tuple(Run(run.seed, tuple(compress(run.outcomes, one.about))) for run in self.runs[site])
+            for site, one in scored.items()
+            if not one.absent
+        }
+        return Panel(runs, self.n_lost)
 
     def at(self, site: str) -> Panel:
         """This panel on one site alone."""

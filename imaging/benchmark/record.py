@@ -9,7 +9,7 @@ from imaging.benchmark.checklist import ReportItem
 from imaging.benchmark.endpoints import Endpoint, endpoint
 from imaging.benchmark.operating import SiteCalibration
 from imaging.benchmark.probe import QuantityKept, SiteProbe
-from imaging.benchmark.selection import HEADLINE_RULES, Selection
+from imaging.benchmark.selection import HEADLINE_RULES, ArmSelection
 from imaging.benchmark.spread import SiteSpread
 from imaging.benchmark.verdict import ArmDifference
 from imaging.errors import ConfigError, InputError, Reason
@@ -176,7 +176,7 @@ class BenchmarkResult:
     saw_target: tuple[ArmDifference, ...]
     by_site: tuple[ArmDifference, ...]
     arms: tuple[ArmResult, ...]
-    selection: Selection
+    selection: ArmSelection
     cells: tuple[DesignCell, ...]
     worst: tuple[WorstOutcome, ...]
     probes: tuple[SiteProbe, ...] = ()

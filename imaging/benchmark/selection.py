@@ -21,7 +21,7 @@ HEADLINE_RULES = RULES[:2]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ArmChoice:
     """The arm that a rule chooses for a held-out site, and that arm's figure there; None and `why` where it cannot."""
 
     rule: str
@@ -32,20 +32,20 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ArmSelection:
     """Every rule on every held-out site. `macro` is the mean over sites of what each rule gave, where it chose at all.
 
     `disagreeing` are the sites for which not all rules that choose there choose the same arm.
     """
 
-    choices: tuple[Choice, ...]
+    choices: tuple[ArmChoice, ...]
     macro: dict[str, float | None]
     disagreeing: tuple[str, ...]
 
 
 def selection(
     trials: Sequence[Trial], figures: Mapping[str, Mapping[str, float | None]], endpoint: Endpoint
-) -> Selection:
+) -> ArmSelection:
     """The choices of every rule among blind arms; `figures` gives an arm's figure at each held-out site."""
     sites = sorted({site for of_arm in figures.values() for site in of_arm})
     arms = {arm: found for arm, found in by_arm(trials).items() if arm in figures}
@@ -56,7 +56,7 @@ def selection(
         known = [value for value in values if value is not None]
         macro[rule] = float(np.mean(known)) if known and len(known) == len(values) else None
     told = {site: {c.arm for c in choices if c.site == site and c.arm is not None} for site in sites}
-    return Selection(tuple(choices), macro, tuple(site for site in sites if len(told[site]) > 1))
+    return ArmSelection(tuple(choices), macro, tuple(site for site in sites if len(told[site]) > 1))
 
 
 def _choice(
@@ -65,17 +65,17 @@ def _choice(
     arms: Mapping[str, Sequence[Trial]],
     figures: Mapping[str, Mapping[str, float | None]],
     endpoint: Endpoint,
-) -> Choice:
+) -> ArmChoice:
     seen: dict[str, float] = {}
     for arm, trials in arms.items():
         value = _oracle(figures[arm].get(site), endpoint) if rule == "oracle" else _seen(rule, site, trials)
         if value is None:
-            return Choice(rule, site, None, None, f"n/a (no value of this rule for arm '{arm}')")
+            return ArmChoice(rule, site, None, None, f"n/a (no value of this rule for arm '{arm}')")
         seen[arm] = value
     if not seen:
-        return Choice(rule, site, None, None, "n/a (no arm)")
+        return ArmChoice(rule, site, None, None, "n/a (no arm)")
     best = max(seen, key=lambda arm: seen[arm])  # of equals the one that stands first
-    return Choice(rule, site, best, figures[best].get(site))
+    return ArmChoice(rule, site, best, figures[best].get(site))
 
 
 def _oracle(value: float | None, endpoint: Endpoint) -> float | None:

@@ -135,9 +135,15 @@ class _Layout:
 def compare_arms(
     first: tuple[str, Panel], second: tuple[str, Panel], endpoint: Endpoint, how: Bootstrap
 ) -> ArmDifference:
-    """First less second, as a macro mean over the sites that both have; not yet corrected and not called."""
+    """First less second, as a macro mean over the sites that both have; not yet corrected and not called.
+
+    Sites where neither arm has a figure, such as one without a positive case, have no part in it.
+    """
     (arm, mine), (reference, theirs) = first, second
-    n_lost, asked = (mine.n_lost, theirs.n_lost), (mine.n_cases, theirs.n_cases)
+    n_lost = (mine.n_lost, theirs.n_lost)
+    nowhere = _absent_everywhere(mine, endpoint) or _absent_everywhere(theirs, endpoint)
+    mine, theirs = mine.about(endpoint), theirs.about(endpoint)
+    asked = (mine.n_cases, theirs.n_cases)
     mine, theirs = same_cases(mine, theirs)
     cases = [case for site in sorted(mine.runs) for case in mine.runs[site][0].outcomes]
     layout = _layout(mine, theirs, endpoint)
@@ -145,7 +151,7 @@ def compare_arms(
     n_runs = (_least_runs(mine), _least_runs(theirs))
     alike = asked == (len(cases), len(cases))
     bare = ArmDifference(arm, reference, endpoint.name, layout.sites, len(cases), patients, n_runs, n_lost, alike)
-    absent = absent_of(layout.scored) or ("" if cases else "n/a (no case in common)")
+    absent = nowhere or absent_of(layout.scored) or ("" if cases else "n/a (no case in common)")
     if absent:
         return replace(bare, why=absent)
     positive = np.array([is_positive(case) for case in cases])
@@ -160,6 +166,12 @@ def compare_arms(
         p_patients=_permuted(mine, theirs, endpoint, clusters, how),
     )
     return _with_spread(told, values, layout, clusters, how)
+
+
+def _absent_everywhere(panel: Panel, endpoint: Endpoint) -> str:
+    """Why an endpoint has no figure at any site, as the first site says it; empty where it has one somewhere."""
+    found = [endpoint.score(runs[0].outcomes).absent for _, runs in sorted(panel.runs.items())]
+    return found[0] if found and all(found) else ""
 
 
 def _least_runs(panel: Panel) -> int:

@@ -12,6 +12,8 @@ tbody th { min-width: 8.5rem; }
 .wide td { min-width: 6.5rem; }
 .wide td:last-child { min-width: 12rem; }
 .wide .number-cell, .values .number-cell { min-width: 0; }
+.differences td:last-child { min-width: 9rem; }
+.differences .difference { min-width: 8.5rem; }
 .limits-of-it { max-width: 72ch; }
 .line { fill: none; stroke: var(--accent); stroke-width: 2; }
 td.home { background: var(--sunk); }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imaging.benchmark.record import BenchmarkResult
-from imaging.benchmark.selection import RULES, Choice
+from imaging.benchmark.selection import RULES, ArmChoice
 from imaging.benchmark.verdict import ArmDifference
 from imaging.evaluation.page.plots import ForestMark, forest_axis, forest_row, forest_ticks
 from imaging.evaluation.page.words import figure_name, limits, number, probability, scrolled
@@ -118,27 +118,26 @@ def signed(value: float) -> str:
 
 
 def _table(told: str, found: Sequence[ArmDifference], called: bool = False, with_sites: bool = False) -> Markup:
-    titles = ["Arm", *(["Site"] if with_sites else []), "Endpoint", "Arm", "Reference", "Difference", "p, permutation",
-              "p, with trainings", "p, Holm", "Rests on", *(["Verdict"] if called else [])]  # fmt: skip
+    names = ["Arm", *(["Site"] if with_sites else []), "Verdict" if called else "Endpoint", "Difference", "Arm",
+             "Reference", "p, permutation", "p, with trainings", "p, Holm", "Rests on"]  # fmt: skip
     rows = [_row(one, called, with_sites) for one in found]
-    return scrolled(told, [element("th", title, scope="col") for title in titles], rows, "wide")
+    return scrolled(told, [element("th", name, scope="col") for name in names], rows, "differences")
 
 
 def _row(one: ArmDifference, called: bool, with_sites: bool) -> Markup:
-    rests = f"{count(one.n_patients, 'patient')}, {one.n_runs[0]} and {one.n_runs[1]} seeds a site"
+    rests = f"{count(one.n_patients, 'patient')}; {one.n_runs[0]} and {one.n_runs[1]} networks a site"
     lost = element("div", f"{sum(one.n_lost)} lost", class_="bad") if sum(one.n_lost) else None
-    call = joined([element("b", one.call), " ", element("span", one.why, class_="limits") if one.why else None])
+    call = joined([element("b", one.call), element("span", one.why, class_="limits") if one.why else None])
     return element(
         "tr",
         element("th", quoted(one.arm), scope="row"),
         element("td", quoted(", ".join(one.sites))) if with_sites else None,
-        element("td", figure_name(one.endpoint)),
+        element("td", call if called else figure_name(one.endpoint)),
+        element("td", difference_value(one), class_="difference"),
         *(element("td", _number(value)) for value in (one.first, one.second)),
-        element("td", difference_value(one)),
         *(element("td", _probability(p), class_="nowrap") for p in (one.p_patients, one.p_total)),
         element("td", element("b", _probability(one.p_holm)), class_="nowrap"),
         element("td", rests, lost),
-        element("td", call) if called else None,
     )
 
 
@@ -212,7 +211,7 @@ def _rule_row(result: BenchmarkResult, rule: str, sites: Sequence[str]) -> Marku
     )
 
 
-def _chosen(choice: Choice) -> Markup:
+def _chosen(choice: ArmChoice) -> Markup:
     if choice.arm is None:
         return element("span", choice.why, class_="absent")
     return joined([quoted(choice.arm), " ", element("span", _number(choice.figure), class_="limits")])
