@@ -294,6 +294,26 @@ def test_what_is_rare_has_no_name_and_few_patients_hand_nothing_back(place: Path
     assert not (tmp_path / "few" / "site.json").exists()
 
 
+def test_answers_and_outcomes_of_something_else_are_not_taken(place: Path, tmp_path: Path) -> None:
+    """A table whose first two cases changed places is prepared anew: its first case has no answer until it is asked."""
+    held = read_kit(place / "kit")
+    one = replace(held, kit=replace(held.kit, networks=held.kit.networks[:1]))
+    cases = read_manifest(place / "Turku.csv")
+    for table in (cases, [cases[1], cases[0], *cases[2:]]):
+        write_manifest(tmp_path / "t.csv", table)
+        prepare(one.kit, tmp_path / "t.csv", tmp_path)
+        known = read_cases(tmp_path, tmp_path / "t.csv")
+        with pytest.raises(
+            ConfigError, match=r"case Turku-1: found no answer of own\.1; allowed is an answer by `imaging"
+        ):
+            evaluate(one, known, tmp_path, tmp_path, lambda done, of: None)
+        infer(one, known, tmp_path, lambda done, of: None)
+        evaluate(one, known, tmp_path, tmp_path, lambda done, of: None)
+    assert len(list((tmp_path / "answers").rglob("*.npz"))) == 6 + 2
+    with pytest.raises(ConfigError, match="found outcomes of other networks at 'Turku'; allowed is those of every"):
+        statistics(held.kit, tmp_path, tmp_path)
+
+
 def test_a_case_that_cannot_be_read_is_told_by_its_number_and_counts_as_failed(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from imaging.benchmark.answers import Answer, read_answer, write_answer
-from imaging.benchmark.jobs import write_whole
+from imaging.benchmark.jobs import content_of, write_whole
 from imaging.benchmark.kit import KitFolder, KitNetwork, SiteKit
 from imaging.benchmark.outcome_files import read_trials, trials_as_text, trials_from
 from imaging.benchmark.outcomes import answered, unanswered
@@ -73,7 +73,7 @@ def check(held: KitFolder, cases: Sequence[Case], out: Path, say: Say) -> dict[s
 
 
 def infer(held: KitFolder, cases: Sequence[Case], out: Path, say: Say) -> None:
-    """answers/ARM.SEED/CASE.npz of every network and case; what is there stays."""
+    """answers/ARM.SEED.PACKAGE/CASE.CONTENT.npz of every network and case; what is there stays."""
     done, total = 0, len(held.kit.networks) * len(cases)
     for network in held.kit.networks:
         predictor = _predictor(held, network)
@@ -103,13 +103,17 @@ def evaluate(held: KitFolder, cases: Sequence[Case], answers: Path, out: Path, s
 def statistics(kit: SiteKit, work: Path, out: Path) -> BenchmarkResult:
     """site.json, the one file to hand back, from outcomes.json; and its figures.
 
-    Labels, scanners and protocols of fewer than five patients have no name in it. Raises ConfigError for a site of
-    fewer than five patients: nothing of it is handed back.
+    Labels, scanners and protocols of fewer than five patients have no name in it. Raises ConfigError for outcomes of
+    another kit, and for a site of fewer than five patients: nothing of it is handed back.
     """
     stated = work / TRIALS
     if not stated.is_file():
         raise refusal(str(stated), "no such file", "a folder of `imaging site-kit evaluate`")
     trials = [_without_rare(trial) for trial in read_trials(stated)]
+    for site in {trial.test_site for trial in trials}:
+        own = sorted((trial.arm, trial.seed, trial.job) for trial in trials if trial.test_site == site)
+        if own != sorted((one.arm, one.seed, one.package) for one in kit.networks):
+            raise refusal(str(stated), f"outcomes of other networks at '{site}'", "those of every network of the kit")
     for trial in trials:
         if (n := len({one.patient_id for one in trial.outcomes})) < SUPPRESSED_BELOW:
             raise refusal(f"site '{trial.test_site}'", f"{n} patients", f"{SUPPRESSED_BELOW} or more to hand back")
@@ -146,7 +150,9 @@ def _predictor(held: KitFolder, network: KitNetwork) -> Predictor:
 
 
 def _answer(answers: Path, network: KitNetwork, case: Case) -> Path:
-    return answers / ANSWERS / network.name / f"{quote(case.case_id, safe='')}.npz"
+    """Where the answer lies: another network or other files of the case never find it."""
+    folder = answers / ANSWERS / f"{network.name}.{network.package[:12]}"
+    return folder / f"{quote(case.case_id, safe='')}.{content_of(case)[:12]}.npz"
 
 
 def _image(predictor: Predictor, case: Case) -> tuple[Image | None, str]:
@@ -175,6 +181,8 @@ def _said(predictor: Predictor, image: Image) -> Answer | str:
 
 
 def _outcome(predictor: Predictor, network: KitNetwork, case: Case, path: Path) -> CaseOutcome:
+    if not path.is_file():
+        raise refusal(f"case {case.case_id}", f"no answer of {network.name}", "an answer by `imaging site-kit infer`")
     image, _ = _image(predictor, case)
     answer = read_answer(path, image)
     if image is None or isinstance(answer, str):
