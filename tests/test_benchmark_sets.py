@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import yaml
 from benchmarks.pseudo_sites import parted
 from imaging.benchmark.spec import BenchmarkSpec, configuration, read_spec
 from imaging.benchmark.summary import refuse_endpoints
-from imaging.data.manifest import Case
+from imaging.data.manifest import Case, join_manifests, read_manifest
+from imaging.data.public import prepare
 from imaging.errors import ConfigError
 from tests.conftest import REPOSITORY
 
@@ -39,7 +41,7 @@ def test_every_ready_spec_parses_with_its_files(path: Path, tmp_path: Path) -> N
         assert told["model"]["class_path"].startswith("imaging.tasks.")
         assert told["data"]["recipe"]["class_path"].startswith("imaging.modalities.")
         if "amplitude" in str(told["data"].get("vary")):  # an arm that needs more than one training site
-            assert [design.kind for design in spec.designs][0] == "leave_one_site_out"
+            assert spec.designs[0].kind == "leave_one_site_out"
 
 
 def test_the_breast_spec_compares_four_arms_on_a_small_grid(tmp_path: Path) -> None:
@@ -66,3 +68,27 @@ def test_pseudo_sites_hold_whole_patients_in_order_of_their_pixels() -> None:
     ]
     with pytest.raises(ConfigError, match="case '5': spacing_mm is empty; allowed is a pixel size"):
         parted([head("5", "d", None)], 3)
+
+
+@pytest.mark.shared_data
+def test_real_sets_become_sites_of_one_table(shared_data: Path, tmp_path: Path) -> None:
+    """Whole patients at one site each; frames of BUS-UCLM with Doppler are gone (425 - 24)."""
+    ultrasound, mammography = shared_data / "ultrasound", shared_data / "mammography"
+    sets = {
+        "busi": ultrasound / "busi",
+        "bus_uclm": ultrasound / "bus_uclm",
+        "mini_mias_mass": mammography / "mini_mias",
+        "cbis_ddsm": mammography / "cbis_p00173",
+    }
+    tables = {name: prepare(name, folder, tmp_path / name) for name, folder in sets.items()}
+    breast = join_manifests([tables["busi"], tables["bus_uclm"]])
+    assert Counter(case.site for case in breast) == {"busi": 465, "bus_uclm": 401}
+    films = join_manifests([tables["mini_mias_mass"], tables["cbis_ddsm"]])
+    assert Counter(case.site for case in films)["cbis_ddsm"] == 4
+    for cases in (breast, films):
+        sites: dict[str, set[str]] = defaultdict(set)
+        for case in cases:
+            sites[case.patient_id].add(case.site)
+        assert all(len(of) == 1 for of in sites.values())
+    heads = parted(read_manifest(prepare("hc18", ultrasound / "hc18", tmp_path / "hc18")), 3)
+    assert Counter(case.site for case in heads) == {f"pixels-{part}-of-3": n for part, n in ((1, 44), (2, 43), (3, 43))}
