@@ -186,7 +186,7 @@ def test_a_gain_needs_every_training_and_more_than_one_seed() -> None:
     both = {"r": panel(("A", low)), "x": panel(("A", high))}
     assert verdicts(both, "r", endpoint("dice"), HOW)[0].call == "gain"
     assert verdicts(both, "x", endpoint("dice"), HOW)[0].call == "loss"
-    lost = replace(both["x"], n_lost=1)
+    lost = replace(both["x"], lost={"A": 1})
     found = verdicts({**both, "x": lost}, "r", endpoint("dice"), HOW)[0]
     assert (found.call, found.why) == ("not decided", "1 trainings are lost")
     single = Panel({"A": both["x"].runs["A"][:1]})
@@ -319,13 +319,17 @@ def test_what_is_lost_is_counted_and_decides_nothing(
     assert result.losses.n_trials == len(trials)
     gone = [
         replace(one, outcomes=(), lost="killed")
-        if (one.arm, one.seed, one.test_site, one.design) == ("strong augmentation", 1, SITES[2], "leave_one_site_out")
+        if (one.arm, one.seed, one.test_site) == ("strong augmentation", 1, SITES[2])
         else one
-        for one in trials
+        for one in away
     ]
-    found = {one.arm: one for one in summarise(FACTS, gone, HOW).verdicts}
+    without = summarise(DICE, gone, HOW)
+    found = {one.arm: one for one in without.verdicts}
     assert found["strong augmentation"].call == "not decided"
     assert found["strong augmentation"].n_runs == (2, 3)
+    by_site = {(one.arm, one.sites[0]): one.n_lost for one in without.by_site}
+    assert by_site["strong augmentation", SITES[2]] == (1, 0)
+    assert by_site["strong augmentation", SITES[1]] == (0, 0)
     assert found["z-score"].call == "no difference shown"
 
 
@@ -443,11 +447,13 @@ def test_rules_that_agree_or_cannot_choose(away: list[Trial]) -> None:
     assert "all choose the same arm" in page.render(found)
 
 
-def test_a_headline_never_rests_on_oracle() -> None:
+def test_facts_are_refused_where_they_are_wrong() -> None:
     with pytest.raises(ConfigError, match=r"found 'oracle'; allowed are .*train_val.*A headline never rests"):
         replace(FACTS, selection="oracle")
     with pytest.raises(ConfigError, match="reference: found 'none'; allowed are the arms"):
         replace(FACTS, reference="none")
+    with pytest.raises(ConfigError, match=r"stated: found \['founding'\]; allowed are .*'funding'"):
+        replace(FACTS, stated={"founding": "none"})
 
 
 # --- results.json -----------------------------------------------------------------------------------------------------

@@ -132,16 +132,24 @@ class CostAccount:
             self.say(f"benchmark: lost {ended.task.name[:20]}: {ended.lost}")
 
     def write(self) -> dict[str, Any]:
-        """costs.json, with what earlier starts cost."""
+        """costs.json, with what earlier starts cost.
+
+        `share_beside_jobs` is the part of the wall time, times jobs, that is no training, decision or test; without
+        what went before the first job (imports, a look at every picture) it is `share_between_jobs`.
+        """
         wall = perf_counter() - self.begin
         before = read_costs(self.out)
-        beside = 1 - self.busy / (wall * self.jobs) if wall and self.busy else 0.0
+        before_first, between = self.ready - self.begin, perf_counter() - self.ready
+        shares = {
+            "share_beside_jobs": 1 - self.busy / (wall * self.jobs),
+            "share_between_jobs": 1 - self.busy / (between * self.jobs),
+        }
         told: dict[str, Any] = {
             "trainings": before.get("trainings", {}) | self.trainings,
             "tests": before.get("tests", {}) | self.tests,
             "starts": [
                 *before.get("starts", []),
-                {"wall": wall, "jobs": self.jobs, "tasks": self.done, "share_beside_jobs": beside},
+                {"wall": wall, "jobs": self.jobs, "tasks": self.done, "before_first_job": before_first} | shares,
             ],
         }
         hours = sum(one["training"] + one["deciding"] for one in told["trainings"].values())

@@ -86,8 +86,8 @@ class OfRows:
         return self._statistic(weights[self._rows])
 
 
-def _flags(outcomes: Outcomes, told: Callable[[CaseOutcome], bool]) -> Bools:
-    return np.array([told(outcome) for outcome in outcomes], dtype=np.bool_)
+def _flags(outcomes: Outcomes, holds: Callable[[CaseOutcome], bool]) -> Bools:
+    return np.array([holds(outcome) for outcome in outcomes], dtype=np.bool_)
 
 
 def _mean(outcomes: Outcomes, about: Bools, value: Callable[[CaseOutcome], float], noun: str) -> Scored:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import compress
 
 from imaging.benchmark.endpoints import Endpoint, Outcomes, Scored, is_positive
@@ -32,10 +32,10 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One method on its test sites: site → complete runs, by seed. `n_lost` runs are not complete."""
+    """One method on its test sites: site → complete runs, by seed, and site → how many runs are not complete."""
 
     runs: Mapping[str, tuple[Run, ...]]
-    n_lost: int = 0
+    lost: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def of(trials: Iterable[Trial]) -> Panel:
@@ -49,16 +49,20 @@ class Panel:
             apart = -1 if trial.in_domain or trial.fold is None else trial.fold
             parts[trial.test_site, trial.seed, apart].append(trial)
         runs: dict[str, list[Run]] = defaultdict(list)
-        n_lost = 0
+        lost: Counter[str] = Counter()
         for (site, seed, _), together in sorted(parts.items()):
             if any(trial.lost for trial in together):
-                n_lost += 1
+                lost[site] += 1
                 continue
             outcomes = [outcome for trial in together for outcome in trial.outcomes]
             runs[site].append(Run(seed, tuple(sorted(outcomes, key=lambda case: (case.patient_id, case.case_id)))))
         for site, found in runs.items():
             _refuse_other_cases(site, found)
-        return Panel({site: tuple(found) for site, found in runs.items()}, n_lost)
+        return Panel({site: tuple(found) for site, found in runs.items()}, lost)
+
+    @property
+    def n_lost(self) -> int:
+        return sum(self.lost.values())
 
     @property
     def n_cases(self) -> int:
@@ -72,11 +76,12 @@ class Panel:
             for site, one in scored.items()
             if not one.absent
         }
-        return Panel(runs, self.n_lost)
+        return Panel(runs, self.lost)
 
     def at(self, site: str) -> Panel:
         """This panel on one site alone."""
-        return Panel({site: self.runs[site]} if site in self.runs else {})
+        runs = {site: self.runs[site]} if site in self.runs else {}
+        return Panel(runs, {site: self.lost[site]} if site in self.lost else {})
 
     def cases(self) -> list[RepeatedCase]:
         """Every case with its outcomes over the runs of its site."""
@@ -218,7 +223,7 @@ def same_cases(first: Panel, second: Panel) -> tuple[Panel, Panel]:
         if both:
             for panel, out in zip((first, second), kept, strict=True):
                 out[site] = tuple(Run(run.seed, _only(run.outcomes, both)) for run in panel.runs[site])
-    return Panel(kept[0], first.n_lost), Panel(kept[1], second.n_lost)
+    return Panel(kept[0], first.lost), Panel(kept[1], second.lost)
 
 
 def _only(outcomes: Outcomes, names: set[str]) -> tuple[CaseOutcome, ...]:

@@ -1,4 +1,4 @@
-"""How well can the site be told from frozen features, beyond what the label tells? And what became of a quantity?
+"""How well can the site be assigned from frozen features, beyond what the label tells? And what became of a quantity?
 
 A multinomial logistic probe (ridge penalty) learns the site from features in folds of patients. Sites differ in their
 patients: where more are ill, features of illness tell the site. So the probe is conditional on the label: features are
@@ -97,10 +97,10 @@ def probe_site(name: str, cases: ProbeCases, n_permutations: int = 199, seed: in
         return _absent(bare, "n/a (no label that two sites have, with two patients each)")
     rng = np.random.default_rng(seed)
     columns = np.stack([numbered.site_of, *(_permuted(numbered, rng) for _ in range(n_permutations))], axis=1)
-    told = columns[numbered.patient]  # (case, 1 + permutation)
-    found = _conditional(_predicted(cases.features, numbered, told, True), told, numbered)
-    plain = _predicted(cases.features, numbered, told[:, :1], False)
-    only = _predicted(np.eye(len(labels))[numbered.label], numbered, told[:, :1], False)
+    assigned = columns[numbered.patient]  # (case, 1 + permutation)
+    found = _conditional(_predicted(cases.features, numbered, assigned, True), assigned, numbered)
+    plain = _predicted(cases.features, numbered, assigned[:, :1], False)
+    only = _predicted(np.eye(len(labels))[numbered.label], numbered, assigned[:, :1], False)
     return SiteProbe(
         name=name,
         n_cases=bare.n_cases,
@@ -164,16 +164,16 @@ def _permuted(numbered: _Numbered, rng: np.random.Generator) -> Ints:
     return out
 
 
-def _predicted(features: Floats, numbered: _Numbered, told: Ints, conditional: bool) -> Ints:
+def _predicted(features: Floats, numbered: _Numbered, assigned: Ints, conditional: bool) -> Ints:
     """The site that the probe predicts for each case in the fold that left it out (case, column of sites)."""
-    out = np.zeros_like(told)
+    out = np.zeros_like(assigned)
     n_sites = int(numbered.site.max()) + 1
     for fold in range(N_FOLDS):
         test = numbered.fold == fold
         if test.any() and not test.all():
             train, held = _components(features, numbered.label, test, conditional)
-            scores = held @ _fitted(train, told[~test], n_sites)
-            out[test] = scores.reshape(len(held), n_sites, told.shape[1]).argmax(axis=1)
+            scores = held @ _fitted(train, assigned[~test], n_sites)
+            out[test] = scores.reshape(len(held), n_sites, assigned.shape[1]).argmax(axis=1)
     return out
 
 
@@ -197,15 +197,15 @@ def _components(features: Floats, label: Ints, test: Bools, conditional: bool) -
     return design[~test], design[test]
 
 
-def _fitted(design: Floats, told: Ints, n_sites: int) -> Floats:
+def _fitted(design: Floats, assigned: Ints, n_sites: int) -> Floats:
     """Coefficients (component, site × column) of all columns of sites at once.
 
     Böhning's bound on the curvature (Ann Inst Stat Math 44:197, 1992) is one matrix for all columns, so that a step is
     a product of matrices; steps are accelerated (Beck & Teboulle, SIAM J Imaging Sci 2:183, 2009).
     """
     n, width = design.shape
-    columns = told.shape[1]
-    truth = (told[:, None, :] == np.arange(n_sites)[None, :, None]).astype(np.float64)
+    columns = assigned.shape[1]
+    truth = (assigned[:, None, :] == np.arange(n_sites)[None, :, None]).astype(np.float64)
     # Sites count alike whatever their size: balanced accuracy is what is asked for.
     weight = truth / np.maximum(truth.sum(axis=0), 1.0) * n / n_sites
     weight_of_case = weight.sum(axis=1, keepdims=True)
@@ -225,15 +225,15 @@ def _fitted(design: Floats, told: Ints, n_sites: int) -> Floats:
     return beta
 
 
-def _conditional(predicted: Ints, told: Ints, numbered: _Numbered) -> Floats:
+def _conditional(predicted: Ints, assigned: Ints, numbered: _Numbered) -> Floats:
     """Accuracy balanced over sites inside each label, mean over labels, of each column (column,)."""
-    right = (predicted == told).astype(np.float64)
+    right = (predicted == assigned).astype(np.float64)
     means = []
     for label in np.flatnonzero(numbered.counted):
         rows = numbered.label == label
         shares = []
         for site in range(int(numbered.site.max()) + 1):
-            of_site = told[rows] == site
+            of_site = assigned[rows] == site
             there = of_site.sum(axis=0)
             hits = (right[rows] * of_site).sum(axis=0)
             shares.append(np.divide(hits, there, out=np.full(there.shape, np.nan), where=there > 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from imaging.benchmark.checklist import ReportItem
+from imaging.benchmark.checklist import STATED_KEYS, ReportItem
 from imaging.benchmark.endpoints import Endpoint, endpoint
 from imaging.benchmark.operating import SiteCalibration
 from imaging.benchmark.probe import QuantityKept, SiteProbe
@@ -49,6 +49,11 @@ class BenchmarkFacts:
                 f"benchmark, selection: found '{self.selection}'; allowed are {list(HEADLINE_RULES)}. A headline "
                 "never rests on a rule that looks at the held-out site",
                 Reason.CONFIG_INVALID,
+            )
+        unknown = sorted(set(self.stated) - set(STATED_KEYS))
+        if unknown:
+            raise ConfigError(
+                f"benchmark, stated: found {unknown}; allowed are {sorted(STATED_KEYS)}", Reason.CONFIG_INVALID
             )
 
     @property

@@ -55,8 +55,8 @@ def selection(
         values = [choice.figure for choice in choices if choice.rule == rule]
         known = [value for value in values if value is not None]
         macro[rule] = float(np.mean(known)) if known and len(known) == len(values) else None
-    told = {site: {c.arm for c in choices if c.site == site and c.arm is not None} for site in sites}
-    return ArmSelection(tuple(choices), macro, tuple(site for site in sites if len(told[site]) > 1))
+    chosen_at = {site: {c.arm for c in choices if c.site == site and c.arm is not None} for site in sites}
+    return ArmSelection(tuple(choices), macro, tuple(site for site in sites if len(chosen_at[site]) > 1))
 
 
 def _choice(

@@ -44,9 +44,9 @@ def spread_over_sites(panel: Panel, sites: Sequence[Subgroup], endpoint: Endpoin
     """The spread of an endpoint; the variance of a site's figure is that of its patients and of its trainings."""
     seeds = {site.name: seed_figures(panel, site.name, endpoint) for site in sites}
     figures = [(site.name, site.figure(endpoint.name)) for site in sites if site.figures]
-    known = [(name, one) for name, one in figures if one.value is not None]
-    usable = [(one.effect, seeds[name]) for name, one in known if one.effect is not None]
-    values = [one.value for _, one in known if one.value is not None]
+    known = [(name, shown) for name, shown in figures if shown.value is not None]
+    usable = [(shown.effect, seeds[name]) for name, shown in known if shown.effect is not None]
+    values = [shown.value for _, shown in known if shown.value is not None]
     sd_seeds, sd_sites = _pooled_sd(list(seeds.values())), float(np.std(values, ddof=1)) if len(values) > 1 else None
     scale = usable[0][0].scale if usable else "identity"
     n = len(usable)

@@ -75,13 +75,13 @@ def verdicts(
     """Every other arm against the reference, Holm over these arms."""
     others = [name for name in arms if name != reference]
     found = [compare_arms((name, arms[name]), (reference, arms[reference]), endpoint, how) for name in others]
-    return tuple(called(one, endpoint, margin) for one in corrected(found))
+    return tuple(called(each, endpoint, margin) for each in corrected(found))
 
 
 def corrected(found: Sequence[ArmDifference]) -> list[ArmDifference]:
     """Differences with Holm's correction over all of them that have a p."""
-    adjusted = iter(holm([one.p for one in found if one.p is not None]))
-    return [one if one.p is None else replace(one, p_holm=next(adjusted)) for one in found]
+    adjusted = iter(holm([each.p for each in found if each.p is not None]))
+    return [each if each.p is None else replace(each, p_holm=next(adjusted)) for each in found]
 
 
 def called(found: ArmDifference, endpoint: Endpoint, margin: float = 0.0) -> ArmDifference:
@@ -133,11 +133,12 @@ class _Layout:
 
 
 def compare_arms(
-    first: tuple[str, Panel], second: tuple[str, Panel], endpoint: Endpoint, how: Bootstrap
+    first: tuple[str, Panel], second: tuple[str, Panel], endpoint: Endpoint, how: Bootstrap, permuted: bool = True
 ) -> ArmDifference:
     """First less second, as a macro mean over the sites that both have; not yet corrected and not called.
 
-    Sites where neither arm has a figure, such as one without a positive case, have no part in it.
+    Not `permuted`, it has no test over patients. Sites where neither arm has a figure, such as one without a positive
+    case, have no part in it.
     """
     (arm, mine), (reference, theirs) = first, second
     n_lost = (mine.n_lost, theirs.n_lost)
@@ -158,14 +159,14 @@ def compare_arms(
     clusters = Clusters.of([case.patient_id for case in cases], [case.site for case in cases], positive)
     values = np.array([figure(statistic, len(cases)) for statistic in layout.statistics])
     gains = layout.share > 0
-    told = replace(
+    pair = replace(
         bare,
         first=float(layout.share[gains] @ values[gains]),
         second=float(-layout.share[~gains] @ values[~gains]),
         difference=float(layout.share @ values),
-        p_patients=_permuted(mine, theirs, endpoint, clusters, how),
+        p_patients=_permutation(mine, theirs, endpoint, clusters, how) if permuted else None,
     )
-    return _with_spread(told, values, layout, clusters, how)
+    return _with_spread(pair, values, layout, clusters, how)
 
 
 def _absent_everywhere(panel: Panel, endpoint: Endpoint) -> str:
@@ -196,39 +197,40 @@ def _layout(mine: Panel, theirs: Panel, endpoint: Endpoint) -> _Layout:
 
 
 def _with_spread(
-    told: ArmDifference, values: Floats, layout: _Layout, clusters: Clusters, how: Bootstrap
+    pair: ArmDifference, values: Floats, layout: _Layout, clusters: Clusters, how: Bootstrap
 ) -> ArmDifference:
     """The difference with its variances, interval and p."""
-    assert told.difference is not None
-    n_free = told.n_patients - int(clusters.stratum.max()) - 1
+    assert pair.difference is not None
+    n_free = pair.n_patients - int(clusters.stratum.max()) - 1
     if n_free < 1 or np.bincount(np.unique(np.stack([layout.site_of_case, clusters.of_case]), axis=1)[0]).min() < 2:
-        return replace(told, why="n/a (a site has one patient)")
+        return replace(pair, why="n/a (a site has one patient)")
     drawn = resample(layout.statistics, clusters, how)
     drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
     if drawn.shape[1] < 0.9 * how.n_resamples:
-        return replace(told, why="n/a (resamples without a figure)")
-    together = np.cov(drawn) * told.n_patients / n_free  # a bootstrap's variance is too small by (n − 1) / n
+        return replace(pair, why="n/a (resamples without a figure)")
+    together = np.cov(drawn) * pair.n_patients / n_free  # a bootstrap's variance is too small by (n − 1) / n
     of_patients = float(layout.share @ together @ layout.share)
-    if min(told.n_runs) < 2:
+    if min(pair.n_runs) < 2:
         why = "one seed: how trainings vary is not known"
-        return replace(told, variance_patients=of_patients, why=why)
+        return replace(pair, variance_patients=of_patients, why=why)
     of_trainings, wobble = _between_trainings(values, together, layout)
     total = of_patients + of_trainings
     if total <= 0:
-        return replace(told, variance_patients=0.0, variance_trainings=0.0, p=1.0, p_total=1.0, why="nothing varies")
+        p = 1.0 if pair.difference == 0 else None
+        return replace(pair, variance_patients=0.0, variance_trainings=0.0, p=p, p_total=p, why="nothing varies")
     df = total**2 / (of_patients**2 / n_free + wobble)
     error = math.sqrt(total)
-    p_total = float(2 * student.sf(abs(told.difference) / error, df))
+    p_total = float(2 * student.sf(abs(pair.difference) / error, df))
     half = float(student.ppf((1 + how.level) / 2, df)) * error
     method = "Student's t; patients drawn within site × label, trainings by the spread between seeds"
     return replace(
-        told,
-        interval=Interval(told.difference - half, told.difference + half, method, how.level, told.n_patients),
+        pair,
+        interval=Interval(pair.difference - half, pair.difference + half, method, how.level, pair.n_patients),
         variance_patients=of_patients,
         variance_trainings=of_trainings,
         df=df,
         p_total=p_total,
-        p=max(p_total, told.p_patients or 0.0),
+        p=max(p_total, pair.p_patients or 0.0),
     )
 
 
@@ -251,7 +253,7 @@ def _between_trainings(values: Floats, together: Floats, layout: _Layout) -> tup
     return max(spread - counted, 0.0), wobble
 
 
-def _permuted(mine: Panel, theirs: Panel, endpoint: Endpoint, clusters: Clusters, how: Bootstrap) -> float:
+def _permutation(mine: Panel, theirs: Panel, endpoint: Endpoint, clusters: Clusters, how: Bootstrap) -> float:
     """p of the permutation: each patient's outcomes under all networks of both arms swap together."""
     statistic = _BothArms(mine, theirs, endpoint, clusters.of_case.size)
     values = swapped_differences([statistic], clusters, how)[0]

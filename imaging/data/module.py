@@ -78,6 +78,7 @@ class ImagingDataModule(pl.LightningDataModule):
         self.patches = patches
         self.labels = labels or []
         self.check_duplicates = check_duplicates
+        self._made: list[SampleDataset] = []
         self._cases: list[Case] = []
         self._kept: SampleCache | None = None
         self._datasets: dict[str, SampleDataset] = {}
@@ -141,7 +142,7 @@ class ImagingDataModule(pl.LightningDataModule):
     @property
     def decoded(self) -> int:
         """How many pictures were decoded and harmonised so far, because no cache had them."""
-        return sum(dataset.decoded for dataset in self._datasets.values())
+        return sum(dataset.decoded for dataset in self._made)
 
     def dataset(self, cases: list[Case], name: str) -> SampleDataset:
         """The dataset of these cases, made once for each name."""
@@ -151,6 +152,7 @@ class ImagingDataModule(pl.LightningDataModule):
             self._datasets[name] = SampleDataset(
                 cases, self.recipe, self._kept, self.classes, None if self.instances else self.labels
             )
+            self._made.append(self._datasets[name])
         return self._datasets[name]
 
     def train_dataloader(self) -> BatchLoader:
