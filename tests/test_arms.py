@@ -249,7 +249,10 @@ def test_a_training_learns_from_its_training_cases_alone_and_hands_it_on(
 ) -> None:
     manifest = write_cases(tmp_path / "cases", 6, 3, 3)
     run, other = tmp_path / "run", tmp_path / "other"
-    train(monkeypatch, ["fit", *words(manifest, run, "nyul"), "--data.test_sites=[b]", "--trainer.max_epochs=1"])
+    train(
+        monkeypatch,
+        ["fit", *words(manifest, run, "nyul", "fourier"), "--data.test_sites=[b]", "--trainer.max_epochs=1"],
+    )
     recipe = replace(UltrasoundRecipe(side=SIDE), normalisation=Normalisation("nyul"))
     own = [c for c in read_manifest(manifest) if c.split == "train" and c.site != "b"]
     expected = recipe.fit(SampleDataset(own, recipe).placed())
@@ -261,7 +264,7 @@ def test_a_training_learns_from_its_training_cases_alone_and_hands_it_on(
     # The configuration of the run, and those files that it was begun with, both test as it was trained.
     train(monkeypatch, ["test", f"-c={run / 'config.yaml'}"])
     figures = (run / "test.csv").read_text()
-    train(monkeypatch, ["test", *words(manifest, run, "nyul"), "--data.test_sites=[b]"])
+    train(monkeypatch, ["test", *words(manifest, run, "nyul", "fourier"), "--data.test_sites=[b]"])
     assert (run / "test.csv").read_text() == figures
 
     # A package carries it to inference; its identity is checked where it is loaded.
@@ -271,7 +274,13 @@ def test_a_training_learns_from_its_training_cases_alone_and_hands_it_on(
     assert load_predictor(load_package(package.folder)).recipe == expected
 
     # Going on takes the recorded reference, also where the files say none.
-    more = ["fit", *words(manifest, run, "nyul"), "--data.test_sites=[b]", "--trainer.max_epochs=2", "--resume"]
+    more = [
+        "fit",
+        *words(manifest, run, "nyul", "fourier"),
+        "--data.test_sites=[b]",
+        "--trainer.max_epochs=2",
+        "--resume",
+    ]
     cli = train(monkeypatch, more)
     assert cli.trainer.current_epoch == 2
     assert reference_of(run) == expected.normalisation.reference
@@ -281,7 +290,10 @@ def test_a_training_learns_from_its_training_cases_alone_and_hands_it_on(
         if case.split != "train" or case.site == "b":
             pixels = np.asarray(Picture.open(case.image)) // 3
             Picture.fromarray(pixels).save(case.image)
-    train(monkeypatch, ["fit", *words(manifest, other, "nyul"), "--data.test_sites=[b]", "--trainer.max_epochs=1"])
+    train(
+        monkeypatch,
+        ["fit", *words(manifest, other, "nyul", "fourier"), "--data.test_sites=[b]", "--trainer.max_epochs=1"],
+    )
     assert reference_of(other) == reference_of(run)
 
     # A planted leak: a reference of all sites' cases.
@@ -290,7 +302,9 @@ def test_a_training_learns_from_its_training_cases_alone_and_hands_it_on(
     given = f"--data.recipe.init_args.normalisation.reference={_listed(leaked.normalisation.reference)}"
     capsys.readouterr()
     with pytest.raises(SystemExit):
-        train(monkeypatch, ["fit", *words(manifest, tmp_path / "leak", "nyul"), given, "--data.test_sites=[b]"])
+        train(
+            monkeypatch, ["fit", *words(manifest, tmp_path / "leak", "nyul", "fourier"), given, "--data.test_sites=[b]"]
+        )
     assert "is not what the training cases of this run give" in capsys.readouterr().err
     assert not (tmp_path / "leak" / "config.yaml").exists()
 

@@ -13,7 +13,6 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from torch import Tensor
 
 from imaging.data.cache import SampleCache, key_of
@@ -140,7 +139,7 @@ class SampleDataset:
             values, truth, packed = kept
             shape = values.shape[1:]
             foreground = np.unpackbits(packed, count=math.prod(shape)).astype(np.bool_).reshape(shape)
-            return Placed(MetaTensor(torch.from_numpy(values.copy())), foreground), truth
+            return Placed.kept(values, foreground), truth
         placed, truth = made = self._made(case)
         values = placed.values.as_tensor().numpy()
         self.cache.put(self._keys[number], [values, truth, np.packbits(placed.foreground)])

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 from numpy.typing import NDArray
 
 from imaging.errors import GeometryError, Reason
 from imaging.harmonise.spatial import grid_of
-from imaging.image import Box, Grid, Image
+from imaging.image import Array, Box, Grid, Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,11 @@ class Placed:
                 f"{tuple(self.values.shape[1:])}",
                 Reason.GEOMETRY,
             )
+
+    @classmethod
+    def kept(cls, values: Array, foreground: NDArray[np.bool_]) -> Placed:
+        """Of arrays that were kept without their grid; the values are copied."""
+        return cls(MetaTensor(torch.from_numpy(values.copy())), foreground)
 
     @classmethod
     def lit(cls, values: MetaTensor) -> Placed:
