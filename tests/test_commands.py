@@ -10,9 +10,13 @@ import pytest
 
 HEAVY = ("torch", "monai", "pytorch_lightning", "pydicom", "highdicom", "SimpleITK", "scipy", "nibabel", "reportlab")
 COMMANDS = (
-    "data", "doctor", "evaluate", "infer", "merge-results", "package", "phantoms", "predict", "status", "train-package",
+    "benchmark", "data", "doctor", "evaluate", "infer", "merge-results", "package", "phantoms", "predict", "site-kit",
+    "status", "train-package",
 )  # fmt: skip
-ACTIONS = (("data", "prepare"), ("data", "to-nnunet"), ("data", "from-nnunet"), ("phantoms", "training"))
+ACTIONS = (
+    ("data", "prepare"), ("data", "to-nnunet"), ("data", "from-nnunet"), ("phantoms", "training"),
+    ("site-kit", "infer"),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("words", [(), *((name,) for name in COMMANDS), *ACTIONS], ids=" ".join)

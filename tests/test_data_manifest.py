@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from imaging.data.duplicates import (
     refuse_leaks,
 )
 from imaging.data.images import read_image
-from imaging.data.manifest import Case, Split, read_manifest, write_manifest
+from imaging.data.manifest import Case, Split, join_manifests, read_manifest, write_manifest
 from imaging.errors import ConfigError, OutputError
 from imaging.image import Array
 from imaging.modalities.ultrasound.recipe import UltrasoundRecipe
@@ -273,3 +274,47 @@ def test_screens_of_one_scanner_are_no_copies_once_only_tissue_is_compared(tmp_p
         cases.append(Case(f"case-{seed}", f"patient-{seed}", "site", "train", path, path))
     assert [pair.kind for pair in find_duplicates(cases)] == ["near"]
     assert find_duplicates(cases, UltrasoundRecipe()) == []
+
+
+def tables(tmp_path: Path, *cases: Case) -> list[Path]:
+    """A manifest of each case, in a folder of its own, with a picture that is there."""
+    paths = []
+    for number, one in enumerate(cases):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        picture = save(folder / "a.png", scene(number, 20, 30))
+        path = folder / "manifest.csv"
+        write_manifest(path, [replace(one, image=picture, truth=picture)])
+        paths.append(path)
+    return paths
+
+
+def test_tables_of_several_sites_become_one(tmp_path: Path) -> None:
+    """Every case keeps its site and its files, wherever the joined table is written."""
+    first, second = case(Path("a"), "p1"), case(Path("b"), "p2", "test", "B")
+    out = tmp_path / "joined.csv"
+    write_manifest(out, join_manifests(tables(tmp_path, first, second)))
+    assert [(c.case_id, c.site, c.split, c.image) for c in read_manifest(out)] == [
+        ("a", "A", "train", tmp_path / "0" / "a.png"),
+        ("b", "B", "test", tmp_path / "1" / "a.png"),
+    ]
+
+
+def test_tables_that_contradict_each_other_are_not_joined(tmp_path: Path) -> None:
+    same = case(Path("a"), "p1"), case(Path("a"), "p2", "train", "B")
+    with pytest.raises(
+        ConfigError, match=r"1.manifest.csv: case_id 'a' stands in .*0.manifest.csv too; allowed is once"
+    ):
+        join_manifests(tables(tmp_path, *same))
+    (tmp_path / "torn").mkdir()
+    torn = case(Path("a"), "p1"), case(Path("b"), "p1", "test", "B")
+    with pytest.raises(ConfigError, match="'p1' stands at the sites A, B, in the splits test, train; allowed is one"):
+        join_manifests(tables(tmp_path / "torn", *torn))
+
+
+def test_a_patient_at_two_sites_is_told_when_tables_are_joined(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    joined = join_manifests(tables(tmp_path, case(Path("a"), "p1"), case(Path("b"), "p1", "train", "B")))
+    assert len(joined) == 2
+    assert "patient_id 'p1' stands at the sites A, B" in caplog.text

@@ -97,6 +97,38 @@ def bus_bra(folder: Path) -> Path:
     return folder / "bra"
 
 
+def bus_uclm(folder: Path) -> Path:
+    """A benign, a malignant and a normal frame of two patients, and one of each fault; the third has callipers."""
+    top = folder / "uclm" / "BUS-UCLM"
+    lines = ["Image;Resolution;Label;Doppler;Marks;Combined"]
+    rows: list[tuple[str, str, str, str]] = [
+        # name, class, Doppler;Marks;Combined, colours of the mask
+        ("ALWI_000", "Benign", "No;No;No", "g"),
+        ("ALWI_001", "Malignant", "n;No;No", "gr"),
+        ("COPE_000", "Normal", "No;Yes;No", ""),
+        ("COPE_001", "Benign", "Y;Yes;No", "g"),
+        ("COPE_002", "Benign", "No;No;Yes", "g"),
+        ("COPE_003", "Benign", "No;No;No", "r"),
+        ("COPE_004", "Normal", "No;No;No", "g"),
+        ("COPE_005", "Benign", "No;No;No", "g"),
+        ("COPE_006", "Normal", "No;No;No", ""),
+    ]
+    for number, (name, label, flags, colours) in enumerate(rows):
+        lines.append(f"{name}.png;240x180;{label};{flags}")
+        picture = np.stack([scene(40 + number)] * 3, axis=-1)
+        mask = np.zeros((180, 240, 3), np.uint8)
+        for colour in colours:
+            mask[..., "rgb".index(colour)] = box(20, 30) if colour == "g" else box(90, 100)
+        if name == "COPE_005":
+            picture = picture[:, :200]
+        if name == "COPE_006":
+            picture[60:80, 60:100] = (200, 30, 30)  # 800 of 43 200 pixels: 1.9 %
+        put(top / "images" / f"{name}.png", picture)
+        put(top / "masks" / f"{name}.png", mask)
+    table(top / "INFO.csv", lines, "utf-8-sig")
+    return folder / "uclm"
+
+
 def brest(folder: Path) -> Path:
     """As a spreadsheet program with a decimal comma exports it."""
     lines = [
@@ -135,7 +167,7 @@ def hc18(folder: Path) -> Path:
     return folder / "hc18"
 
 
-PUBLISHED: dict[str, Layout] = {"busi": busi, "bus_bra": bus_bra, "brest": brest, "hc18": hc18}
+PUBLISHED: dict[str, Layout] = {"busi": busi, "bus_bra": bus_bra, "bus_uclm": bus_uclm, "brest": brest, "hc18": hc18}
 
 
 def test_busi_keeps_one_copy_of_a_frame_and_no_frame_that_contradicts_itself(tmp_path: Path) -> None:
@@ -166,6 +198,36 @@ def test_bus_bra_groups_by_case_and_tells_sites_by_scanner(tmp_path: Path) -> No
     ]
     assert cases["bus_0001-r"].truth.name == "mask_0001-r.png"
     assert dropped == []
+
+
+def test_bus_uclm_keeps_grey_pictures_of_one_scene_whose_mask_and_table_agree(tmp_path: Path) -> None:
+    cases, dropped = prepared("bus_uclm", bus_uclm(tmp_path), tmp_path / "out")
+    assert {c.case_id: (c.patient_id, c.site, c.label) for c in cases.values()} == {
+        "bus_uclm_ALWI_000": ("bus-uclm-ALWI", "bus_uclm", "benign"),
+        "bus_uclm_ALWI_001": ("bus-uclm-ALWI", "bus_uclm", "malignant"),
+        "bus_uclm_COPE_000": ("bus-uclm-COPE", "bus_uclm", "normal"),
+    }
+    assert np.array_equal(truth(cases["bus_uclm_ALWI_000"]), box(20, 30) > 0)
+    assert np.array_equal(truth(cases["bus_uclm_ALWI_001"]), (box(20, 30) | box(90, 100)) > 0)
+    assert not truth(cases["bus_uclm_COPE_000"]).any()
+    assert {Path(line["image"]).stem: line["reason"] for line in dropped} == {
+        "COPE_001": "shows Doppler",
+        "COPE_002": "shows two pictures at once",
+        "COPE_003": "the table says benign, the mask malignant",
+        "COPE_004": "the table says normal, the mask benign",
+        "COPE_005": "its mask has 180 × 240 pixels, the picture 180 × 200 (rows × columns)",
+        "COPE_006": "Doppler is No, and 1.9% of the pixels are coloured",
+    }
+
+
+def test_bus_uclm_without_callipers_and_with_the_sides_that_it_publishes(tmp_path: Path) -> None:
+    folder = bus_uclm(tmp_path)
+    put(folder / "BUS-UCLM" / "partitions" / "test" / "images" / "ALWI_001.png", scene(1))
+    cases, dropped = prepared("bus_uclm_unmarked", folder, tmp_path / "out")
+    assert {c.case_id: c.split for c in cases.values()} == {"bus_uclm_ALWI_000": "test", "bus_uclm_ALWI_001": "test"}
+    told = {Path(line["image"]).stem: line["reason"] for line in dropped}
+    assert told["COPE_000"] == "shows callipers"
+    assert told["COPE_001"] == "shows Doppler, shows callipers"
 
 
 def test_brest_reads_the_export_of_its_table(tmp_path: Path) -> None:
@@ -218,7 +280,7 @@ def test_another_layout_is_refused_with_what_was_looked_for_and_found(name: str,
 
 def test_an_unknown_set_and_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="public set: found 'bus'; allowed are brest, bus_bra, busi, cbis_ddsm, cmmd, hc18"
+        ConfigError, match="public set: found 'bus'; allowed are brest, bus_bra, bus_uclm, busi, cbis_ddsm, cmmd, hc18"
     ):
         prepare("bus", tmp_path, tmp_path / "out")
     with pytest.raises(ConfigError, match=r"set busi, .*: there is no such folder"):
@@ -238,6 +300,15 @@ def test_brest_says_what_to_do_with_a_spreadsheet(tmp_path: Path) -> None:
         ("bus_bra", ",benign,", ",odd,", "line 4: Pathology is 'odd'; allowed are benign, malignant"),
         ("bus_bra", "bus_0002-l,", "bus_0003-l,", "line 4: looked for Images.bus_0003-l.png; there is no such file"),
         ("bus_bra", "Device", "Scanner", "missing .'Device'"),
+        ("bus_uclm", "Malignant;n;", "Malignant;maybe;", "line 3: Doppler is 'maybe'; allowed are yes, y, no, n"),
+        (
+            "bus_uclm",
+            "Benign;No;No;Yes",
+            "Odd;No;No;No",
+            "line 6: Label is 'Odd'; allowed are normal, benign, malignant",
+        ),
+        ("bus_uclm", "ALWI_001.png", "ALWI_007.png", "line 3: looked for images.ALWI_007.png; there is no such file"),
+        ("bus_uclm", "ALWI_001.png", "ALWI.png", "line 3: Image is 'ALWI.png'; allowed are names like ALWI_000.png"),
         ("brest", "0,007;", "0,7;", "line 2: Pixel_size is '0,7'; allowed are 0.001 to 0.05 cm"),
         ("brest", ";case001_tumor.png", ";", "line 2: Mask_tumor_filename is empty; allowed for normal only"),
         ("hc18", "0.071", "none", "line 3: pixel size.mm. is 'none'; allowed is a number above 0"),
@@ -246,7 +317,7 @@ def test_brest_says_what_to_do_with_a_spreadsheet(tmp_path: Path) -> None:
 )
 def test_a_wrong_line_is_named(name: str, was: str, becomes: str, message: str, tmp_path: Path) -> None:
     folder = PUBLISHED[name](tmp_path)
-    path = next(iter(folder.glob("*.csv")))
+    path = next(iter(folder.rglob("*.csv")))
     path.write_text(path.read_text("utf-8").replace(was, becomes), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         prepare(name, folder, tmp_path / "out")
@@ -263,7 +334,7 @@ def test_the_curated_layout_and_a_pixel_size_of_another_picture(tmp_path: Path) 
     with pytest.raises(ConfigError, match=r"line 2: width x height is 480 x 360; 'a.png' has 240 x 180 pixels"):
         prepare("hc18", tmp_path / "set", tmp_path / "out")
     table(tmp_path / "set" / "manifest.csv", ["case_id,image,mask", "a,a.png,b.png"])
-    with pytest.raises(ConfigError, match="allowed is group_id or subject"):
+    with pytest.raises(ConfigError, match="allowed is group_id, subject or patient"):
         prepare("hc18", tmp_path / "set", tmp_path / "out")
 
 
@@ -313,6 +384,18 @@ def test_curated_real_sets(name: str, cases: int, groups: int, shared_data: Path
         assert [of[g] for g in ordered] == ["test"] * test + ["val"] * val + ["train"] * (len(of) - test - val)
     assert set(by_label) == ({"benign", "malignant", "normal"} if name == "busi" else {""})
     assert all((case.spacing_mm is not None) == (name == "hc18") for case in found)
+
+
+@pytest.mark.shared_data
+def test_the_curated_bus_uclm_without_doppler(shared_data: Path, tmp_path: Path) -> None:
+    """Of 425 frames the table calls 24 Doppler, one of them with a Y, and 64 of the others show callipers."""
+    found, dropped = prepared("bus_uclm", shared_data / "ultrasound" / "bus_uclm", tmp_path / "all")
+    assert Counter(line["reason"] for line in dropped) == {"shows Doppler": 24}
+    assert len(found) == 401
+    assert len({case.patient_id for case in found.values()}) == 25
+    assert {case.site for case in found.values()} == {"bus_uclm"}
+    unmarked, _ = prepared("bus_uclm_unmarked", shared_data / "ultrasound" / "bus_uclm", tmp_path / "unmarked")
+    assert len(unmarked) == 337
 
 
 @pytest.mark.shared_data

@@ -31,7 +31,11 @@ def trials_as_text(trials: Sequence[Trial]) -> str:
 
 def read_trials(path: Path) -> list[Trial]:
     """The trials of one file."""
-    stated: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return trials_from(json.loads(path.read_text(encoding="utf-8")))
+
+
+def trials_from(stated: Sequence[Mapping[str, Any]]) -> list[Trial]:
+    """The trials of what JSON holds of them."""
     return [
         Trial(
             **{

@@ -52,22 +52,45 @@ def operating_point(outcomes: Sequence[CaseOutcome]) -> float | None:
 
 
 def _outcome(networks: Sequence[Predictor], case: Case, point: float | None) -> CaseOutcome:
-    first = networks[0]
-    told = CaseOutcome(case.case_id, case.patient_id, case.site, label=case.label)
-    told = replace(told, positive=_rated_positive(first, case))
+    first, image = networks[0], None
     try:
         image = first_image(case, first.recipe)
-        told = replace(told, scanner=_known(image.origin.scanner), protocol=_known(image.origin.protocol))
         prediction = _mean([network.predict(image) for network in networks])
     except ImagingError as error:
-        return replace(told, dice=0.0, failed=str(error.reason))
+        return unanswered(first, case, image, error.reason)
     threshold = float(np.mean([network.package.description.threshold for network in networks]))
-    everything = first.findings(prediction, 0.0)
-    score = _score(first, prediction, everything)
+    return answered(first, case, (image, prediction), threshold, point)
+
+
+def unanswered(network: Predictor, case: Case, image: Image | None, reason: str) -> CaseOutcome:
+    """The outcome of a case that got no answer, for the reason; `image` is None where it could not be read."""
+    return replace(_begun(network, case, image), dice=0.0, failed=str(reason))
+
+
+def answered(
+    network: Predictor,
+    case: Case,
+    read: tuple[Image, Prediction | Detections],
+    threshold: float,
+    point: float | None,
+) -> CaseOutcome:
+    """The outcome of a case by its image and what a network says of it; from the score `point` on it is recalled."""
+    image, prediction = read
+    told, everything = _begun(network, case, image), network.findings(prediction, 0.0)
+    score = _score(network, prediction, everything)
     told = replace(told, score=score, recalled=None if point is None else score >= point)
     if case.truth is None:
         return told
-    return _compared(first, case, image, [one for one in everything if one.score >= threshold], told)
+    return _compared(network, case, image, [one for one in everything if one.score >= threshold], told)
+
+
+def _begun(network: Predictor, case: Case, image: Image | None) -> CaseOutcome:
+    """What is known of a case before it is answered."""
+    told = CaseOutcome(case.case_id, case.patient_id, case.site, label=case.label)
+    told = replace(told, positive=_rated_positive(network, case))
+    if image is None:
+        return told
+    return replace(told, scanner=_known(image.origin.scanner), protocol=_known(image.origin.protocol))
 
 
 def _compared(network: Predictor, case: Case, image: Image, found: Sequence[Finding], told: CaseOutcome) -> CaseOutcome:

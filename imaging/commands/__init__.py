@@ -20,6 +20,7 @@ from imaging.commands import (
     package,
     phantoms,
     predict,
+    site_kit,
     status,
     train_package,
 )
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         package,
         export,
         benchmark,
+        site_kit,
         phantoms,
         doctor,
     ):

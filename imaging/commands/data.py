@@ -22,6 +22,7 @@ EXAMPLES = """\
 examples:
   imaging data prepare picai --data downloads/picai --out work/picai
   imaging data check work/picai/manifest.csv --out work/check
+  imaging data join work/busi/manifest.csv work/bus_uclm/manifest.csv --out work/breast.csv
   imaging data to-nnunet --manifest work/picai/manifest.csv --out nnUNet_raw/Dataset101_Lesions --key T2W
   imaging data to-nnunet --manifest work/zones/manifest.csv --out nnUNet_raw/Dataset102_Zones --label PZ=1 --label TZ=2
   imaging data to-nnunet --manifest work/own/manifest.csv --out nnUNet_raw/Dataset103_Own --role T2W --role ADC
@@ -37,7 +38,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "data",
         help="make manifests of public sets, and convert from and to nnU-Net",
-        description="Public data sets as published in, a manifest for training out; and nnU-Net's raw data, both ways.",
+        description="Public sets as published in, a manifest out, several as one; and nnU-Net's raw data, both ways.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -51,6 +52,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     one.add_argument("manifest", type=Path, metavar="M", help="table of the cases (CSV)")
     one.add_argument("--out", type=Path, metavar="DIR", help="folder for a page with pictures")
     one.set_defaults(run=_check)
+    one = actions.add_parser("join", help="the manifests of several sites or sets as one")
+    one.add_argument("manifests", type=Path, nargs="+", metavar="M", help="tables of the cases (CSV)")
+    one.add_argument("--out", type=Path, required=True, metavar="CSV", help="the manifest to write")
+    one.set_defaults(run=_join)
     one = actions.add_parser("to-nnunet", help="a manifest of volumes as a raw dataset of nnU-Net v2")
     one.add_argument("--manifest", type=Path, required=True, metavar="M", help="table of the cases (CSV)")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder, as Dataset101_Lesions")
@@ -84,6 +89,15 @@ def _check(args: argparse.Namespace) -> int:
     from imaging.commands import data_check
 
     return data_check.run(args)
+
+
+def _join(args: argparse.Namespace) -> int:
+    from imaging.data.manifest import join_manifests, read_manifest, write_manifest
+
+    args.out.resolve().parent.mkdir(parents=True, exist_ok=True)
+    write_manifest(args.out.resolve(), join_manifests([path.resolve() for path in args.manifests]))
+    _tell(args.out, read_manifest(args.out))
+    return 0
 
 
 def _to_nnunet(args: argparse.Namespace) -> int:

@@ -239,6 +239,41 @@ def cases_of(rows: Sequence[ManifestRow]) -> list[Case]:
     return [_case(row) for row in rows]
 
 
+def join_manifests(paths: Sequence[Path]) -> list[Case]:
+    """The cases of several tables, in their order.
+
+    A patient_id at two sites is told, as it may be two persons. Raises ConfigError as `read_manifest` does, and for a
+    case_id of two tables and a patient of two splits.
+    """
+    owner: dict[str, Path] = {}
+    cases: list[Case] = []
+    for path in paths:
+        for case in read_manifest(path):
+            if (known := owner.setdefault(case.case_id, path)) is not path:
+                raise ConfigError(
+                    f"{path}: case_id '{case.case_id}' stands in {known} too; allowed is once in all tables",
+                    Reason.CONFIG_INVALID,
+                )
+            cases.append(case)
+    for patient, sites in _at_several_sites(cases).items():
+        splits = sorted({case.split for case in cases if case.patient_id == patient})
+        where = f"patient_id '{patient}' stands at the sites {', '.join(sites)}"
+        if len(splits) > 1:
+            raise ConfigError(
+                f"{where}, in the splits {', '.join(splits)}; allowed is one split: give two persons two patient_ids",
+                Reason.CONFIG_INVALID,
+            )
+        tell([where])
+    return cases
+
+
+def _at_several_sites(cases: Sequence[Case]) -> dict[str, list[str]]:
+    sites: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        sites[case.patient_id].add(case.site)
+    return {patient: sorted(names) for patient, names in sites.items() if len(names) > 1}
+
+
 def write_manifest(path: Path, cases: Iterable[Case]) -> None:
     """The table that `read_manifest` reads as these cases; it appears whole or not at all.
 

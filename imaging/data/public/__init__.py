@@ -20,6 +20,7 @@ from imaging.data.manifest import Case, Split, read_manifest, write_manifest
 from imaging.data.public import (
     brest,
     bus_bra,
+    bus_uclm,
     busi,
     cbis_ddsm,
     cmmd,
@@ -39,9 +40,10 @@ from imaging.data.public.frames import Collection, Dropped, PublicFrame, assign_
 from imaging.data.public.truths import is_plain, read_union
 from imaging.errors import ConfigError, GeometryError, InputError, OutputError, Reason
 
-_FRAMES = (brest, bus_bra, busi, cbis_ddsm, cmmd, hc18, inbreast, mini_mias, rsna, vindr_mammo)
+_FRAMES = (brest, bus_bra, bus_uclm, busi, cbis_ddsm, cmmd, hc18, inbreast, mini_mias, rsna, vindr_mammo)
 _EXAMS = (msd_prostate, picai, promise12, prostate158, prostatex)
 ADAPTERS: Final[dict[str, Callable[[Path], Collection]]] = {one.NAME: one.read for one in (*_FRAMES, *_EXAMS)} | {
+    f"{bus_uclm.NAME}_unmarked": bus_uclm.read_unmarked,
     f"{mini_mias.NAME}_mass": mini_mias.read_masses,
     f"{picai.NAME}_zones": picai.read_zones,
     f"{prostate158.NAME}_zones": prostate158.read_zones,

@@ -100,7 +100,7 @@ class Collection:
 
 
 def read_curated(folder: Path, site: str) -> Collection:
-    """The frames of a folder with a manifest.csv: case_id, image, mask, and group_id or subject.
+    """The frames of a folder with a manifest.csv: case_id, image, mask, and group_id, subject or patient.
 
     Columns class and pixel_size_mm are taken where they are; the pixel size must belong to the stored picture, so
     width and height beside it must be the file's. Raises ConfigError.
@@ -108,9 +108,11 @@ def read_curated(folder: Path, site: str) -> Collection:
     table = folder / CURATED
     lines = read_lines(table, ("case_id", "image", "mask"))
     columns = list(lines[0][1])
-    group = next((name for name in ("group_id", "subject") if name in columns), None)
+    group = next((name for name in ("group_id", "subject", "patient") if name in columns), None)
     if group is None:
-        raise ConfigError(f"{table}: found columns {columns}; allowed is group_id or subject", Reason.CONFIG_INVALID)
+        raise ConfigError(
+            f"{table}: found columns {columns}; allowed is group_id, subject or patient", Reason.CONFIG_INVALID
+        )
     frames = []
     for number, line in lines:
         where = f"{table}, line {number}"
