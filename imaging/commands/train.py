@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import DefaultHelpFormatter
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from imaging.commands.train_start import begun, gone_on, start_of
 from imaging.data.module import ImagingDataModule
@@ -34,6 +34,7 @@ from imaging.tasks.checkpoints import (
     newest_whole,
 )
 from imaging.tasks.curves import TrainingCurves
+from imaging.tasks.interruption import InterruptedTrainingError, Interruption
 from imaging.tasks.progress import TrainingProgress, ValidationPictures
 from imaging.tasks.record import data_settings, record_in, record_of, task_settings
 from imaging.tasks.results import PREDICTIONS, KeepPredictions, as_text, figures_by_site, write_figures
@@ -105,15 +106,16 @@ class _TrainCli(LightningCLI):
         told, run, fitting = chosen["trainer"], Path(chosen["run"]), self.subcommand == "fit"
         _refuse_options(told, run)
         own: list[Callback] = []
-        self.keep_record = KeepRecord()
+        self.keep_record, self.interruption = KeepRecord(), Interruption()
         if fitting and not told["fast_dev_run"]:
             own = [TrainingProgress(), ValidationPictures(run / "previews"), KeepRandomState(), TrainingCurves(run)]
-            own += [self.keep_record, KeepBest(run, self.model), KeepNewest(run, chosen["save_every_steps"])]
+            own += [self.keep_record, KeepBest(run, self.model)]
+            own += [KeepNewest(run, chosen["save_every_steps"], self.interruption)]
         elif self.subcommand == "predict":
             own = [KeepPredictions(run)]
         return super().instantiate_trainer(
             default_root_dir=str(run),
-            plugins=[*_listed(told["plugins"]), WholeCheckpoints(fitting)],
+            plugins=[*_listed(told["plugins"]), *_scheduler(), WholeCheckpoints(fitting)],
             logger=[*_listed(told["logger"]), *(_own_loggers(run) if fitting else [])] or False,
             callbacks=[*_listed(told["callbacks"]), *own],
             enable_checkpointing=fitting and bool(own),
@@ -144,14 +146,19 @@ class _TrainCli(LightningCLI):
     def fit(self, **words: Any) -> None:
         """`Trainer.fit`; a run that is asked to end ends with the status of its signal, and says what is kept."""
         run = Path(self.config_init["fit"]["run"])
+        self.interruption.listen()
         try:
             self.trainer.fit(**words)
-        except SIGTERMException as stop:
-            raise _stopped(run, self.trainer, "SIGTERM", 143) from stop
+        except InterruptedTrainingError as stop:
+            # Of several processes the first one tells; a launcher would kill it for another's status.
+            status = 128 + stop.number if self.trainer.is_global_zero else 0
+            raise _stopped(run, self.trainer, str(stop), status) from stop
         except SystemExit as stop:
             if isinstance(stop.__context__, KeyboardInterrupt):  # what Lightning makes of it
                 raise _stopped(run, self.trainer, "Ctrl-C", 130) from stop
             raise
+        finally:
+            self.interruption.leave()
 
     def before_test(self) -> None:
         self._accept("test")
@@ -218,6 +225,11 @@ def _own_loggers(run: Path) -> list[Logger]:
     ]
 
 
+def _scheduler() -> list[SLURMEnvironment]:
+    """SLURM's processes without Lightning's own way of stopping, where this is a step of a job."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
 def _listed(told: Any) -> list[Any]:
     """What a trainer option names, in any of the forms that it may have."""
     if told is None or isinstance(told, bool):
@@ -259,6 +271,8 @@ def _stopped(run: Path, trainer: Trainer, by: str, status: int) -> SystemExit:
     best = run / FOLDER / BEST
     kept = [] if newest is None else [f"{newest}, from which --resume auto goes on"]
     kept += [f"{best}, the best so far, to be tested or packaged"] if best.is_file() else []
+    if not trainer.is_global_zero:
+        return SystemExit(status)
     print(
         f"train.py: stopped by {by} at step {trainer.global_step}; kept: {'; '.join(kept) or 'nothing yet'}",
         file=sys.stderr,
@@ -320,6 +334,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning|jsonargparse")
     # A run that goes on has checkpoints in its folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # Beside a scheduler's programs a training need not be its job.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
     # An epoch of few steps is no mistake.
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
