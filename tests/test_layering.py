@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "fork_server": set(),
     "workers": {"errors", "fork_server"},
+    "cluster": {"errors"},
     "grayscale": set(),
     "image": {"errors", "grayscale"},
     "html": set(),

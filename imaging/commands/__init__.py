@@ -13,14 +13,20 @@ from imaging.commands import (
     doctor,
     evaluate,
     infer,
+    jobs,
     merge_results,
     package,
     phantoms,
     predict,
     status,
+    submit,
     train_package,
 )
 from imaging.errors import ImagingError
+
+COMMANDS = (
+    infer, predict, status, evaluate, merge_results, data, train_package, submit, jobs, package, phantoms, doctor,
+)  # fmt: skip
 
 # EX_SOFTWARE of sysexits.h
 EXIT_DEFECT = 70
@@ -36,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"sitewise-imaging {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (infer, predict, status, evaluate, merge_results, data, train_package, package, phantoms, doctor):
+    for command in COMMANDS:
         command.register(subparsers)
     return execute(parser.parse_args(arguments))
 

@@ -345,3 +345,7 @@ def _own(error: BaseException | None) -> ImagingError | None:
     while error is not None and not isinstance(error, ImagingError):
         error = error.__cause__ or error.__context__
     return error
+
+
+if __name__ == "__main__":  # a job of a cluster has no train.py at hand
+    main()
