@@ -22,7 +22,7 @@ LAST: Final = "last"  # the name under which the lines that come at the end are 
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CommandLine:
     """One command.
 
     Args:
@@ -44,7 +44,7 @@ class Job:
     """Lines that run one after the other, under a name that is a folder's."""
 
     name: str
-    lines: tuple[Line, ...]
+    lines: tuple[CommandLine, ...]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class JobList:
 
     folder: Path
     jobs: tuple[Job, ...]
-    last: tuple[Line, ...] = ()
+    last: tuple[CommandLine, ...] = ()
 
     def named(self, names: Sequence[str]) -> list[int]:
         """Numbers of these jobs. Raises ConfigError for a name that none has."""
@@ -108,7 +108,7 @@ def read_jobs(folder: Path) -> JobList:
         ) from error
 
 
-def _lines(told: Sequence[dict[str, Any]]) -> tuple[Line, ...]:
+def _lines(told: Sequence[dict[str, Any]]) -> tuple[CommandLine, ...]:
     return tuple(
-        Line(tuple(line["words"]), line["makes"], line["is_parallel"], tuple(line["accepts"])) for line in told
+        CommandLine(tuple(line["words"]), line["makes"], line["is_parallel"], tuple(line["accepts"])) for line in told
     )

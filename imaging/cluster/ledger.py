@@ -34,7 +34,7 @@ class Event:
     time: str = ""
 
 
-class Ledger:
+class JobLedger:
     """The events of the job in a folder."""
 
     def __init__(self, folder: Path) -> None:

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Final
 
-from imaging.cluster.jobs import LAST, JobList, Line
-from imaging.cluster.ledger import ASKED, KILLED, Event, Ledger
-from imaging.cluster.slurm import Task, as_step, is_running, put_back
+from imaging.cluster.jobs import LAST, CommandLine, JobList
+from imaging.cluster.ledger import ASKED, KILLED, Event, JobLedger
+from imaging.cluster.slurm import ArrayTask, as_step, is_running, put_back
 from imaging.errors import ImagingError, OutputError, Reason
 
 # What asks a process to end.
@@ -70,7 +70,7 @@ class Children:
 class Runner:
     """Who runs lines: this computer where `task` is None, else the task's steps. `threads` for each process, here."""
 
-    task: Task | None = None
+    task: ArrayTask | None = None
     threads: int | None = None
     children: Children = field(default_factory=Children)
 
@@ -78,16 +78,16 @@ class Runner:
     def by(self) -> str:
         return "here" if self.task is None else self.task.by
 
-    def words(self, line: Line) -> list[str]:
+    def words(self, line: CommandLine) -> list[str]:
         return list(line.words) if self.task is None else as_step(line, self.task)
 
 
-def run_task(jobs: JobList, task: Task, tries: int) -> int:
+def run_task(jobs: JobList, task: ArrayTask, tries: int) -> int:
     """The job of this task; the status with which the task ends, 0 also where it was put back in the queue."""
     for number in ASKING:  # SLURM itself tells the steps what it tells the task, which waits for them
         signal.signal(number, _leave_it)
     status = run_job(jobs, task.number, Runner(task))
-    ledger = Ledger(jobs.place(jobs.jobs[task.number].name))
+    ledger = JobLedger(jobs.place(jobs.jobs[task.number].name))
     is_owed = status in ASKED or (status == KILLED and ledger.died() <= tries)
     if not is_owed or not is_running(task):
         return status
@@ -128,12 +128,12 @@ def run_job(jobs: JobList, number: int, runner: Runner) -> int:
 
 def are_done(jobs: JobList) -> bool:
     """Whether every line of every job did its work."""
-    return all(Ledger(jobs.place(job.name)).done() >= set(range(len(job.lines))) for job in jobs.jobs)
+    return all(JobLedger(jobs.place(job.name)).done() >= set(range(len(job.lines))) for job in jobs.jobs)
 
 
-def _lines(folder: Path, lines: Sequence[Line], runner: Runner, is_waited_for: bool = False) -> int:
+def _lines(folder: Path, lines: Sequence[CommandLine], runner: Runner, is_waited_for: bool = False) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(folder)
+    ledger = JobLedger(folder)
     with _alone(folder, is_waited_for), (folder / "log.txt").open("ab") as log:
         for number, line in enumerate(lines):
             if number in ledger.done():
@@ -169,7 +169,7 @@ def _alone(folder: Path, is_waited_for: bool) -> Iterator[None]:
         yield
 
 
-def _call(runner: Runner, line: Line, log: BinaryIO) -> int:
+def _call(runner: Runner, line: CommandLine, log: BinaryIO) -> int:
     """The status of a line, as a shell tells it. What it prints is added to the log."""
     own = {} if runner.threads is None else {"OMP_NUM_THREADS": str(runner.threads)}
     log.write(f"$ {' '.join(line.words)}  # {runner.by}\n".encode())

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from imaging.cluster.jobs import Line
+from imaging.cluster.jobs import CommandLine
 from imaging.cluster.settings import Cluster
 from imaging.errors import ConfigError, OutputError, Reason
 
@@ -24,7 +24,7 @@ _ASKED_S: Final = 60.0  # for an answer of the scheduler
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ArrayTask:
     """The task of an array that this process is.
 
     Args:
@@ -45,16 +45,16 @@ class Task:
         return f"{self.name} try {self.again + 1}"
 
 
-def this_task(environment: Mapping[str, str] = os.environ) -> Task | None:
+def this_task(environment: Mapping[str, str] = os.environ) -> ArrayTask | None:
     """None outside of an array."""
     array, number = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
     if array is None or number is None:
         return None
     again = int(environment.get("SLURM_RESTART_COUNT", "0"))
-    return Task(f"{array}_{number}", int(number), again, int(environment.get("SLURM_NTASKS", "1")))
+    return ArrayTask(f"{array}_{number}", int(number), again, int(environment.get("SLURM_NTASKS", "1")))
 
 
-def as_step(line: Line, task: Task) -> list[str]:
+def as_step(line: CommandLine, task: ArrayTask) -> list[str]:
     """A line of a job as a step of the task: what it prints stays in one place, and a lost process ends the others."""
     count = [] if line.is_parallel else ["--nodes=1", "--ntasks=1", "--exact"]
     return ["srun", "--kill-on-bad-exit=1", "--unbuffered", *count, *line.words]
@@ -106,12 +106,12 @@ def queue(arrays: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (state, reason) for name, state, reason in told}
 
 
-def is_running(task: Task) -> bool:
+def is_running(task: ArrayTask) -> bool:
     """Whether SLURM counts the task as running, and not as one that it is ending itself."""
     return queue([task.name]).get(task.name, ("", ""))[0] == "RUNNING"
 
 
-def put_back(task: Task) -> None:
+def put_back(task: ArrayTask) -> None:
     """Put the task, whose state is on disk, back in the queue. Raises OutputError where SLURM refuses."""
     _ask("scontrol", "requeue", task.name)
 

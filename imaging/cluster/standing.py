@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from imaging.cluster.jobs import LAST, Job, JobList, Line
-from imaging.cluster.ledger import ASKED, KILLED, Event, Ledger
+from imaging.cluster.jobs import LAST, CommandLine, Job, JobList
+from imaging.cluster.ledger import ASKED, KILLED, Event, JobLedger
 from imaging.cluster.slurm import queue
 from imaging.errors import OutputError, Reason
 
@@ -71,7 +71,7 @@ def _task(told: Sequence[Sent], number: int) -> str | None:
 
 def _standing(jobs: JobList, job: Job, task: str | None, known: Mapping[str, tuple[str, str]]) -> Standing:
     folder = jobs.place(job.name)
-    events, done = list(Ledger(folder)), Ledger(folder).done()
+    events, done = list(JobLedger(folder)), JobLedger(folder).done()
     tries = len({event.by if event.by != "here" else event.time for event in events if event.kind == "begun"})
     queued, reason = known.get(task or "", ("", ""))
     if done >= set(range(len(job.lines))):
@@ -99,7 +99,7 @@ def _is_held(folder: Path) -> bool:
     return False
 
 
-def _why(last: Event | None, lines: Sequence[Line], queued: str, log: Path) -> str:
+def _why(last: Event | None, lines: Sequence[CommandLine], queued: str, log: Path) -> str:
     said = f", SLURM says {queued}" if queued else ""
     if last is None:
         return f"ended before its first line{said}; see the log of SLURM"

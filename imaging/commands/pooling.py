@@ -17,7 +17,7 @@ CASES, TESTED, PREDICTED, RUN = "cases.csv", "tested.csv", "predicted", "run"
 
 
 @dataclass(frozen=True)
-class Design:
+class PooledDesign:
     """What is pooled.
 
     Args:
@@ -31,7 +31,7 @@ class Design:
     score: Sequence[str]
 
 
-def write_design(folder: Path, design: Design) -> None:
+def write_design(folder: Path, design: PooledDesign) -> None:
     (folder / DESIGN).write_text(json.dumps(asdict(design), indent=1), encoding="utf-8")
 
 
@@ -44,7 +44,7 @@ def pool(folder: Path) -> int:
     from imaging.commands import main
 
     try:
-        design = Design(**json.loads((folder / DESIGN).read_text(encoding="utf-8")))
+        design = PooledDesign(**json.loads((folder / DESIGN).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"{folder / DESIGN}: {error}; allowed is a folder of imaging submit with --score", Reason.CONFIG_INVALID
@@ -77,7 +77,7 @@ def _refuse_seen(folder: Path, names: Sequence[str]) -> None:
         record.refuse_seen_sites(record.held_out_sites, f"pool, {name}")
 
 
-def _join(folder: Path, design: Design, names: Sequence[str], path: Path) -> None:
+def _join(folder: Path, design: PooledDesign, names: Sequence[str], path: Path) -> None:
     """One table of all tested cases with their predictions, and with what else the first table says of them."""
     kind = "detection" if design.score[0] == "detection" else "segmentation"
     own = {row["case_id"]: row for row in _rows(Path(design.manifest))}

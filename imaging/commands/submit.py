@@ -11,23 +11,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imaging.cluster.jobs import Job, JobList, Line, write_jobs
+from imaging.cluster.jobs import CommandLine, Job, JobList, write_jobs
 from imaging.cluster.settings import Cluster, read_cluster
 from imaging.cluster.slurm import SCRIPT, script
 from imaging.commands.jobs import CLUSTER, start, unstarted
-from imaging.commands.pooling import CASES, PREDICTED, RUN, TESTED, Design, write_design
+from imaging.commands.pooling import CASES, PREDICTED, RUN, TESTED, PooledDesign, write_design
 from imaging.errors import ConfigError, OutputError, Reason
 
 if TYPE_CHECKING:
-    from imaging.data.folds import Member
+    from imaging.data.folds import FoldMember
     from imaging.data.manifest import Case
 
 EXAMPLES = """\
 What follows -- is the line of one training, without --run and --resume: that of train.py, or of imaging train-package.
 
 examples:
-  imaging submit runs/folds --folds 5 --cluster cluster.yaml --card card.yaml --score "segmentation --label lesion=255" \\
-      -- fit -c configs/trainer.yaml -c configs/task/segmentation.yaml -c configs/recipe/ultrasound.yaml \\
+  imaging submit runs/folds --folds 5 --cluster cluster.yaml --card card.yaml \\
+      --score "segmentation --label lesion=255" -- fit -c configs/trainer.yaml -c configs/task/segmentation.yaml -c configs/recipe/ultrasound.yaml \\
       --data.manifest cases/manifest.csv
       five trainings; the last one to end pools the patients of all folds: runs/folds/pooled/all/metrics.json
   imaging submit runs/sites --hold-out all --seeds 1 2 3 --jobs 2 -- fit -c my.yaml --data.manifest cases/manifest.csv
@@ -42,7 +42,7 @@ _GIVEN = ("--run", "--resume", "--seed_everything", "--data.seed", "--data.test_
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmFile:
     """A variant of the training: a name and a configuration that is read last."""
 
     name: str
@@ -132,19 +132,19 @@ class _Plan:
         self.folder = folder
         self.cluster = cluster
         self.words: list[str] = args.line[1:]
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, FoldMember] = {}
         self.groups: dict[str, list[str]] = {}
 
     def package_jobs(self) -> JobList:
         """One job; the command prepares, trains and packages."""
         name = self.words[0] if self.words else "package"
         place = self.folder / "jobs" / name
-        line = Line((*_imaging("train-package"), *self.words, f"--work={place}"), str(place / "package"))
+        line = CommandLine((*_imaging("train-package"), *self.words, f"--work={place}"), str(place / "package"))
         return JobList(self.folder, (Job(name, (line,)),))
 
     def fit_jobs(self) -> JobList:
         """One job for each arm, seed, held-out site and fold."""
-        arms = [_arm(text) for text in self.args.arm] or [Arm("")]
+        arms = [_arm(text) for text in self.args.arm] or [ArmFile("")]
         members = list(self._members())
         jobs = []
         for arm, seed, member in itertools.product(arms, self.args.seeds or [None], members):
@@ -160,7 +160,7 @@ class _Plan:
                 f"--seeds, --hold-out, --arm: found jobs of one name among {names}; allowed are different ones",
                 Reason.CONFIG_INVALID,
             )
-        last = (Line((*_imaging("jobs"), str(self.folder), "--pool")),) if self.args.score else ()
+        last = (CommandLine((*_imaging("jobs"), str(self.folder), "--pool")),) if self.args.score else ()
         return JobList(self.folder, tuple(jobs), last)
 
     def write_tables(self) -> None:
@@ -172,10 +172,10 @@ class _Plan:
             write_manifest(place / CASES, (*member.cases, *member.tested))
             write_manifest(place / TESTED, member.tested)
         if self.args.score:
-            design = Design(str(self._manifest().resolve()), self.groups, shlex.split(self.args.score))
+            design = PooledDesign(str(self._manifest().resolve()), self.groups, shlex.split(self.args.score))
             write_design(self.folder, design)
 
-    def _members(self) -> Iterator[Member | None]:
+    def _members(self) -> Iterator[FoldMember | None]:
         if not self.args.folds and not self.args.hold_out:
             yield None
             return
@@ -200,7 +200,7 @@ class _Plan:
             Reason.CONFIG_INVALID,
         )
 
-    def _lines(self, name: str, arm: Arm, seed: int | None, member: Member | None) -> Iterator[Line]:
+    def _lines(self, name: str, arm: ArmFile, seed: int | None, member: FoldMember | None) -> Iterator[CommandLine]:
         place = self.folder / "jobs" / name
         words = [sys.executable, "-m", "imaging.commands.train", "fit", *self.words]
         words += [] if arm.config is None else [f"--config={arm.config.resolve()}"]
@@ -212,22 +212,22 @@ class _Plan:
             words.append(f"--data.test_sites=[{member.site!r}]")
         if self.cluster.per_node * self.cluster.nodes > 1:
             words += [f"--trainer.devices={self.cluster.per_node}", f"--trainer.num_nodes={self.cluster.nodes}"]
-        yield Line(tuple(words), is_parallel=True)
+        yield CommandLine(tuple(words), is_parallel=True)
         if self.args.card is None:
             return
         package = str(place / "package")
         card = str(self.args.card.resolve())
-        yield Line((*_imaging("package"), str(place / RUN), "--card", card, "--out", package), package)
+        yield CommandLine((*_imaging("package"), str(place / RUN), "--card", card, "--out", package), package)
         if member is not None:
             made = str(place / PREDICTED)  # a case that cannot be read counts as a failure in the figures
-            yield Line((*_imaging("predict"), package, str(place / TESTED), "--out", made), made, accepts=(0, 1))
+            yield CommandLine((*_imaging("predict"), package, str(place / TESTED), "--out", made), made, accepts=(0, 1))
 
 
 def _imaging(command: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "imaging", command)
 
 
-def _arm(text: str) -> Arm:
+def _arm(text: str) -> ArmFile:
     """NAME=FILE. Raises ConfigError."""
     name, _, file = text.partition("=")
     if not name.replace("-", "").replace("_", "").isalnum() or not Path(file).is_file():
@@ -235,7 +235,7 @@ def _arm(text: str) -> Arm:
             f"--arm: found '{text}'; allowed is NAME=FILE, letters and digits, and a configuration that is there",
             Reason.CONFIG_INVALID,
         )
-    return Arm(name, Path(file))
+    return ArmFile(name, Path(file))
 
 
 def _absolute(case: Case) -> Case:

@@ -13,7 +13,7 @@ from imaging.errors import ConfigError, Reason
 
 
 @dataclass(frozen=True)
-class Member:
+class FoldMember:
     """One training of a cross-validation, by its cases, each with its split here.
 
     Args:
@@ -60,7 +60,7 @@ def deal(cases: Sequence[Case], count: int) -> dict[str, int]:
     return {patient: number % count for number, patient in enumerate(sorted(groups, key=place))}
 
 
-def members(cases: Sequence[Case], folds: int | None, sites: Collection[str]) -> Iterator[Member]:
+def members(cases: Sequence[Case], folds: int | None, sites: Collection[str]) -> Iterator[FoldMember]:
     """Every combination of a fold and a held-out site; cases of the split `test` are kept for later and never dealt.
 
     A member is tested on the patients of its fold and site, and learns from nobody of that fold and nobody of that
@@ -73,8 +73,10 @@ def members(cases: Sequence[Case], folds: int | None, sites: Collection[str]) ->
         raise ConfigError(f"held-out sites: found {unknown}; allowed are {known}", Reason.CONFIG_INVALID)
     fold_of = {} if folds is None else deal(dealt, folds)
     away = _patients_of_sites(dealt, sites)
-    for site in sorted(sites) or [None]:
-        for fold in range(folds) if folds else [None]:
+    held_out: list[str | None] = [*sorted(sites)] or [None]
+    numbers: list[int | None] = [*range(folds or 0)] or [None]
+    for site in held_out:
+        for fold in numbers:
             learnt, tested = [], []
             for case in dealt:
                 is_away = site is not None and case.patient_id in away[site]
@@ -83,7 +85,7 @@ def members(cases: Sequence[Case], folds: int | None, sites: Collection[str]) ->
                     tested.append(replace(case, split="test"))
                 elif not is_away and not is_out:
                     learnt.append(_fitted(case, fold_of, fold, folds))
-            yield _whole(Member(fold, site, tuple(learnt), tuple(tested)))
+            yield _whole(FoldMember(fold, site, tuple(learnt), tuple(tested)))
 
 
 def _patients_of_sites(cases: Sequence[Case], sites: Collection[str]) -> dict[str, set[str]]:
@@ -97,12 +99,12 @@ def _fitted(case: Case, fold_of: dict[str, int], fold: int | None, folds: int | 
     return replace(case, split="val" if fold_of[case.patient_id] == (fold + 1) % folds else "train")
 
 
-def _whole(member: Member) -> Member:
+def _whole(member: FoldMember) -> FoldMember:
     splits = {case.split for case in (*member.cases, *member.tested)}
     if missing := sorted({"train", "val", "test"} - splits):
         raise ConfigError(
-            f"folds: {member.name} has no case to {' or '.join(missing)} on; allowed are fewer folds, or more patients at "
-            "each site",
+            f"folds: {member.name} has no case to {' or '.join(missing)} on; allowed are fewer folds, or more "
+            "patients at each site",
             Reason.CONFIG_INVALID,
         )
     return member
