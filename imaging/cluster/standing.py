@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One job: `tries` counts how often its lines were begun by another task or start; `why` says what it waits for, or
+    """One job: `tries` counts how often the line was begun that was begun most often; `why` says what it waits for, or
     what ended it, with the last line of its log."""
 
     name: str
@@ -72,7 +73,7 @@ def _task(told: Sequence[Sent], number: int) -> str | None:
 def _standing(jobs: JobList, job: Job, task: str | None, known: Mapping[str, tuple[str, str]]) -> Standing:
     folder = jobs.place(job.name)
     events, done = list(JobLedger(folder)), JobLedger(folder).done()
-    tries = len({event.by if event.by != "here" else event.time for event in events if event.kind == "begun"})
+    tries = max(Counter(event.line for event in events if event.kind == "begun").values(), default=0)
     queued, reason = known.get(task or "", ("", ""))
     if done >= set(range(len(job.lines))):
         return Standing(job.name, "done", tries)

@@ -27,8 +27,8 @@ What follows -- is the line of one training, without --run and --resume: that of
 
 examples:
   imaging submit runs/folds --folds 5 --cluster cluster.yaml --card card.yaml \\
-      --score "segmentation --label lesion=255" -- fit -c configs/trainer.yaml -c configs/task/segmentation.yaml -c configs/recipe/ultrasound.yaml \\
-      --data.manifest cases/manifest.csv
+      --score "segmentation --label lesion=255" -- fit -c configs/trainer.yaml -c configs/task/segmentation.yaml \\
+      -c configs/recipe/ultrasound.yaml --data.manifest cases/manifest.csv
       five trainings; the last one to end pools the patients of all folds: runs/folds/pooled/all/metrics.json
   imaging submit runs/sites --hold-out all --seeds 1 2 3 --jobs 2 -- fit -c my.yaml --data.manifest cases/manifest.csv
       each site held out three times, here, two at once
