@@ -650,7 +650,7 @@ def test_the_number_of_processes_may_change_when_a_run_goes_on(tmp_path: Path) -
     changing = words(manifest, tmp_path / "changing", *more, f"--trainer.max_epochs={EPOCHS}")
     two = ["--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp_fork"]
     moments = [("batch", 4), ("batch", 7), None]  # in the second epoch, and in the third
-    for k, (own, kill) in enumerate(zip((two, [], two), moments, strict=True)):
+    for own, kill in zip((two, [], two), moments, strict=True):
         jobs.append({"words": [*changing, *own], "log": f"{tmp_path}/changing.log", "still": True, "kill": kill})
     wrong = {"words": [*changing, "--trainer.devices=2", "--trainer.strategy=ddp_fork"], "log": f"{tmp_path}/wrong.log"}
     ends = drive(tmp_path, [*jobs, wrong])
