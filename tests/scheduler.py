@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,11 @@ class Scheduler:
         lines = self.ask("squeue", "--noheader", "--array", "--states=all", f"--jobs={job}", "--format=%i %T")
         return dict(line.split() for line in lines.splitlines())
 
+    def signal(self, name: str, task: str) -> None:
+        """Sends a signal to the steps of a task. scancel repeats it for a minute where the task left the queue by it."""
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run(["scancel", f"--signal={name}", task], env=self.environment, timeout=4, check=True)
+
     def release(self, job: str) -> None:
         """A job that was put back waits for two minutes; begin it now."""
         for task, state in self.states(job).items():
@@ -108,7 +114,11 @@ class Scheduler:
         raise AssertionError(f"SLURM's node: found {found}; allowed is {states}\n{self.log()}")
 
     def stop(self) -> None:
-        """Ends both daemons and what they started, by their own process numbers."""
+        """Cancels all jobs, waits until they have ended, then ends both daemons by their own process numbers."""
+        subprocess.run(["scancel", "--me"], env=self.environment, capture_output=True, timeout=60, check=False)
+        end = time.monotonic() + READY_S
+        while time.monotonic() < end and self.ask("squeue", "--noheader", "--states=RUNNING,COMPLETING").strip():
+            time.sleep(0.3)
         for name in ("slurmd", "slurmctld"):
             place = self.folder / f"run/{name}.pid"
             if place.is_file():

@@ -84,7 +84,7 @@ def disturb(scheduler: Scheduler, how: str, task: str, pid: int, folder: Path) -
         (folder / "urgent.sh").write_text("#!/bin/bash\nsleep 1\n", encoding="utf-8")
         scheduler.ask("sbatch", "-p", "high", "--exclusive", "-o", "/dev/null", str(folder / "urgent.sh"))
     else:
-        scheduler.ask("scancel", f"--signal={how}", task)
+        scheduler.signal(how, task)
 
 
 HOW = ("USR1", "requeue", "killed", "TERM", "preempted")

@@ -24,6 +24,7 @@ from imaging.cluster.jobs import LAST, CommandLine, JobList
 from imaging.cluster.ledger import ASKED, KILLED, Event, JobLedger
 from imaging.cluster.slurm import ArrayTask, as_step, is_running, put_back
 from imaging.errors import ImagingError, OutputError, Reason
+from imaging.resources import processors
 
 # What asks a process to end.
 ASKING: Final = (signal.SIGTERM, signal.SIGUSR1)
@@ -98,7 +99,7 @@ def run_task(jobs: JobList, task: ArrayTask, tries: int) -> int:
 
 def run_here(jobs: JobList, numbers: Sequence[int], count: int) -> dict[int, int]:
     """These jobs on this computer, `count` at once, each with its share of the processors; status by number."""
-    runner = Runner(threads=max(1, len(os.sched_getaffinity(0)) // count))
+    runner = Runner(threads=max(1, processors().value // count))
 
     def run(number: int) -> int:
         if runner.children.asked:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from jsonargparse import DefaultHelpFormatter
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
@@ -22,6 +23,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from imaging.commands.train_start import begun, gone_on, start_of
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, ImagingError, Reason
+from imaging.resources import processors
 from imaging.tasks.checkpoints import (
     BEST,
     FOLDER,
@@ -34,6 +36,7 @@ from imaging.tasks.checkpoints import (
     newest_whole,
 )
 from imaging.tasks.curves import TrainingCurves
+from imaging.tasks.fit_resources import refuse_shortage
 from imaging.tasks.interruption import InterruptedTrainingError, Interruption
 from imaging.tasks.progress import TrainingProgress, ValidationPictures
 from imaging.tasks.record import data_settings, record_in, record_of, task_settings
@@ -139,6 +142,7 @@ class _TrainCli(LightningCLI):
             record.start.refuse_seen_sites(data.test_sites, "fit --start_from")
             record.start.refuse_seen_cases(data.split("val"), "fit --start_from, validation", ("train",))
         record.refuse_seen_cases(data.split("test"), "fit, test cases")
+        refuse_shortage(self.trainer, task, data, Path(chosen["run"]))
         self.keep_record.record = record
         if self.trainer.is_global_zero:
             print(f"train.py: {record}", file=sys.stderr, flush=True)
@@ -290,6 +294,8 @@ def main(arguments: ArgsType = None) -> LightningCLI:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
+        # torch takes all processors of the computer where nobody says otherwise.
+        torch.set_num_threads(min(torch.get_num_threads(), processors().value))
         with warnings.catch_warnings():
             _quiet()
             return _run(arguments)

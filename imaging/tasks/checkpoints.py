@@ -31,6 +31,7 @@ BEST = "best.ckpt"
 _STEP = "step"
 _KEPT_STEPS = 2
 _KEPT_BEST = 3
+KEPT_STATES = _KEPT_STEPS + _KEPT_BEST + 1  # the newest, the best, and one that is being written
 
 
 class WholeCheckpoints(TorchCheckpointIO):
