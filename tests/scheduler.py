@@ -73,7 +73,7 @@ class Scheduler:
         return dict(line.split() for line in lines.splitlines())
 
     def signal(self, name: str, task: str) -> None:
-        """Sends a signal to the steps of a task. scancel repeats it for a minute where the task left the queue by it."""
+        """Sends a signal to the steps of a task. scancel repeats it for a minute where the task left by it."""
         with suppress(subprocess.TimeoutExpired):
             subprocess.run(["scancel", f"--signal={name}", task], env=self.environment, timeout=4, check=True)
 
