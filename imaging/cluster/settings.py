@@ -83,6 +83,8 @@ def read_cluster(path: Path) -> Cluster:
         cluster: Cluster = parser.instantiate(parser.parse_object({"top": told}))["top"]
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; allowed is a readable file", Reason.CONFIG_INVALID) from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}", error.reason) from error
     except (ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
         detail = " ".join(str(error).replace("top.", "").split())
         raise ConfigError(f"{path}: {detail}", Reason.CONFIG_INVALID) from error

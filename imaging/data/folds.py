@@ -65,12 +65,17 @@ def members(cases: Sequence[Case], folds: int | None, sites: Collection[str]) ->
 
     A member is tested on the patients of its fold and site, and learns from nobody of that fold and nobody of that
     site; so all members together test every image once. With folds the next one validates; without, the table says.
-    Raises ConfigError for a site that the table does not have, and for a member without cases on any side.
+    Raises ConfigError for fewer than three folds, a site that the table does not have, and a member without cases on any side.
     """
     dealt = [case for case in cases if case.split != "test"]
     if unknown := sorted(set(sites) - {case.site for case in dealt}):
         known = sorted({case.site for case in dealt})
         raise ConfigError(f"held-out sites: found {unknown}; allowed are {known}", Reason.CONFIG_INVALID)
+    if folds is not None and folds < 3:
+        raise ConfigError(
+            f"folds: found {folds}; allowed are 3 or more: one tests, one validates, the others are learnt from",
+            Reason.CONFIG_INVALID,
+        )
     fold_of = {} if folds is None else deal(dealt, folds)
     away = _patients_of_sites(dealt, sites)
     held_out: list[str | None] = [*sorted(sites)] or [None]
