@@ -65,7 +65,7 @@ def members(cases: Sequence[Case], folds: int | None, sites: Collection[str]) ->
 
     A member is tested on the patients of its fold and site, and learns from nobody of that fold and nobody of that
     site; so all members together test every image once. With folds the next one validates; without, the table says.
-    Raises ConfigError for fewer than three folds, a site that the table does not have, and a member without cases on any side.
+    Raises ConfigError for fewer than three folds, an unknown site, and a member without cases on any side.
     """
     dealt = [case for case in cases if case.split != "test"]
     if unknown := sorted(set(sites) - {case.site for case in dealt}):
