@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from imaging.cluster.jobs import read_jobs
 from imaging.cluster.standing import standings
 from imaging.commands import main
 from imaging.commands.train import main as train
-from imaging.data.manifest import read_manifest
+from imaging.data.manifest import read_manifest, write_manifest
 from imaging.tasks.checkpoints import load_checkpoint
 from tests.conftest import REPOSITORY
 from tests.scheduler import Scheduler, start
@@ -220,3 +220,22 @@ def test_a_failed_job_says_why_and_is_sent_again_alone(
     assert second["numbers"] == [1]
     scheduler.finish(second["array"], LONGEST_S)
     assert main(["jobs", str(run)]) == 0
+
+
+def test_processes_of_a_job_agree_on_the_step_at_which_they_end(
+    scheduler: Scheduler, folder: Path, tmp_path: Path
+) -> None:
+    """Two processes by srun, of which one alone is asked: both end after the same step, and go on there."""
+    (tmp_path / "two.yaml").write_text(f"processes: 2\n{SETUP}", encoding="utf-8")
+    table = tmp_path / "cases.csv"
+    write_manifest(table, [replace(case, split="val" if k % 4 else "train") if k < 8 else case for k, case in enumerate(
+        one for one in read_manifest(folder / "cases/manifest.csv") if one.split == "train")])  # fmt: skip
+    line = ["fit", f"--config={folder / 'train.yaml'}", f"--data.manifest={table}", "--data.batch_size=2"]
+    run = tmp_path / "run"
+    assert main(["submit", str(run), "--cluster", str(tmp_path / "two.yaml"), "--", *line]) == 0
+    watch(scheduler, run, lambda number, task, pid: os.kill(pid, signal.SIGUSR1), 1)
+    log = (run / "jobs/all/log.txt").read_text(encoding="utf-8")
+    assert [one.state for one in standings(read_jobs(run))] == ["done"], log
+    assert log.count(f"stopped by SIGUSR1 at step {PAUSED};") == 1
+    assert log.count(f"resumed from {run}/jobs/all/run/checkpoints/step-{PAUSED:08d}.ckpt") == 2
+    assert "trainer.world_size" not in log
