@@ -135,10 +135,10 @@ def test_the_script_asks_for_what_the_file_says(tmp_path: Path) -> None:
 
 def test_only_a_training_is_run_by_all_processes() -> None:
     environment = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": "1"}
-    task = this_task(environment | {"SLURM_NTASKS": "8"})
+    task = this_task(environment | {"SLURM_CPUS_PER_TASK": "8"})
     assert task == ArrayTask("12_3", 3, 1, 8)
     assert task.by == "12_3 try 2"
-    assert as_step(CommandLine(("a", "b"), is_parallel=True), task)[-3:] == ["--unbuffered", "a", "b"]
+    assert as_step(CommandLine(("a", "b"), is_parallel=True), task)[-3:] == ["--cpus-per-task=8", "a", "b"]
     assert as_step(CommandLine(("a", "b")), task)[-5:] == ["--nodes=1", "--ntasks=1", "--exact", "a", "b"]
     assert this_task({}) is None
 

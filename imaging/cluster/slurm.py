@@ -31,13 +31,13 @@ class ArrayTask:
         name: As SLURM writes it, `12_3`.
         number: Of the job in its list.
         again: How often it was put back in the queue.
-        processes: Of the job, over all its nodes.
+        cpus: Of each process.
     """
 
     name: str
     number: int
     again: int
-    processes: int
+    cpus: int
 
     @property
     def by(self) -> str:
@@ -51,13 +51,14 @@ def this_task(environment: Mapping[str, str] = os.environ) -> ArrayTask | None:
     if array is None or number is None:
         return None
     again = int(environment.get("SLURM_RESTART_COUNT", "0"))
-    return ArrayTask(f"{array}_{number}", int(number), again, int(environment.get("SLURM_NTASKS", "1")))
+    return ArrayTask(f"{array}_{number}", int(number), again, int(environment.get("SLURM_CPUS_PER_TASK", "1")))
 
 
 def as_step(line: CommandLine, task: ArrayTask) -> list[str]:
     """A line of a job as a step of the task: what it prints stays in one place, and a lost process ends the others."""
     count = [] if line.is_parallel else ["--nodes=1", "--ntasks=1", "--exact"]
-    return ["srun", "--kill-on-bad-exit=1", "--unbuffered", *count, *line.words]
+    # Since 22.05 srun does not take the processors of a process from sbatch.
+    return ["srun", "--kill-on-bad-exit=1", "--unbuffered", f"--cpus-per-task={task.cpus}", *count, *line.words]
 
 
 def script(folder: Path, name: str, cluster: Cluster) -> str:
@@ -78,7 +79,8 @@ def script(folder: Path, name: str, cluster: Cluster) -> str:
     options = [f"--{key}={value}" for key, value in told.items() if value is not None]
     lines = [f"#SBATCH {option}" for option in (*options, "--requeue", *cluster.options)]
     again = [sys.executable, "-m", "imaging", "jobs", str(folder), "--task"]
-    head = ("#!/bin/bash", *lines, "set -eu", f"cd {shlex.quote(str(Path.cwd()))}")
+    # Not -u: what sites load here reads variables that are not set.
+    head = ("#!/bin/bash", *lines, "set -e", f"cd {shlex.quote(str(Path.cwd()))}")
     return "\n".join((*head, *cluster.setup, f"exec {shlex.join(again)}", ""))
 
 

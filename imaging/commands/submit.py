@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0, or 1 where a job that ran here failed; raises ImagingError."""
     cluster = Cluster() if args.cluster is None else read_cluster(args.cluster)
     folder = args.folder.resolve()
-    _refuse(args)
+    _refuse(args, cluster)
     plan = _Plan(args, folder, cluster)
     jobs = plan.package_jobs() if args.line[0] == "train-package" else plan.fit_jobs()
     text = script(folder, f"imaging-{folder.name}", cluster)
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     return start(jobs, unstarted(jobs), args.jobs)
 
 
-def _refuse(args: argparse.Namespace) -> None:
+def _refuse(args: argparse.Namespace, cluster: Cluster) -> None:
     """Raises ConfigError for words that do not belong together."""
     kind, *words = args.line
     named = {word.partition("=")[0] for word in words}
@@ -109,6 +109,12 @@ def _refuse(args: argparse.Namespace) -> None:
         ("LINE", kind, kind not in ("fit", "train-package"), "fit or train-package, after --"),
         ("LINE", sorted(named & set(_GIVEN)), bool(named & set(_GIVEN)), "none of them: this command gives them"),
         ("LINE", f"train-package with {many}", kind == "train-package" and bool(many), "fit, for these options"),
+        (
+            "LINE",
+            f"train-package with {cluster.nodes} nodes of {cluster.per_node} processes",
+            kind == "train-package" and cluster.nodes * cluster.per_node > 1,
+            "one process: nodes: 1 and processes: 1",
+        ),
         ("--score", args.score, bool(args.score) and args.card is None, "beside --card, which makes predictions"),
         (
             "--score",

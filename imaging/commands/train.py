@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from jsonargparse import DefaultHelpFormatter
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -118,7 +119,7 @@ class _TrainCli(LightningCLI):
             own = [KeepPredictions(run)]
         return super().instantiate_trainer(
             default_root_dir=str(run),
-            plugins=[*_listed(told["plugins"]), *_scheduler(), WholeCheckpoints(fitting)],
+            plugins=[*_listed(told["plugins"]), *_scheduler(told["plugins"]), WholeCheckpoints(fitting)],
             logger=[*_listed(told["logger"]), *(_own_loggers(run) if fitting else [])] or False,
             callbacks=[*_listed(told["callbacks"]), *own],
             enable_checkpointing=fitting and bool(own),
@@ -229,9 +230,10 @@ def _own_loggers(run: Path) -> list[Logger]:
     ]
 
 
-def _scheduler() -> list[SLURMEnvironment]:
-    """SLURM's processes without Lightning's own way of stopping, where this is a step of a job."""
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+def _scheduler(told: Any) -> list[SLURMEnvironment]:
+    """SLURM's processes without Lightning's own way of stopping, in a step of a job where no plugin is told."""
+    is_told = any(isinstance(plugin, ClusterEnvironment) for plugin in _listed(told))
+    return [SLURMEnvironment(auto_requeue=False)] if not is_told and SLURMEnvironment.detect() else []
 
 
 def _listed(told: Any) -> list[Any]:
