@@ -32,7 +32,7 @@ from tests.test_training import differences, logged
 from tests.test_training_data import write_cases
 
 
-def prepare(folder: Path, steps: int, seed: int) -> dict[str, tuple[str, int]]:
+def prepare(folder: Path, ways: list[str], steps: int, seed: int) -> dict[str, tuple[str, int]]:
     """Cases, configurations and the arms: way and step by name."""
     table = write_cases(folder / "cases", 12, 4, 0)
     told = config(table, folder / "cache")
@@ -43,7 +43,7 @@ def prepare(folder: Path, steps: int, seed: int) -> dict[str, tuple[str, int]]:
     (folder / "train.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
     (folder / "cluster.yaml").write_text(SETUP, encoding="utf-8")
     dice, arms = random.Random(seed), {}
-    for how in HOW:
+    for how in ways:
         for step in sorted(dice.sample(range(1, STEPS), steps)):
             pause = {"class_path": "tests.pausing.PauseAtStep", "init_args": {"step": step}}
             arm = folder / f"{how}-{step}.yaml"
@@ -80,9 +80,9 @@ def report(run: Path, job: str, step: int, reference: Path) -> bool:
     return not other and not figures
 
 
-def run(scheduler: Scheduler, folder: Path, steps: int, seed: int) -> int:
+def run(scheduler: Scheduler, folder: Path, args: argparse.Namespace) -> int:
     os.environ["SLURM_CONF"] = scheduler.environment["SLURM_CONF"]
-    arms, run = prepare(folder, steps, seed), folder / "run"
+    arms, run = prepare(folder, args.ways, args.steps, args.seed), folder / "run"
     words = [word for name in arms for word in ("--arm", f"{name}={folder / name}.yaml")]
     line = ["fit", f"--config={folder / 'train.yaml'}", f"--data.manifest={folder / 'cases/manifest.csv'}"]
     begin = time.monotonic()
@@ -100,12 +100,13 @@ def run(scheduler: Scheduler, folder: Path, steps: int, seed: int) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3, help="random steps for each way")
+    parser.add_argument("--ways", nargs="+", default=[*HOW, "node"], choices=[*HOW, "node"], help="of disturbing")
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         running = start(Path(name) / "slurm")
         try:
-            status = run(running, Path(name), args.steps, args.seed)
+            status = run(running, Path(name), args)
         finally:
             running.stop()
     raise SystemExit(status)

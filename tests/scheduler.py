@@ -94,6 +94,15 @@ class Scheduler:
             time.sleep(0.3)
         raise AssertionError(f"job {job} after {seconds} s: {self.states(job)}\n{self.log()}")
 
+    def lose_node(self, pid: int) -> None:
+        """The node is gone, and the process with it; then the node is back."""
+        name = socket.gethostname().split(".")[0]
+        self.ask("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=lost")
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        self.wait("down", "down*")
+        self.ask("scontrol", "update", f"NodeName={name}", "State=RESUME")
+
     def log(self) -> str:
         """The last lines of both daemons."""
         return "\n".join(

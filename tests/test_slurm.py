@@ -78,6 +78,8 @@ def disturb(scheduler: Scheduler, how: str, task: str, pid: int, folder: Path) -
     """What happens to the job that waits at a step."""
     if how == "killed":
         os.kill(pid, signal.SIGKILL)
+    elif how == "node":
+        scheduler.lose_node(pid)
     elif how == "requeue":
         scheduler.ask("scontrol", "requeue", task)
     elif how == "preempted":

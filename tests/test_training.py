@@ -92,10 +92,10 @@ def content(run: Path) -> dict[str, bytes]:
 
 
 def logged(run: Path) -> dict[str, dict[int, float]]:
-    """Figure → step → value over all parts of a run, the latest part last."""
+    """Figure → step → value over all parts of a run, the latest part last; one that made no step has no table."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
-    for part in sorted((run / "csv").iterdir(), key=lambda p: int(p.name.split("_")[1])):
-        with (part / "metrics.csv").open(encoding="utf-8") as stream:
+    for part in sorted((run / "csv").glob("*/metrics.csv"), key=lambda p: int(p.parent.name.split("_")[1])):
+        with part.open(encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
                 for name, value in row.items():
                     if value:
