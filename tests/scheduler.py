@@ -101,6 +101,7 @@ class Scheduler:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         self.wait("down", "down*")
+        time.sleep(8)  # of the lost task nothing runs any more
         self.ask("scontrol", "update", f"NodeName={name}", "State=RESUME")
 
     def log(self) -> str:

@@ -9,7 +9,8 @@ import pytest
 
 HEAVY = ("torch", "monai", "pytorch_lightning", "pydicom", "highdicom", "SimpleITK", "scipy", "nibabel", "reportlab")
 COMMANDS = (
-    "data", "doctor", "evaluate", "infer", "merge-results", "package", "phantoms", "predict", "status", "train-package",
+    "data", "doctor", "evaluate", "infer", "jobs", "merge-results", "package", "phantoms", "predict", "status",
+    "submit", "train-package",
 )  # fmt: skip
 ACTIONS = (("data", "prepare"), ("data", "to-nnunet"), ("data", "from-nnunet"), ("phantoms", "training"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from imaging.cluster.jobs import CommandLine, Job, JobList, read_jobs, write_jobs
 from imaging.cluster.ledger import Event, JobLedger
-from imaging.cluster.running import run_here
+from imaging.cluster.running import Runner, run_here, run_job
 from imaging.cluster.settings import Cluster, read_cluster
 from imaging.cluster.slurm import ArrayTask, as_step, script, this_task
 from imaging.cluster.standing import standings
@@ -196,6 +197,21 @@ def test_one_that_ended_without_a_word_is_failed_and_one_that_runs_is_not(tmp_pa
         stream.write('{"kind": "end')  # its writer was killed
     run_here(jobs, [0], 1)
     assert states(jobs) == {"one": "done"}
+
+
+@pytest.mark.parametrize(("state", "found"), [("RUNNING", "done"), ("COMPLETING", "ended"), ("NODE_FAIL", "ended")])
+def test_the_good_status_of_a_lost_node_is_not_believed(
+    state: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """srun ends with 0 when its node is lost, as it does when the line has done its work."""
+    for name, text in (("srun", "exit 0"), ("squeue", f"echo '12_0|{state}|None'")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    jobs = listed(tmp_path / "run", Job("one", (python("pass"),)))
+    status = run_job(jobs, 0, Runner(ArrayTask("12_0", 0, 0, 1)))
+    assert status == (0 if found == "done" else 137)
+    assert [event.kind for event in JobLedger(jobs.place("one"))] == ["begun", found]
 
 
 def test_two_processes_do_not_run_one_job(tmp_path: Path) -> None:

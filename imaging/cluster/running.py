@@ -79,6 +79,10 @@ class Runner:
     def by(self) -> str:
         return "here" if self.task is None else self.task.by
 
+    def is_believed(self) -> bool:
+        """Whether a good status counts: srun ends with 0 when a node is lost, and SLURM is ending the task then."""
+        return self.task is None or is_running(self.task)
+
     def words(self, line: CommandLine) -> list[str]:
         return list(line.words) if self.task is None else as_step(line, self.task)
 
@@ -142,6 +146,8 @@ def _lines(folder: Path, lines: Sequence[CommandLine], runner: Runner, is_waited
             _remove(line.makes)
             ledger.tell(Event("begun", number, runner.by))
             status = _call(runner, line, log)
+            if status in line.accepts and not runner.is_believed():
+                status = KILLED
             is_done = status in line.accepts
             ledger.tell(Event("done" if is_done else "ended", number, runner.by, status))
             if not is_done:
