@@ -100,9 +100,8 @@ class Scheduler:
         self.ask("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=lost")
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        self.wait("down", "down*")
-        time.sleep(8)  # of the lost task nothing runs any more
-        self.ask("scontrol", "update", f"NodeName={name}", "State=RESUME")
+        time.sleep(8)  # of the lost task nothing runs any more; the daemon on the node has answered again
+        self.wait("idle", "mixed")
 
     def log(self) -> str:
         """The last lines of both daemons."""
