@@ -81,6 +81,7 @@ class Scheduler:
         """A job that was put back waits for two minutes; begin it now."""
         for task, state in self.states(job).items():
             if state == "PENDING" and "BeginTime" in self.ask("squeue", "-h", "-r", f"-j{task}", "-o", "%r"):
+                time.sleep(2.5)  # the node refuses a task that ended there in the same second
                 self.ask("scontrol", "update", f"JobId={task}", "StartTime=now")
 
     def finish(self, job: str, seconds: float = 150.0) -> dict[str, str]:
