@@ -25,7 +25,7 @@ demo: $(BIN)/imaging
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 quick: $(VENV)/.test
-	$(PYTEST) -m "not slow and not conformance and not viewer and not browser"
+	$(PYTEST) -m "not slow and not conformance and not viewer and not browser and not slurm"
 
 test: $(VENV)/.test
 	$(PYTEST) --durations=30

@@ -46,7 +46,7 @@ from imaging.package import (
 from imaging.predictor import Predictor, load_predictor, read_model
 from imaging.table import clean, likened
 from imaging.tasks.checkpoints import BEST, FOLDER, load_checkpoint
-from imaging.tasks.record import TrainingRecord, recipe_settings, record_in, recorded_case, task_settings
+from imaging.tasks.record import BATCH, TrainingRecord, recipe_settings, record_in, recorded_case, task_settings
 from imaging.thresholds import Decisions, decide_candidates, decide_masks, fitted_temperature
 
 GOLDEN_TOLERANCE = 0.02
@@ -143,7 +143,7 @@ def _refuse_other_training(record: TrainingRecord, config: dict[str, Any], cases
     kind = task["class_path"].rpartition(".")[2]
     network = {"network": parse_network(task["init_args"]["network"]).stated()}
     now = {
-        **{f"data.{name}": told[name] for name in ("batch_size", "seed", "instances")},
+        **{f"data.{name}": told[name] for name in ("seed", "instances")},
         "data.recipe": recipe_settings(trained_recipe(config)),
         "data.test_sites": sorted(clean(site) for site in told.get("test_sites") or []),
         "data.classes": told.get("classes") or [],
@@ -151,6 +151,12 @@ def _refuse_other_training(record: TrainingRecord, config: dict[str, Any], cases
         **task_settings(kind, {**task["init_args"], **network}),
     }
     record.refuse_other_settings(now, "package", now)
+    if told["batch_size"] < 1 or record.settings[BATCH] % told["batch_size"]:
+        raise ConfigError(
+            f"package: {BATCH}: found {told['batch_size']}; allowed is {record.settings[BATCH]}, or what divides it "
+            "among several processes, as the checkpoint records",
+            Reason.CONFIG_INVALID,
+        )
     record.refuse_other_cases([recorded_case(case) for case in cases if case.split != "test"], "package")
     record.refuse_seen_sites(record.held_out_sites, "package")
 

@@ -1,6 +1,6 @@
 """Shared test set-up: where the development data is, what is slow, and how a missing tool skips with its reason.
 
-With IMAGING_STRICT=1 (continuous integration) a conformance, viewer or browser test that skips is a failure.
+With IMAGING_STRICT=1 (continuous integration) a conformance, viewer, browser or SLURM test that skips is a failure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes at work: one thread
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES_OF_TOOLS = ("dicom3tools", "dcmqi")
-NEVER_SKIPPED_IN_CI = ("conformance", "viewer", "browser")
+NEVER_SKIPPED_IN_CI = ("conformance", "viewer", "browser", "slurm")
 
 
 def is_strict() -> bool:

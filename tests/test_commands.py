@@ -10,8 +10,8 @@ import pytest
 
 HEAVY = ("torch", "monai", "pytorch_lightning", "pydicom", "highdicom", "SimpleITK", "scipy", "nibabel", "reportlab")
 COMMANDS = (
-    "benchmark", "data", "doctor", "evaluate", "infer", "merge-results", "package", "phantoms", "predict", "site-kit",
-    "status", "train-package",
+    "benchmark", "data", "doctor", "evaluate", "export", "infer", "jobs", "merge-results", "package", "phantoms",
+    "predict", "site-kit", "status", "submit", "train-package",
 )  # fmt: skip
 ACTIONS = (
     ("data", "prepare"), ("data", "to-nnunet"), ("data", "from-nnunet"), ("phantoms", "training"),

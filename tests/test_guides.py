@@ -116,7 +116,9 @@ def test_a_modality_can_be_added_as_its_guide_says(tmp_path: Path) -> None:
     run_page(guide("add_a_modality.md"), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["add_a_network.md", "add_a_public_set.md", "add_a_vendors_quirk.md"])
+@pytest.mark.parametrize(
+    "name", ["add_a_network.md", "add_a_public_set.md", "add_a_vendors_quirk.md", "run_on_a_cluster.md"]
+)
 def test_what_a_guide_says_works(name: str, tmp_path: Path) -> None:
     run_page(guide(name), tmp_path)
 

@@ -17,6 +17,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "fork_server": set(),
     "workers": {"errors", "fork_server"},
+    "cluster": {"errors", "resources"},
+    "resources": set(),
     "grayscale": set(),
     "image": {"errors", "grayscale"},
     "html": set(),
@@ -47,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"errors"},
     "harmonise": {"errors", "image", "grayscale", "dicom"},
     "data": {"errors", "image", "table", "dicom", "harmonise"},
-    "tasks": {"errors", "image", "table", "data", "models", "findings", "harmonise", "evaluation"},
+    "tasks": {"errors", "resources", "image", "table", "data", "models", "findings", "harmonise", "evaluation"},
     "package": {"errors", "image", "dicom", "findings", "exam", "modalities", "models"},
     "predictor": {
         "errors",

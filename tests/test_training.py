@@ -92,10 +92,10 @@ def content(run: Path) -> dict[str, bytes]:
 
 
 def logged(run: Path) -> dict[str, dict[int, float]]:
-    """Figure → step → value over all parts of a run, the latest part last."""
+    """Figure → step → value over all parts of a run, the latest part last; one that made no step has no table."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
-    for part in sorted((run / "csv").iterdir(), key=lambda p: int(p.name.split("_")[1])):
-        with (part / "metrics.csv").open(encoding="utf-8") as stream:
+    for part in sorted((run / "csv").glob("*/metrics.csv"), key=lambda p: int(p.parent.name.split("_")[1])):
+        with part.open(encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
                 for name, value in row.items():
                     if value:
@@ -671,6 +671,39 @@ def test_a_damaged_checkpoint_is_known(finished: Finished, tmp_path: Path) -> No
     path, damaged = newest_whole(tmp_path)
     assert damaged[0].name == "step-99999999.ckpt"
     assert path is None or is_whole(path)
+
+
+def test_the_number_of_processes_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
+    """Two processes, one, two: an epoch each, with the weights and the figures of one process all the way."""
+    manifest = write_cases(tmp_path / "cases", 12, 7, 3)
+    more = ["--data.augmentation.rotation=0", "--trainer.precision=64-true", "--resume=auto", "--save_every_steps=1"]
+    alone = words(manifest, tmp_path / "alone", *more, f"--trainer.max_epochs={EPOCHS}")
+    jobs = [{"words": alone, "log": f"{tmp_path}/alone.log", "still": True}]
+    changing = words(manifest, tmp_path / "changing", *more, f"--trainer.max_epochs={EPOCHS}")
+    two = ["--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp_fork"]
+    moments = [("batch", 4), ("batch", 7), None]  # in the second epoch, and in the third
+    for own, kill in zip((two, [], two), moments, strict=True):
+        jobs.append({"words": [*changing, *own], "log": f"{tmp_path}/changing.log", "still": True, "kill": kill})
+    wrong = {"words": [*changing, "--trainer.devices=2", "--trainer.strategy=ddp_fork"], "log": f"{tmp_path}/wrong.log"}
+    ends = drive(tmp_path, [*jobs, wrong])
+    assert ends[0] == ends[3] == 0, (tmp_path / "changing.log").read_text()
+    assert ends[2] == KILLED
+    assert ends[4] == 2
+    told = (tmp_path / "wrong.log").read_text()
+    assert (
+        "data.batch_size: found 4 in each of 2 processes; allowed is 2 in each of 2 processes, so that a step" in told
+    )
+    log = (tmp_path / "changing.log").read_text()
+    assert "trainer.world_size is 1; it was 2" in log
+    assert "trainer.world_size is 2; it was 1" in log
+    one, changed = (
+        load_checkpoint(tmp_path / name / f"checkpoints/step-{LAST:08d}.ckpt") for name in ("alone", "changing")
+    )
+    for name, weights in one["state_dict"].items():
+        assert torch.allclose(weights, changed["state_dict"][name], rtol=0, atol=1e-6), name
+    reference, figures = logged(tmp_path / "alone"), logged(tmp_path / "changing")
+    for name in (name for name in reference if name.startswith(("train/", "val/"))):
+        assert figures[name] == pytest.approx(reference[name], abs=1e-6), name
 
 
 def test_two_processes_train_and_judge_as_one(tmp_path: Path) -> None:

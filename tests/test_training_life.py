@@ -127,7 +127,7 @@ def test_where_no_hard_links_are_the_best_is_copied(
 def test_a_full_disk_under_checkpoints_is_told_and_earlier_ones_stay(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save, left = torch.save, [1, 2, 3, 4]  # a best and a step each epoch: the third epoch has no room
+    save, left = torch.save, [1, 2, 3, 4, 5, 6]  # a best between two of a step each epoch: the third epoch has no room
 
     def full(*told: Any, **more: Any) -> None:
         if not left:

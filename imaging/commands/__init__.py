@@ -16,15 +16,22 @@ from imaging.commands import (
     evaluate,
     export,
     infer,
+    jobs,
     merge_results,
     package,
     phantoms,
     predict,
     site_kit,
     status,
+    submit,
     train_package,
 )
 from imaging.errors import ImagingError
+
+COMMANDS = (
+    infer, predict, status, evaluate, merge_results, data, train_package, submit, jobs, package, export, benchmark,
+    site_kit, phantoms, doctor,
+)  # fmt: skip
 
 # EX_SOFTWARE of sysexits.h
 EXIT_DEFECT = 70
@@ -42,21 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"sitewise-imaging {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (
-        infer,
-        predict,
-        status,
-        evaluate,
-        merge_results,
-        data,
-        train_package,
-        package,
-        export,
-        benchmark,
-        site_kit,
-        phantoms,
-        doctor,
-    ):
+    for command in COMMANDS:
         command.register(subparsers)
     return execute(parser.parse_args(arguments))
 

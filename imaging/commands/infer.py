@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from imaging.errors import ConfigError, PackageError, Reason
+from imaging.resources import processors
 
 if TYPE_CHECKING:
     from imaging.dicom.archives import Unpacked
@@ -165,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         raise ConfigError("--out: missing; name the folder for the results, or add --dry-run", Reason.CONFIG_INVALID)
     when = parse_time(args.content_time) if args.content_time else None
-    cpus = os.cpu_count() or 1
+    cpus = processors().value
     order = InferenceRun(
         export=args.export,
         out=args.out,

@@ -12,18 +12,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from jsonargparse import DefaultHelpFormatter
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from imaging.commands.data import progress_bar
 from imaging.commands.train_start import begun, gone_on, start_of
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, ImagingError, Reason
 from imaging.harmonise.recipe import normalisation_of, with_reference
+from imaging.resources import processors
 from imaging.table import remarks_kept
 from imaging.tasks.checkpoints import (
     BEST,
@@ -37,6 +40,8 @@ from imaging.tasks.checkpoints import (
     newest_whole,
 )
 from imaging.tasks.curves import TrainingCurves
+from imaging.tasks.fit_resources import refuse_shortage
+from imaging.tasks.interruption import InterruptedTrainingError, Interruption
 from imaging.tasks.progress import KeepRemarks, TrainingProgress, ValidationPictures
 from imaging.tasks.record import TrainingRecord, data_settings, record_in, record_of, task_settings
 from imaging.tasks.results import PREDICTIONS, KeepPredictions, as_text, figures_by_site, write_figures
@@ -120,15 +125,16 @@ class _TrainCli(LightningCLI):
         told, run, fitting = chosen["trainer"], Path(chosen["run"]), self.subcommand == "fit"
         _refuse_options(told, run)
         own: list[Callback] = [] if told["fast_dev_run"] else [KeepRemarks(run, self.remarks)]
-        self.keep_record = KeepRecord()
+        self.keep_record, self.interruption = KeepRecord(), Interruption()
         if fitting and not told["fast_dev_run"]:
             own += [TrainingProgress(), ValidationPictures(run / "previews"), KeepRandomState(), TrainingCurves(run)]
-            own += [self.keep_record, KeepBest(run, self.model), KeepNewest(run, chosen["save_every_steps"])]
+            own += [self.keep_record, KeepBest(run, self.model)]
+            own += [KeepNewest(run, chosen["save_every_steps"], self.interruption)]
         elif self.subcommand == "predict":
             own.append(KeepPredictions(run))
         return super().instantiate_trainer(
             default_root_dir=str(run),
-            plugins=[*_listed(told["plugins"]), WholeCheckpoints(fitting)],
+            plugins=[*_listed(told["plugins"]), *_scheduler(told["plugins"]), WholeCheckpoints(fitting)],
             logger=[*_listed(told["logger"]), *(_own_loggers(run) if fitting else [])] or False,
             callbacks=[*_listed(told["callbacks"]), *own],
             enable_checkpointing=fitting and bool(own),
@@ -155,6 +161,7 @@ class _TrainCli(LightningCLI):
             record.start.refuse_seen_sites(data.test_sites, "fit --start_from")
             record.start.refuse_seen_cases(data.split("val"), "fit --start_from, validation", ("train",))
         record.refuse_seen_cases(data.split("test"), "fit, test cases")
+        refuse_shortage(self.trainer, task, data, Path(chosen["run"]))
         self.keep_record.record = record
         if not self.trainer.is_global_zero:
             return
@@ -182,14 +189,19 @@ class _TrainCli(LightningCLI):
     def fit(self, **words: Any) -> None:
         """`Trainer.fit`; a run that is asked to end ends with the status of its signal, and says what is kept."""
         run = Path(self.config_init["fit"]["run"])
+        self.interruption.listen()
         try:
             self.trainer.fit(**words)
-        except SIGTERMException as stop:
-            raise _stopped(run, self.trainer, "SIGTERM", 143) from stop
+        except InterruptedTrainingError as stop:
+            # Of several processes the first one tells; a launcher would kill it for another's status.
+            status = 128 + stop.number if self.trainer.is_global_zero else 0
+            raise _stopped(run, self.trainer, str(stop), status) from stop
         except SystemExit as stop:
             if isinstance(stop.__context__, KeyboardInterrupt):  # what Lightning makes of it
                 raise _stopped(run, self.trainer, "Ctrl-C", 130) from stop
             raise
+        finally:
+            self.interruption.leave()
 
     def before_test(self) -> None:
         self._accept("test")
@@ -263,6 +275,12 @@ def _own_loggers(run: Path) -> list[Logger]:
     ]
 
 
+def _scheduler(told: Any) -> list[SLURMEnvironment]:
+    """SLURM's processes without Lightning's own way of stopping, in a step of a job where no plugin is told."""
+    is_told = any(isinstance(plugin, ClusterEnvironment) for plugin in _listed(told))
+    return [SLURMEnvironment(auto_requeue=False)] if not is_told and SLURMEnvironment.detect() else []
+
+
 def _listed(told: Any) -> list[Any]:
     """What a trainer option names, in any of the forms that it may have."""
     if told is None or isinstance(told, bool):
@@ -304,6 +322,8 @@ def _stopped(run: Path, trainer: Trainer, by: str, status: int) -> SystemExit:
     best = run / FOLDER / BEST
     kept = [] if newest is None else [f"{newest}, from which --resume auto goes on"]
     kept += [f"{best}, the best so far, to be tested or packaged"] if best.is_file() else []
+    if not trainer.is_global_zero:
+        return SystemExit(status)
     print(
         f"train.py: stopped by {by} at step {trainer.global_step}; kept: {'; '.join(kept) or 'nothing yet'}",
         file=sys.stderr,
@@ -321,6 +341,8 @@ def main(arguments: ArgsType = None) -> LightningCLI:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
+        # torch takes all processors of the computer where nobody says otherwise.
+        torch.set_num_threads(min(torch.get_num_threads(), processors().value))
         with warnings.catch_warnings():
             _quiet()
             return _run(arguments)
@@ -390,6 +412,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning|jsonargparse")
     # A run that goes on has checkpoints in its folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # Beside a scheduler's programs a training need not be its job.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
     # An epoch of few steps is no mistake.
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
@@ -399,3 +423,7 @@ def _own(error: BaseException | None) -> ImagingError | None:
     while error is not None and not isinstance(error, ImagingError):
         error = error.__cause__ or error.__context__
     return error
+
+
+if __name__ == "__main__":  # a job of a cluster has no train.py at hand
+    main()

@@ -14,7 +14,7 @@ from torch import Tensor
 from imaging.errors import ConfigError, Reason
 from imaging.models.networks import PUBLISHED, EfficientUNetSettings
 from imaging.tasks.checkpoints import FOLDER, load_checkpoint, newest_whole
-from imaging.tasks.record import TrainingRecord, published_record, record_in, weights_digest
+from imaging.tasks.record import BATCH, TrainingRecord, published_record, record_in, weights_digest
 from imaging.tasks.task import Task
 
 
@@ -44,6 +44,7 @@ def start_of(run: Path, resume: bool | str) -> str | None:
 def gone_on(record: TrainingRecord, checkpoint: Path, start_from: Path | None, task: Task) -> TrainingRecord:
     """The record of a training that goes on. Raises ConfigError where it would go on with anything else."""
     before = record_in(load_checkpoint(checkpoint), f"checkpoint {checkpoint}")
+    _refuse_other_batch(record, before)
     before.refuse_other_settings(record.settings, "resume")
     before.refuse_other_cases(record.cases, "resume")
     if start_from is not None:
@@ -59,6 +60,23 @@ def gone_on(record: TrainingRecord, checkpoint: Path, start_from: Path | None, t
             told = ", and the learning rate falls over the new length from here on" if "max" in key else ""
             print(f"train.py: {key} is {value}; it was {before.changeable.get(key)}{told}", file=sys.stderr)
     return replace(record, start=before.start, start_weights=before.start_weights)
+
+
+def _refuse_other_batch(record: TrainingRecord, before: TrainingRecord) -> None:
+    """Raises ConfigError, naming what to set, where a step would not have as many images as before."""
+    found, allowed, processes = record.settings[BATCH], before.settings[BATCH], record.changeable["trainer.world_size"]
+    if found == allowed:
+        return
+    of = f" in each of {processes} processes" if processes > 1 else ""
+    if allowed % processes:
+        told = f"a number of processes that divides the {allowed} images of a step"
+    else:
+        told = f"{allowed // processes}{of}, so that a step has {allowed} images"
+    raise ConfigError(
+        f"resume: {BATCH}: found {found // processes}{of}; allowed is {told}, as the checkpoint records; or begin a "
+        "new run",
+        Reason.CONFIG_INVALID,
+    )
 
 
 def begun(record: TrainingRecord, start_from: Path, task: Task) -> TrainingRecord:

@@ -65,12 +65,14 @@ class BatchLoader:
         yield from _ahead(self._batch(numbers) for numbers in self._numbers(start.epoch)[start.batch :])
 
     def state_dict(self) -> dict[str, int | str]:
-        """What a resumed run must find again; the place in the epoch is the trainer's to keep."""
+        """What a resumed run must find again; the place in the epoch is the trainer's to keep.
+
+        The number of processes may change where they take the same global batches together.
+        """
         return {
             "cases": len(self.dataset),
             "identity": self.dataset.identity,
-            "batch_size": self.batch_size,
-            "processes": self.share.of,
+            "batch_size": self.batch_size * self.share.of,
             "seed": self.seed or 0,
         }
 

@@ -22,6 +22,7 @@ from imaging.errors import ConfigError, OutputError, Reason
 from imaging.evaluation.matching import HitRule
 from imaging.harmonise.augmentation import Augmentation
 from imaging.models.networks import Network
+from imaging.tasks.interruption import InterruptedTrainingError, Interruption
 from imaging.tasks.record import KEY, TrainingRecord
 from imaging.tasks.task import Task
 
@@ -30,6 +31,7 @@ BEST = "best.ckpt"
 _STEP = "step"
 _KEPT_STEPS = 2
 _KEPT_BEST = 3
+KEPT_STATES = _KEPT_STEPS + _KEPT_BEST + 1  # the newest, the best, and one that is being written
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -120,41 +122,111 @@ def _states(folder: Path) -> list[Path]:
 
 
 class KeepNewest(Checkpoint):
-    """Keeps the newest two states: after every so many steps, and after every epoch with its validation.
+    """Keeps the newest two states: after so many steps, before an epoch's validation, and after it. A training that is
+    asked to end keeps the step that it was in, and ends before the next.
 
-    A state of an epoch's last step before its validation is never written: Lightning would go on without validating,
-    and a run resumed from one twice would train an epoch again.
+    Args:
+        run: Folder of the run.
+        every_steps: Steps of the optimiser between two states.
+        interruption: Whether the training is asked to end.
     """
 
-    def __init__(self, run: Path, every_steps: int) -> None:
+    def __init__(self, run: Path, every_steps: int, interruption: Interruption) -> None:
         self.folder = run / FOLDER
         self.every_steps = every_steps
+        self.interruption = interruption
         self._saved = -1
+        self._asked = 0
+        self._is_unvalidated = False
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del trainer, pl_module
+        self.interruption.listen()  # Lightning has just put its own handlers there
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del pl_module
+        self.interruption.listen()
+        self.interruption.join(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del trainer, pl_module
+        self._end_if_asked()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        del trainer, pl_module, batch, batch_idx
+        self._end_if_asked()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        del pl_module, outputs, batch, batch_idx
+        del pl_module, outputs, batch
         step = trainer.global_step
-        # Whoever is asked to end keeps this step too; several processes may have been asked at different steps.
-        is_due = step % self.every_steps == 0 or (trainer.received_sigterm and trainer.world_size == 1)
-        if is_due and step != self._saved and not trainer.is_last_batch:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+            return  # gradients of half a step are in no state
+        self._asked = self.interruption.asked(trainer)
+        is_due = step % self.every_steps == 0 or self._asked
+        if is_due and step != self._saved and not trainer.is_last_batch:  # the last one is kept before its validation
             self._save(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The state of an epoch's last step, from which a training goes on with its validation."""
+        del pl_module
+        if trainer.sanity_checking:
+            return
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        if loop.restarted_mid_evaluation:  # the batch that `on_save_checkpoint` made up is not there
+            _count_batch(loop.batch_progress.total.__dict__, -1)
+        self._is_unvalidated = True
+        self._save(trainer)
+        self._is_unvalidated = False
+        self._end_if_asked()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Several processes may have unlike numbers of these batches, and end after the last one."""
+        del pl_module, outputs, batch, batch_idx, dataloader_idx
+        if not trainer.sanity_checking and trainer.world_size == 1:
+            self._asked = self.interruption.asked(trainer)
+            self._end_if_asked()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         del pl_module
+        self._asked = self.interruption.asked(trainer)
         self._save(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Lightning validates first where a state says that a batch of the validation was begun and not ended."""
+        del trainer, pl_module
+        if self._is_unvalidated:
+            _count_batch(checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]["total"], 1)
+
+    def _end_if_asked(self) -> None:
+        if self._asked:
+            raise InterruptedTrainingError(self._asked)
 
     def _save(self, trainer: Trainer) -> None:
         """Write the state, then remove all others but the one before: newer ones are of a run that was stopped."""
         self._saved = trainer.global_step
         path = self.folder / f"{_STEP}-{trainer.global_step:08d}.ckpt"
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path)  # all processes wait for it
         if trainer.is_global_zero:
             found = _states(self.folder)
             kept = [one for one in found if one.name <= path.name][:_KEPT_STEPS]
             for one in [*(one for one in found if one not in kept), *self.folder.glob(".*.part")]:
                 one.unlink(missing_ok=True)
+
+
+def _count_batch(progress: dict[str, int], by: int) -> None:
+    """Begin a batch of a loop's progress, or take that back."""
+    for state in ("ready", "started"):
+        progress[state] += by
 
 
 class KeepBest(ModelCheckpoint):

@@ -24,6 +24,7 @@ from imaging.table import likened
 from imaging.tasks.task import Task
 
 KEY = "record"  # of a checkpoint
+BATCH = "data.batch_size"  # in a record: of all processes together, who may be more or fewer when it goes on
 _NAMED = 8  # differences that one error names
 
 
@@ -159,13 +160,14 @@ _INVALID = Reason.CONFIG_INVALID
 def record_of(data: ImagingDataModule, task: Task, trainer: pl.Trainer) -> TrainingRecord:
     """The record of a training that begins with random weights."""
     recorded = [recorded_case(case) for case in data.fitted()]
-    free = ("max_epochs", "max_steps", "precision")
-    fixed = ("gradient_clip_val", "accumulate_grad_batches", "limit_train_batches", "world_size")
+    free = ("max_epochs", "max_steps", "precision", "world_size")
+    fixed = ("gradient_clip_val", "accumulate_grad_batches", "limit_train_batches")
     return TrainingRecord(
         cases=tuple(recorded),
         held_out_sites=tuple(sorted(data.test_sites)),
         settings={
             **data_settings(data),
+            BATCH: data.batch_size * trainer.world_size,
             **task_settings(type(task).__name__, dict(task.hparams)),
             **{f"trainer.{name}": _plain(getattr(trainer, name)) for name in fixed},
         },
