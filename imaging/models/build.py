@@ -147,6 +147,8 @@ class _EfficientUNet(EfficientUNet):
     def __init__(self, network: EfficientUNetSettings) -> None:
         super().__init__(network)
         self.classifier = _classifier(self.seen, network.classes)
+        if self.classifier is not None:  # published features are of other sizes than those of the decoder
+            self.classifier = nn.Sequential(nn.LayerNorm(self.seen), *self.classifier.children())
 
     def forward(self, x: Tensor) -> Outputs:
         bottleneck, finest_first = self.levels(x)
