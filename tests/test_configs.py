@@ -94,7 +94,13 @@ def train(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> LightningCLI:
 def arguments(task: Path, recipe: Path, manifest: Path, folder: Path) -> list[str]:
     first = [task.with_name(task.name.replace(".fine", ""))] if ".fine" in task.name else []  # what it goes on from
     files = [f"-c={file}" for file in (CONFIGS / "trainer.yaml", recipe, *first, task)]
-    settings = ["--data.batch_size=2", "--trainer.accelerator=cpu", f"--run={folder}", f"--data.cache={folder}/cache"]
+    settings = [
+        "--data.batch_size=2",
+        "--trainer.accelerator=cpu",
+        f"--run={folder}",
+        f"--data.cache={folder}/cache",
+        "--data.check_duplicates=false",
+    ]
     return ["fit", *files, f"--data.manifest={manifest}", *settings, "--trainer.fast_dev_run=1"]
 
 
