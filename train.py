@@ -5,9 +5,20 @@
         -c configs/recipe/ultrasound.yaml --data.manifest cases/manifest.csv
 """
 
+import signal
 import sys
 
+
+def _stop(number: int, frame: object) -> None:
+    """Until a training listens itself: nothing of it has begun."""
+    name = signal.Signals(number).name
+    print(f"train.py: stopped by {name} before the first step; nothing was changed", file=sys.stderr, flush=True)
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    for asked in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(asked, _stop)
     # Said before the imports, which take seconds on a cold disk.
     print("train.py: starting", file=sys.stderr, flush=True)
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from imaging.tasks import checkpoints
 from imaging.tasks.checkpoints import load_checkpoint
 from imaging.tasks.curves import draw_course, read_course
 from imaging.tasks.progress import TrainingProgress
+from tests.conftest import REPOSITORY
 from tests.test_lineage import config
 from tests.test_training import content, differences, refused, words
 from tests.test_training_data import write_cases
@@ -269,3 +272,17 @@ def test_what_was_assumed_is_left_in_the_run_folder(tmp_path: Path, capsys: pyte
     assert (tmp_path / "second/remarks.txt").read_text(encoding="utf-8").splitlines() == [column, cut]
     refused(capsys, *tiny(manifest, tmp_path / "no", "--data.test_sites=[nowhere]"))
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_a_signal_before_the_first_step_is_told(number: signal.Signals, status: int, tmp_path: Path) -> None:
+    """While libraries are still loaded, in which a scheduler may take the place back."""
+    line = [sys.executable, str(REPOSITORY / "train.py"), "fit", f"--run={tmp_path / 'run'}"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."}) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "train.py: starting\n"
+        process.send_signal(number)
+        told = process.stderr.read()
+        assert process.wait(60) == status
+    assert told == f"train.py: stopped by {number.name} before the first step; nothing was changed\n"
+    assert not (tmp_path / "run").exists()
