@@ -71,7 +71,7 @@ class Crew:
         pool = ThreadPoolExecutor(self.count)
         try:
             while waiting or running:
-                for task in [task for task in waiting if any(name in lost for name in task.needs)]:
+                while task := next((task for task in waiting if not lost.keys().isdisjoint(task.needs)), None):
                     waiting.remove(task)
                     unfinished.discard(task.name)
                     lost[task.name] = next(lost[name] for name in task.needs if name in lost)

@@ -6,7 +6,6 @@ SLURM is ending the task itself: then a preemption or a requeue has put it there
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -166,6 +165,8 @@ def _remove(path: str) -> None:
 @contextmanager
 def _alone(folder: Path, is_waited_for: bool) -> Iterator[None]:
     """No other process runs this job meanwhile. The lock ends with its process, however that ends."""
+    import fcntl  # of Unix alone, and only where jobs run
+
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if is_waited_for else fcntl.LOCK_NB))

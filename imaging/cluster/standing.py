@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -89,6 +88,8 @@ def _standing(jobs: JobList, job: Job, task: str | None, known: Mapping[str, tup
 
 def _is_held(folder: Path) -> bool:
     """Whether a process of this computer runs the job."""
+    import fcntl  # of Unix alone, and only where jobs run
+
     lock = folder / "lock"
     if not lock.is_file():
         return False
