@@ -414,6 +414,10 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     # Beside a scheduler's programs a training need not be its job.
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
+    # Figures are those of all processes, gathered case by case.
+    warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist=True")
+    # Who starts it without srun on a computer that has SLURM means it.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
     # An epoch of few steps is no mistake.
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
