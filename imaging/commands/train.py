@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
@@ -14,14 +13,11 @@ from typing import Any, Literal
 
 import torch
 from jsonargparse import DefaultHelpFormatter
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from imaging.commands.data import progress_bar
+from imaging.commands.train_options import listed, own_loggers, refuse_options, scheduler
 from imaging.commands.train_start import begun, gone_on, start_of
 from imaging.data.module import ImagingDataModule
 from imaging.errors import ConfigError, ImagingError, Reason
@@ -123,7 +119,7 @@ class _TrainCli(LightningCLI):
         assert isinstance(self.model, Task)
         chosen = self.config_init[self.subcommand]
         told, run, fitting = chosen["trainer"], Path(chosen["run"]), self.subcommand == "fit"
-        _refuse_options(told, run)
+        refuse_options(told, run)
         own: list[Callback] = [] if told["fast_dev_run"] else [KeepRemarks(run, self.remarks)]
         self.keep_record, self.interruption = KeepRecord(), Interruption()
         if fitting and not told["fast_dev_run"]:
@@ -134,9 +130,9 @@ class _TrainCli(LightningCLI):
             own.append(KeepPredictions(run))
         return super().instantiate_trainer(
             default_root_dir=str(run),
-            plugins=[*_listed(told["plugins"]), *_scheduler(told["plugins"]), WholeCheckpoints(fitting)],
-            logger=[*_listed(told["logger"]), *(_own_loggers(run) if fitting else [])] or False,
-            callbacks=[*_listed(told["callbacks"]), *own],
+            plugins=[*listed(told["plugins"]), *scheduler(told["plugins"]), WholeCheckpoints(fitting)],
+            logger=[*listed(told["logger"]), *(own_loggers(run) if fitting else [])] or False,
+            callbacks=[*listed(told["callbacks"]), *own],
             enable_checkpointing=fitting and bool(own),
             **kwargs,
         )
@@ -265,55 +261,6 @@ def _take_reference(data: ImagingDataModule, checkpoint: Path) -> TrainingRecord
 
 # What a checkpoint must have been trained with to be looked at.
 LOOKED_AT = ("data.recipe", "data.classes", "data.labels", "data.instances", "model", "model.network")
-
-
-def _own_loggers(run: Path) -> list[Logger]:
-    """Every row is written at once: a killed run has told what it did."""
-    return [
-        CSVLogger(run, name="csv", flush_logs_every_n_steps=1),
-        TensorBoardLogger(run, name="tensorboard", version=""),
-    ]
-
-
-def _scheduler(told: Any) -> list[SLURMEnvironment]:
-    """SLURM's processes without Lightning's own way of stopping, in a step of a job where no plugin is told."""
-    is_told = any(isinstance(plugin, ClusterEnvironment) for plugin in _listed(told))
-    return [SLURMEnvironment(auto_requeue=False)] if not is_told and SLURMEnvironment.detect() else []
-
-
-def _listed(told: Any) -> list[Any]:
-    """What a trainer option names, in any of the forms that it may have."""
-    if told is None or isinstance(told, bool):
-        return []
-    return list(told) if isinstance(told, list | tuple) else [told]
-
-
-def _refuse_options(told: Mapping[str, Any], run: Path) -> None:
-    """Raises ConfigError for a trainer option that a run folder has no room for."""
-    plugins = _listed(told["plugins"])
-    root = told["default_root_dir"]
-    checks = (
-        ("logger", told["logger"] is False, "loggers, which join the two of the run folder"),
-        ("enable_checkpointing", told["enable_checkpointing"] is False, "true: a run is resumed and packaged from it"),
-        ("barebones", told["barebones"], "false: a run logs and keeps what it learnt"),
-        ("default_root_dir", root is not None and Path(root) != run, "none: --run names the folder"),
-        (
-            "plugins",
-            any(isinstance(plugin, CheckpointIO) for plugin in plugins),
-            "any but a CheckpointIO, of which one is",
-        ),
-    )
-    for name, is_refused, allowed in checks:
-        if is_refused:
-            raise ConfigError(f"trainer.{name}: found {told[name]}; allowed is {allowed}", Reason.CONFIG_INVALID)
-    tasks = os.environ.get("SLURM_NTASKS", "1")
-    is_job = os.environ.get("SLURM_JOB_NAME", "bash") not in ("bash", "interactive")
-    if is_job and tasks != "1" and "SLURM_NTASKS_PER_NODE" not in os.environ:
-        raise ConfigError(
-            f"SLURM_NTASKS: found {tasks}; allowed is --ntasks-per-node in the job script, equal to trainer.devices, "
-            "or one task",
-            Reason.CONFIG_INVALID,
-        )
 
 
 def _stopped(run: Path, trainer: Trainer, by: str, status: int) -> SystemExit:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from imaging.errors import ConfigError, OutputError, PackageError, Reason
 from imaging.golden import read_golden
 from imaging.models.build import Outputs
+from imaging.models.onnx import session_of
 from imaging.package import Package
 from imaging.predictor import load_predictor
 
@@ -134,14 +135,6 @@ def _facts(package: Package) -> dict[str, str]:
 
 
 def _difference(content: bytes, image: Tensor, expected: dict[str, Tensor]) -> float:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise PackageError(
-            "onnxruntime is not installed; install the extra: pip install 'sitewise-imaging[export]'",
-            Reason.NOT_INSTALLED,
-        ) from error
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found = session.run(list(expected), {"image": image.numpy()})
+    found = session_of("the exported network", content).run(list(expected), {"image": image.numpy()})
     pairs = zip(expected.values(), found, strict=True)
     return max(float(np.abs(wanted.numpy() - given).max()) for wanted, given in pairs)

@@ -116,11 +116,11 @@ class _DynUNet(DynUNet):
         return Outputs(_as_fine(logits, size), classes, tuple(_as_fine(d, size) for d in deep) if self.training else ())
 
 
-def _classifier(seen: int, classes: int) -> nn.Module | None:
-    """What makes class logits of `seen` features; None without classes."""
+def _classifier(seen: int, classes: int, *first: nn.Module) -> nn.Module | None:
+    """What makes class logits of `seen` features, after what comes first; None without classes."""
     if not classes:
         return None
-    return nn.Sequential(nn.Linear(seen, 64), nn.LeakyReLU(0.01), nn.Dropout(0.3), nn.Linear(64, classes))
+    return nn.Sequential(*first, nn.Linear(seen, 64), nn.LeakyReLU(0.01), nn.Dropout(0.3), nn.Linear(64, classes))
 
 
 def _classify(
@@ -146,9 +146,8 @@ class _EfficientUNet(EfficientUNet):
 
     def __init__(self, network: EfficientUNetSettings) -> None:
         super().__init__(network)
-        self.classifier = _classifier(self.seen, network.classes)
-        if self.classifier is not None:  # published features are of other sizes than those of the decoder
-            self.classifier = nn.Sequential(nn.LayerNorm(self.seen), *self.classifier.children())
+        # Published features are of other sizes than those of the decoder.
+        self.classifier = _classifier(self.seen, network.classes, nn.LayerNorm(self.seen))
 
     def forward(self, x: Tensor) -> Outputs:
         bottleneck, finest_first = self.levels(x)

@@ -175,7 +175,7 @@ def _published() -> Mapping[str, Tensor]:
             "pip install 'sitewise-imaging[pretrained]'",
             Reason.CONFIG_INVALID,
         )
-    path = Path(package.origin).with_name("models") / Path(_FILE).name
+    path = Path(package.origin).parent / _FILE
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != PUBLISHED_SHA256:

@@ -38,7 +38,7 @@ class OnnxNetwork(nn.Module):
         super().__init__()
         self.network = network
         self._name = path.name
-        self._session = _open(path)
+        self._session = session_of(path.name, path.read_bytes())
         self._check_ends()
 
     def forward(self, x: Tensor) -> Outputs:
@@ -86,12 +86,13 @@ class OnnxNetwork(nn.Module):
                 )
 
 
-def _open(path: Path) -> InferenceSession:
+def session_of(name: str, content: bytes) -> InferenceSession:
+    """The network of a file's bytes, on the processor. Raises PackageError naming the file."""
     try:
         import onnxruntime
     except ImportError as error:
         raise PackageError(
-            f"{path.name}: onnxruntime is not installed; install the extra: pip install 'sitewise-imaging[onnx]'",
+            f"{name}: onnxruntime is not installed; install the extra: pip install 'sitewise-imaging[onnx]'",
             Reason.NOT_INSTALLED,
         ) from error
     options = onnxruntime.SessionOptions()
@@ -104,10 +105,10 @@ def _open(path: Path) -> InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
     try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
         raise PackageError(
-            f"{path.name}: it is no ONNX network of standard operators with all weights in the file: {_line(error)}",
+            f"{name}: it is no ONNX network of standard operators with all weights in the file: {_line(error)}",
             Reason.PACKAGE_INVALID,
         ) from error
 
